@@ -1,0 +1,44 @@
+"""Routes as data: which verb on which path of an engine is which operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kms.operation import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A finished answer."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of an engine's table.
+
+    Args:
+        verb: GET, LIST, POST (PUT is the same), DELETE or PATCH.
+        pattern: path below the mount; `{name}` is one segment, `{path...}` the rest (one or more
+            segments, last only). Parameters land in `Call.args`.
+        operation: the registered operation's name.
+        status: code of a success that carries data (no data is 204).
+        raw: the answer is the bare data object without the envelope (sys/health and its kin).
+        inject: repeat the data keys at the top level of the envelope, for old clients.
+        partial_status: code for a batch of which some items failed.
+        render: for answers in no common form (health's codes); overrides all of the above.
+    """
+
+    verb: str
+    pattern: str
+    operation: str
+    status: int = 200
+    raw: bool = False
+    inject: bool = False
+    partial_status: int = 400
+    render: Callable[[Result], Rendered] | None = None

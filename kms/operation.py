@@ -1,0 +1,248 @@
+"""The vocabulary of the one road: operations, calls, results.
+
+A service exports a table of `Operation`s; only `kms.app` registers them; `kms.pipeline` runs them.
+What may differ between operations is declared here as data, so that a table test can walk it.
+Handlers know neither door nor web framework: they get a `Call` and return `Result`, `Change` or
+`External`, according to the declared effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any, Generic, TypeVar
+
+from kms.errors import KmsError
+from kms.tables import Transaction
+
+T = TypeVar("T")
+
+
+class Capability(StrEnum):
+    """ACL capabilities of the Vault policy language."""
+
+    CREATE = "create"
+    READ = "read"
+    UPDATE = "update"
+    PATCH = "patch"
+    DELETE = "delete"
+    LIST = "list"
+
+
+class Caller(StrEnum):
+    """How the caller proves who it is."""
+
+    TOKEN = "token"  # noqa: S105  (an enum member, not a credential)
+    PROOF = "proof"  # a login: verified in identity, becomes a Principal
+    PUBLIC = "public"
+
+
+class Effect(StrEnum):
+    """What an operation changes, and so how it is recorded (design: the audit log)."""
+
+    NONE = "none"  # one record after the act, before the answer
+    STATE = "state"  # one record in the commit that changes the state
+    EXTERNAL = "external"  # intent in a first commit, act, outcome with the state in a second
+
+
+class Evidence(StrEnum):
+    """Whether each call leaves its own record."""
+
+    EACH = "each"
+    COUNTED = "counted"
+
+
+class Release(StrEnum):
+    """Whether the answer leaves at once or piece by piece."""
+
+    WHOLE = "whole"
+    STREAM = "stream"
+
+
+class Runs(StrEnum):
+    """Whether it may run on an event loop, or is slow (fsync, RSA, key generation)."""
+
+    INLINE = "inline"
+    POOL = "pool"
+
+
+class Needs(StrEnum):
+    """The least state of the server in which the operation may run."""
+
+    NOTHING = "nothing"  # health, init, unseal: answered even sealed, even while the log is stuck
+    UNSEALED = "unsealed"
+
+
+class Type(Enum):
+    """Field types; doors coerce leniently, as the Vault API does."""
+
+    STRING = "string"
+    INT = "int"
+    BOOL = "bool"
+    SECONDS = "seconds"  # 3600, "3600", "1h30m", "1d" -> int
+    STRINGS = "strings"  # list, or "a,b"
+    MAP = "map"  # object, or ["k=v"]
+    ITEMS = "items"  # list of objects (batch_input)
+    ANY = "any"
+
+
+class Record(Enum):
+    """What the audit record keeps of a field's value."""
+
+    OMIT = "omit"  # payloads and secrets
+    CLEAR = "clear"  # names, versions, algorithms
+    HMAC = "hmac"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One argument of an operation. `default` applies when the client leaves it out."""
+
+    name: str
+    type: Type = Type.STRING
+    default: Any = None
+    required: bool = False
+    record: Record = Record.OMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking, after authentication. Holds no credential.
+
+    Args:
+        accessor: the token's accessor, "" for public callers.
+        token_id: HMAC of the token, the row key; "" for public callers.
+        policies: names, as attached to the token.
+        root: whether the root policy is among them.
+    """
+
+    accessor: str = ""
+    token_id: str = ""
+    display_name: str = ""
+    policies: tuple[str, ...] = ()
+    entity_id: str = ""
+    root: bool = False
+
+
+ANONYMOUS = Principal(display_name="anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class MountRef:
+    """Where a call landed: one mounted engine. `path` ends in '/'."""
+
+    id: str
+    path: str
+    type: str
+    accessor: str
+    default_lease_ttl: int = 0  # seconds, 0 = system default
+    max_lease_ttl: int = 0
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on the road. A door builds it; the pipeline fills in the principal.
+
+    Args:
+        path: the canonical path that policy sees, without a leading slash ("transit/encrypt/app").
+        args: coerced fields, path parameters among them; absent optional fields hold defaults.
+        given: names of the fields that the client really sent (a config update touches only those).
+        credential: the presented token, if any; only identity reads it.
+    """
+
+    operation: Operation
+    path: str
+    mount: MountRef
+    args: dict[str, Any]
+    request_id: str
+    peer: str
+    door: str
+    credential: str = ""
+    given: frozenset[str] = frozenset()
+    principal: Principal = ANONYMOUS
+    capability: Capability = Capability.READ  # as decided: create and update are different
+    generation: int = 0
+    now: float = 0.0
+    wrap_ttl: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an operation answers.
+
+    Args:
+        data: the `data` object of the answer, or None for "nothing" (204 in the Vault dialect).
+        auth: the `auth` object of a login-like answer.
+        items: how many things were done (batch), for the record.
+        subject: public facts for the audit record: key id, version, serial.
+        partial: some items of a batch failed; the data says which. Doors choose the code.
+        raw: bytes and content type, for answers that are documents (CRL, PEM).
+    """
+
+    data: Mapping[str, Any] | None = None
+    auth: Mapping[str, Any] | None = None
+    items: int = 1
+    warnings: tuple[str, ...] = ()
+    subject: Mapping[str, str | int] = field(default_factory=dict)
+    partial: bool = False
+    raw: tuple[bytes, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Effect state: `write` runs inside the transaction that also stores the record."""
+
+    write: Callable[[Transaction], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class External(Generic[T]):
+    """Effect external: something outside the database happens between two commits.
+
+    Args:
+        intent: public facts of what is about to happen; enough to find out later whether it did.
+        begin: writes the planned state, in the commit of the intent record.
+        perform: the act (HSM object, CA signature); no transaction is open.
+        conclude: writes the new state, in the commit of the outcome record.
+        abandon: marks the planned state as failed, in the commit of the failure record.
+    """
+
+    intent: Mapping[str, str | int]
+    begin: Callable[[Transaction], None]
+    perform: Callable[[], T]
+    conclude: Callable[[Transaction, T], Result]
+    abandon: Callable[[Transaction, KmsError], None]
+
+
+Outcome = Result | Change | External[Any]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that the service can do, declared.
+
+    Args:
+        name: "<engine>.<verb>", unique; what reports and metrics call it.
+        capability: what policy asks for. UPDATE with `exists` becomes CREATE when the thing is not
+            there yet.
+        act: the handler; must return the type that `effect` names.
+        exists: whether the resource exists; None when create and update do not differ.
+        sudo: the ACL rule must carry sudo as well.
+        resolve: effect external only: given a stored intent that has no outcome, find out whether
+            the act happened, and finish or undo it. Called at start.
+    """
+
+    name: str
+    capability: Capability
+    act: Callable[[Call], Outcome]
+    effect: Effect = Effect.NONE
+    exists: Callable[[Call], bool] | None = None
+    caller: Caller = Caller.TOKEN
+    evidence: Evidence = Evidence.EACH
+    release: Release = Release.WHOLE
+    runs: Runs = Runs.POOL
+    needs: Needs = Needs.UNSEALED
+    sudo: bool = False
+    fields: tuple[Field, ...] = ()
+    resolve: Callable[[Mapping[str, str | int]], External[Any] | None] | None = None
