@@ -1,0 +1,231 @@
+"""Reading and writing declared tables: the only place where SQL for domains is made.
+
+Table and column names come from `Table` declarations in code, never from a request; every value is a
+bound parameter.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlite_utils import Database
+
+from kms.errors import ErrorKind, KmsError, integrity
+from kms.storage.sealing import Index, RowSealer
+from kms.tables import Row, T, Table
+
+_UNSEALED = 0  # the term column of tables that are not sealed
+_encode = msgspec.msgpack.Encoder().encode
+_MOD = 1 << 256
+
+
+def _index(table: Table[T], value: T) -> list[Index]:
+    return [getattr(value, column) for column in table.index]
+
+
+class SqliteReader:
+    """Implements `kms.tables.Reader` on one connection."""
+
+    def __init__(self, db: Database, sealer: Callable[[], RowSealer]) -> None:
+        self._db = db
+        self._sealer = sealer
+
+    def get(self, table: Table[T], key: str) -> Row[T] | None:
+        found = self._query(table, "WHERE key = ?", [key])
+        return found[0] if found else None
+
+    def scan(
+        self, table: Table[T], prefix: str = "", *, after: str = "", limit: int | None = None
+    ) -> list[Row[T]]:
+        clause, values = _range(prefix, after, limit)
+        return self._query(table, clause, values)
+
+    def keys(
+        self, table: Table[T], prefix: str = "", *, after: str = "", limit: int | None = None
+    ) -> list[str]:
+        clause, values = _range(prefix, after, limit)
+        rows = self._execute(f"SELECT key FROM {table.name} {clause}", values)  # noqa: S608  (declared name)
+        return [row[0] for row in rows]
+
+    def find(
+        self,
+        table: Table[T],
+        where: Mapping[str, str | int | float | bytes],
+        *,
+        below: tuple[str, float] | None = None,
+        limit: int | None = None,
+    ) -> list[Row[T]]:
+        clause, values = _where(table, where, below)
+        if limit is not None:
+            clause += " LIMIT ?"
+            values.append(limit)
+        return self._query(table, clause, values)
+
+    def count(self, table: Table[T], where: Mapping[str, str | int | float | bytes]) -> int:
+        clause, values = _where(table, where, None)
+        return int(self._execute(f"SELECT count(*) FROM {table.name} {clause}", values)[0][0])  # noqa: S608
+
+    def _query(self, table: Table[T], clause: str, values: Sequence[Any]) -> list[Row[T]]:
+        columns = "".join(f", {column}" for column in table.index)
+        sql = f"SELECT key, revision, term, body{columns} FROM {table.name} {clause}"  # noqa: S608  (declared names)
+        return [self._row(table, record) for record in self._execute(sql, values)]
+
+    def _row(self, table: Table[T], record: Sequence[Any]) -> Row[T]:
+        key, revision, term, body, *index = record
+        if table.sealed:
+            body = self._sealer().open(table.tag, key, term, revision, index, body)
+        elif term != _UNSEALED:
+            raise integrity(f"a stored row of {table.tag} claims to be sealed")
+        try:
+            value = msgspec.msgpack.decode(body, type=table.model)
+        except msgspec.MsgspecError:
+            raise integrity(f"a stored row of {table.tag} cannot be read") from None
+        return Row(key, revision, value)
+
+    def _execute(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        try:
+            return self._db.conn.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise KmsError(ErrorKind.STORAGE_UNAVAILABLE, f"the database did not answer: {error}") from error
+
+
+class SqliteTransaction(SqliteReader):
+    """Implements `kms.tables.Transaction`. Made by `SqliteStore.transaction` only."""
+
+    def __init__(self, db: Database, sealer: Callable[[], RowSealer]) -> None:
+        super().__init__(db, sealer)
+        self.announced = False
+        self._digests: dict[str, int] = {}
+
+    def insert(self, table: Table[T], key: str, value: T) -> Row[T]:
+        index = _index(table, value)
+        term, body = self._seal(table, key, 1, index, value)
+        marks = ", ?" * len(index)
+        columns = "".join(f", {column}" for column in table.index)
+        try:
+            self._db.conn.execute(
+                f"INSERT INTO {table.name} (key, revision, term, body{columns})"  # noqa: S608  (declared names)
+                f" VALUES (?, 1, ?, ?{marks})",
+                [key, term, body, *index],
+            )
+        except sqlite3.IntegrityError:
+            raise _conflict(table) from None
+        except sqlite3.OperationalError as error:
+            raise KmsError(ErrorKind.STORAGE_UNAVAILABLE, f"the database did not answer: {error}") from error
+        self._account(table, key, None, (1, body))
+        return Row(key, 1, value)
+
+    def replace(self, table: Table[T], row: Row[T], value: T) -> Row[T]:
+        old = self._stored(table, row)
+        revision = row.revision + 1
+        index = _index(table, value)
+        term, body = self._seal(table, row.key, revision, index, value)
+        columns = "".join(f", {column} = ?" for column in table.index)
+        self._execute(
+            f"UPDATE {table.name} SET revision = ?, term = ?, body = ?{columns} WHERE key = ?",  # noqa: S608
+            [revision, term, body, *index, row.key],
+        )
+        self._account(table, row.key, (row.revision, old), (revision, body))
+        return Row(row.key, revision, value)
+
+    def delete(self, table: Table[T], row: Row[T]) -> None:
+        old = self._stored(table, row)
+        self._execute(f"DELETE FROM {table.name} WHERE key = ?", [row.key])  # noqa: S608  (declared name)
+        self._account(table, row.key, (row.revision, old), None)
+
+    def row_digest(self, table: Table[T], key: str) -> int:
+        """The stored row's share of its domain's digest (for the sweep)."""
+        revision, body = self._execute(f"SELECT revision, body FROM {table.name} WHERE key = ?", [key])[0]  # noqa: S608
+        return self._sealer().digest(table.tag, key, revision, body)
+
+    def digests(self) -> dict[str, int]:
+        """Every domain's kept digest, the writers' rows added up."""
+        sums: dict[str, int] = {}
+        for domain, part in self._execute("SELECT domain, sum FROM state_digests", []):
+            sums[domain] = (sums.get(domain, 0) + int.from_bytes(part, "big")) % _MOD
+        return sums
+
+    def finish(self) -> None:
+        """Write the accumulated digests; called just before COMMIT."""
+        for domain, change in self._digests.items():
+            record = self._execute(
+                "SELECT sum FROM state_digests WHERE domain = ? AND writer = '0'", [domain]
+            )
+            total = (int.from_bytes(record[0][0], "big") if record else 0) + change
+            self._execute(
+                "INSERT INTO state_digests (domain, writer, sum) VALUES (?, '0', ?)"
+                " ON CONFLICT (domain, writer) DO UPDATE SET sum = excluded.sum",
+                [domain, (total % _MOD).to_bytes(32, "big")],
+            )
+
+    def _stored(self, table: Table[T], row: Row[T]) -> bytes:
+        # BEGIN IMMEDIATE makes read-compare-write atomic: no other writer can come between.
+        found = self._execute(
+            f"SELECT body FROM {table.name} WHERE key = ? AND revision = ?",  # noqa: S608  (declared name)
+            [row.key, row.revision],
+        )
+        if not found:
+            raise _conflict(table)
+        body: bytes = found[0][0]
+        return body
+
+    def _seal(
+        self, table: Table[T], key: str, revision: int, index: Sequence[Index], value: T
+    ) -> tuple[int, bytes]:
+        body = _encode(value)
+        if not table.sealed:
+            return _UNSEALED, body
+        sealer = self._sealer()
+        return sealer.term, sealer.seal(table.tag, key, revision, index, body)
+
+    def _account(
+        self, table: Table[T], key: str, old: tuple[int, bytes] | None, new: tuple[int, bytes] | None
+    ) -> None:
+        if table.cached:
+            self._execute("INSERT INTO changes (tbl, key) VALUES (?, ?)", [table.name, key])
+            self.announced = True
+        if not table.digest:
+            return
+        sealer = self._sealer()
+        change = self._digests.get(table.digest, 0)
+        if new is not None:
+            change += sealer.digest(table.tag, key, *new)
+        if old is not None:
+            change -= sealer.digest(table.tag, key, *old)
+        self._digests[table.digest] = change
+
+
+def _conflict(table: Table[T]) -> KmsError:
+    return KmsError(
+        ErrorKind.CONFLICT, f"the {table.tag} was changed by another request; read it and try again"
+    )
+
+
+def _range(prefix: str, after: str, limit: int | None) -> tuple[str, list[Any]]:
+    clause, values = "WHERE key >= ? AND key > ?", [prefix, after]
+    if prefix:
+        # The successor of all keys with this prefix: last character + 1.
+        clause += " AND key < ?"
+        values.append(prefix[:-1] + chr(ord(prefix[-1]) + 1))
+    clause += " ORDER BY key"
+    if limit is not None:
+        return clause + " LIMIT ?", [*values, limit]
+    return clause, list(values)
+
+
+def _where(
+    table: Table[T], where: Mapping[str, str | int | float | bytes], below: tuple[str, float] | None
+) -> tuple[str, list[Any]]:
+    columns = {*where, *([below[0]] if below else [])}
+    unknown = columns - set(table.index) - {"key"}
+    if unknown:
+        raise ValueError(f"{table.name} has no index column {sorted(unknown)}")
+    terms = [f"{column} = ?" for column in where]
+    values: list[Any] = list(where.values())
+    if below:
+        terms.append(f"{below[0]} < ?")
+        values.append(below[1])
+    return ("WHERE " + " AND ".join(terms) if terms else ""), values

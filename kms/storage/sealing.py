@@ -1,0 +1,110 @@
+"""Row encryption: AES-256-GCM under the storage keyring, bound to the row's place.
+
+A row can be opened only where it was sealed: the associated data holds the instance, the table's tag,
+the column tag, the key, the keyring term, the row revision and the clear index columns, each with its
+length, so no two different places share one encoding.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from kms.errors import ErrorKind, KmsError, integrity
+from kms.sensitive import ACCESS, Sensitive
+
+_NONCE = 12
+Index = str | int | float | bytes
+
+# Term 0 of the keyring never seals a row: it is the secret that long-lived keys are derived from
+# (token MACs, audit HMACs, state digests), so that rotating the sealing terms does not change them.
+DERIVATION_TERM = 0
+
+
+def derive(secret: Sensitive, label: str) -> Sensitive:
+    """A 32-byte key for one use. HKDF-SHA256 (RFC 5869), no salt, info = label."""
+    hkdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"keystead/" + label.encode())
+    return Sensitive(hkdf.derive(secret.reveal(ACCESS)))
+
+
+def _encode(parts: Sequence[Index]) -> bytes:
+    out = bytearray()
+    for part in parts:
+        # The type letter keeps the integer 1 and the string "1" apart.
+        if isinstance(part, bytes):
+            kind, raw = b"b", part
+        elif isinstance(part, str):
+            kind, raw = b"s", part.encode()
+        elif isinstance(part, float):
+            kind, raw = b"f", struct.pack(">d", part)
+        else:
+            kind, raw = b"i", str(part).encode()
+        out += kind + struct.pack(">I", len(raw)) + raw
+    return bytes(out)
+
+
+class RowSealer:
+    """Seals and opens rows for one process while the server is unsealed.
+
+    Args:
+        instance: the instance id, part of every AAD, so that rows of two servers cannot be mixed.
+        terms: keyring term -> 32-byte key, term 0 among them (the derivation secret).
+    """
+
+    def __init__(self, instance: str, terms: Mapping[int, Sensitive]) -> None:
+        self._instance = instance
+        self._ciphers = {
+            term: AESGCM(key.reveal(ACCESS)) for term, key in terms.items() if term != DERIVATION_TERM
+        }
+        self.term = max(self._ciphers)
+        self._derivation = terms[DERIVATION_TERM]
+        self._digest_key = derive(self._derivation, "state-digest").reveal(ACCESS)
+
+    def derived(self, label: str) -> Sensitive:
+        """A stable 32-byte key of this instance for one named use."""
+        return derive(self._derivation, label)
+
+    def _aad(self, tag: str, key: str, term: int, revision: int, index: Sequence[Index]) -> bytes:
+        return _encode([self._instance, tag, "body", key, term, revision, *index])
+
+    def seal(self, tag: str, key: str, revision: int, index: Sequence[Index], body: bytes) -> bytes:
+        """Ciphertext under the newest term: nonce (12) || ciphertext || tag (16)."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._ciphers[self.term].encrypt(
+            nonce, body, self._aad(tag, key, self.term, revision, index)
+        )
+
+    def open(
+        self, tag: str, key: str, term: int, revision: int, index: Sequence[Index], sealed: bytes
+    ) -> bytes:
+        """The body.
+
+        Raises:
+            KmsError(INTEGRITY): not what was sealed at this place.
+        """
+        cipher = self._ciphers.get(term)
+        if cipher is None:
+            raise KmsError(
+                ErrorKind.INTEGRITY, f"row of {tag} names keyring term {term}, which does not exist"
+            )
+        try:
+            return cipher.decrypt(
+                sealed[:_NONCE], sealed[_NONCE:], self._aad(tag, key, term, revision, index)
+            )
+        except (InvalidTag, ValueError):
+            raise integrity(
+                f"a stored row of {tag} does not verify; it was changed outside Keystead"
+            ) from None
+
+    def digest(self, tag: str, key: str, revision: int, sealed: bytes) -> int:
+        """This row's share of its domain's state digest, an integer below 2^256."""
+        mac = hmac.new(self._digest_key, _encode([tag, key, revision, sealed]), sha256)
+        return int.from_bytes(mac.digest(), "big")

@@ -1,0 +1,191 @@
+"""SqliteStore: one process's view of the database, with a connection per thread."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from kms.errors import ErrorKind, KmsError
+from kms.sensitive import Sensitive
+from kms.storage.migrate import assert_current
+from kms.storage.rows import SqliteReader, SqliteTransaction
+from kms.storage.sealing import RowSealer
+from kms.storage.sqlite import assert_pragmas, connect, unavailable
+from kms.tables import CacheListener, T, Table
+
+# How many announcements are kept. A process that sleeps through more of them forgets everything.
+_CHANGES_KEPT = 20_000
+
+
+class _Local(threading.local):
+    db: Database | None = None
+    version: int = -1
+    reader: SqliteReader | None = None
+
+
+class SqliteStore:
+    """Implements `kms.tables.Store`. Open one per process, after the fork; share it among threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = _Local()
+        self._sealer: RowSealer | None = None
+        self._listeners: dict[str, list[CacheListener]] = {}
+        self._seen = 0
+        self._lock = threading.Lock()
+        self._open: list[Database] = []
+
+    @classmethod
+    def open(cls, path: Path) -> SqliteStore:
+        """Open a database that `prepare` made.
+
+        Raises:
+            KmsError(STORAGE_UNAVAILABLE): missing, not ours, wrong pragmas, or not up to date.
+        """
+        store = cls(path)
+        db = store._database()
+        assert_pragmas(db)
+        assert_current(db)
+        store._seen = _newest_change(db)
+        return store
+
+    # -- keys ---------------------------------------------------------------------------------
+
+    def unlock(self, sealer: RowSealer) -> None:
+        """Allow sealed tables from now on."""
+        self._sealer = sealer
+
+    def lock(self) -> None:
+        """Forget the keys and every cached row; sealed tables answer SEALED."""
+        self._sealer = None
+        with self._lock:
+            self._clear()
+
+    @property
+    def unlocked(self) -> bool:
+        """Whether sealed tables can be read."""
+        return self._sealer is not None
+
+    def sealer(self) -> RowSealer:
+        """The row sealer. Raises KmsError(SEALED) while locked."""
+        if self._sealer is None:
+            raise KmsError(ErrorKind.SEALED, "Vault is sealed")
+        return self._sealer
+
+    def derived(self, label: str) -> Sensitive:
+        """A stable 32-byte key of this instance for one named use; needs the keyring."""
+        return self.sealer().derived(label)
+
+    # -- reading and writing --------------------------------------------------------------------
+
+    def reader(self) -> SqliteReader:
+        reader = self._local.reader
+        if reader is None:
+            reader = self._local.reader = SqliteReader(self._database(), self.sealer)
+        return reader
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqliteTransaction]:
+        db = self._database()
+        if _in_transaction(db):
+            raise RuntimeError("a transaction is already open on this thread")
+        tx = SqliteTransaction(db, self.sealer)
+        with _storage_errors():
+            db.execute("BEGIN IMMEDIATE")
+        try:
+            yield tx
+            with _storage_errors():
+                tx.finish()
+                db.execute("COMMIT")
+        except BaseException:
+            # A failed COMMIT (disk full) may already have rolled back.
+            if _in_transaction(db):
+                db.execute("ROLLBACK")
+            raise
+        if tx.announced:
+            # data_version does not move for our own commits, so tell our own caches directly.
+            self._catch_up(db)
+
+    def close(self) -> None:
+        """Close every connection that this process opened. No thread may be using one."""
+        for db in self._open:
+            db.close()
+        self._open.clear()
+        self._local = _Local()
+
+    # -- cache coherence --------------------------------------------------------------------------
+
+    def refresh(self) -> int:
+        db = self._local.db or self._database()
+        version: int = db.conn.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._local.version:
+            with _storage_errors():
+                self._catch_up(db)
+            # Remembered only now: had reading failed, the next call must try again.
+            self._local.version = version
+        return self._seen
+
+    def watch(self, table: Table[T], listener: CacheListener) -> None:
+        self._listeners.setdefault(table.name, []).append(listener)
+
+    def trim_changes(self) -> int:
+        """Delete old announcements; returns how many. Called by the jobs process."""
+        db = self._database()
+        with _storage_errors():
+            cursor = db.execute(
+                "DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?", (_CHANGES_KEPT,)
+            )
+        return int(cursor.rowcount)
+
+    def _catch_up(self, db: Database) -> None:
+        with self._lock:
+            rows = db.conn.execute(
+                "SELECT seq, tbl, key FROM changes WHERE seq > ? ORDER BY seq LIMIT ?",
+                (self._seen, _CHANGES_KEPT + 1),
+            ).fetchall()
+            if not rows:
+                return
+            # AUTOINCREMENT leaves no holes, so a hole means that announcements were trimmed.
+            if rows[0][0] != self._seen + 1 or len(rows) > _CHANGES_KEPT:
+                self._clear()
+                self._seen = _newest_change(db)
+                return
+            for seq, name, key in rows:
+                for listener in self._listeners.get(name, ()):
+                    listener.drop(key)
+                self._seen = seq
+
+    def _clear(self) -> None:
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.clear()
+
+    def _database(self) -> Database:
+        db = self._local.db
+        if db is None:
+            db = self._local.db = connect(self._path)
+            self._open.append(db)
+        return db
+
+
+def _in_transaction(db: Database) -> bool:
+    return bool(db.conn.in_transaction)
+
+
+def _newest_change(db: Database) -> int:
+    return int(db.execute("SELECT coalesce(max(seq), 0) FROM changes").fetchone()[0])
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise unavailable(
+            f"the database did not answer: {error}; free space or stop what holds it"
+        ) from error
