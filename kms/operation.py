@@ -226,11 +226,15 @@ class Operation:
         name: "<engine>.<verb>", unique; what reports and metrics call it.
         capability: what policy asks for. UPDATE with `exists` becomes CREATE when the thing is not
             there yet.
-        act: the handler; must return the type that `effect` names.
+        act: the handler; returns the type that `effect` names, or a lesser one (External > Change >
+            Result) where this call turned out to change less: a create of what exists, an encrypt
+            that did not have to make its key. The record follows the type that was returned.
         exists: whether the resource exists; None when create and update do not differ.
         sudo: the ACL rule must carry sudo as well.
         resolve: effect external only: given a stored intent that has no outcome, find out whether
             the act happened, and finish or undo it. Called at start.
+        inline_if: runs inline only: False sends this call to the pool (a large batch, a key that is
+            not in memory yet). Looks at memory only, so it is cheap before authentication too.
     """
 
     name: str
@@ -246,3 +250,4 @@ class Operation:
     sudo: bool = False
     fields: tuple[Field, ...] = ()
     resolve: Callable[[Mapping[str, str | int]], External[Any] | None] | None = None
+    inline_if: Callable[[Call], bool] | None = None
