@@ -1,0 +1,100 @@
+"""Fixtures of real parts. Each fails, and never skips, when a part is missing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hvac
+import pytest
+
+from tests.harness.api import Api
+from tests.harness.bao import Bao
+from tests.harness.dev import DevServer
+from tests.harness.nginx import Nginx
+
+ServerFactory = Callable[..., DevServer]
+TokenFactory = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
+    """A server with four workers that all tests of a process share. Use names of your own on it."""
+    running = DevServer(tmp_path_factory.mktemp("server"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[ServerFactory]:
+    """Makes servers that one test has for itself; arguments go to DevServer."""
+    made: list[DevServer] = []
+
+    def make(*, start: bool = True, **arguments: object) -> DevServer:
+        made.append(DevServer(tmp_path / f"server-{len(made)}", **arguments))  # type: ignore[arg-type]  # passed on
+        if start:
+            made[-1].start()
+        return made[-1]
+
+    yield make
+    for running in made:
+        running.stop()
+
+
+@pytest.fixture
+def api(server: DevServer) -> Iterator[Api]:
+    """The shared server, as root."""
+    with server.api() as client:
+        yield client
+
+
+@pytest.fixture
+def root(server: DevServer) -> Iterator[hvac.Client]:
+    """Hvac on the shared server, as root."""
+    client = hvac.Client(url=server.address, token=server.token)
+    yield client
+    client.adapter.close()
+
+
+@pytest.fixture
+def bao(server: DevServer, tmp_path: Path) -> Bao:
+    """The bao command on the shared server, as root."""
+    return Bao(server.address, server.token, tmp_path)
+
+
+@pytest.fixture
+def token_with(api: Api) -> TokenFactory:
+    """Makes a token that has one policy with the given text (and `default`)."""
+
+    def make(policy: str) -> str:
+        name = f"test-{secrets.token_hex(4)}"
+        api.ok("POST", f"sys/policies/acl/{name}", {"policy": policy})
+        answer = api.post("auth/token/create", {"policies": [name], "ttl": "1h"})
+        token: str = answer.json["auth"]["client_token"]
+        return token
+
+    return make
+
+
+@pytest.fixture
+def mount(api: Api) -> Callable[[str], str]:
+    """Mounts an engine under a name that nobody else uses; returns the path without a slash."""
+
+    def make(engine: str) -> str:
+        path = f"{engine}-{secrets.token_hex(4)}"
+        api.ok("POST", f"sys/mounts/{path}", {"type": engine})
+        return path
+
+    return make
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[Nginx]:
+    """A private nginx, not started yet."""
+    private = Nginx(tmp_path / "nginx")
+    yield private
+    private.stop()

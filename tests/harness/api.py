@@ -1,0 +1,103 @@
+"""A small client of the HTTP API: says exactly what was sent and what came back, raises nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, headers and body of one answer."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes = field(repr=False)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The body; {} when there is none."""
+        parsed: dict[str, Any] = json.loads(self.content) if self.content.strip() else {}
+        return parsed
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The `data` object of a success."""
+        assert self.status in {200, 201, 202}, f"{self.status}: {self.content[:500]!r}"
+        data: dict[str, Any] = self.json.get("data") or {}
+        return data
+
+    @property
+    def errors(self) -> list[str]:
+        """The `errors` of a refusal; fails when the answer has not Vault's form of one."""
+        body = self.json
+        assert self.headers["content-type"] == "application/json"
+        assert set(body) <= {"errors", "data"}, body
+        errors: list[str] = body["errors"]
+        assert all(isinstance(text, str) for text in errors)
+        return errors
+
+
+class Api:
+    """Calls below /v1 of one server with one token. Thread safe."""
+
+    def __init__(self, address: str, token: str = "", timeout_seconds: float = 30) -> None:
+        self.address = address
+        self.token = token
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        self._client = httpx.Client(
+            base_url=f"{address}/v1/", timeout=timeout_seconds, limits=limits, trust_env=False
+        )
+
+    def call(
+        self, verb: str, path: str, body: object = None, *, raw: bytes | None = None, **headers: str
+    ) -> Answer:
+        """One request. `raw` sends those bytes instead of JSON; header names use _ for -."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.token:
+            sent.setdefault("X-Vault-Token", self.token)
+        content = raw if raw is not None else (None if body is None else json.dumps(body).encode())
+        reply = self._client.request(verb, path, content=content, headers=sent)
+        return Answer(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, reply.content)
+
+    def get(self, path: str) -> Answer:
+        """Read."""
+        return self.call("GET", path)
+
+    def list(self, path: str) -> Answer:
+        """List."""
+        return self.call("LIST", path)
+
+    def post(self, path: str, body: object = None) -> Answer:
+        """Write."""
+        return self.call("POST", path, {} if body is None else body)
+
+    def delete(self, path: str) -> Answer:
+        """Delete."""
+        return self.call("DELETE", path)
+
+    def ok(self, verb: str, path: str, body: object = None) -> dict[str, Any]:
+        """A call that must succeed; its data."""
+        answer = self.call(verb, path, body)
+        assert answer.status in {200, 202, 204}, f"{verb} {path}: {answer.status} {answer.content[:500]!r}"
+        return answer.json.get("data") or {} if answer.status != 204 else {}
+
+    def as_token(self, token: str) -> Api:
+        """The same server with another token."""
+        return Api(self.address, token)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()

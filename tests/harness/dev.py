@@ -1,0 +1,157 @@
+"""A server started by `keystead dev`: the same command that a newcomer types."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from tests.harness import processes
+from tests.harness.api import Api
+
+KEYSTEAD = Path(sys.prefix) / "bin" / "keystead"
+START_SECONDS = 60
+
+
+def clean_environment(home: Path, **extra: str) -> dict[str, str]:
+    """What a child needs and nothing of ours: no proxy, no token, no configuration of the caller."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **extra}
+
+
+class DevServer:
+    """One data folder and the server on it. Output goes to files, for the tests that look for leaks.
+
+    Args:
+        folder: private; `data/` below it becomes the server's data folder.
+        workers: worker processes.
+        environment: additions to the server's environment.
+        wrapper: a command that runs the server (strace).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int = 4,
+        environment: dict[str, str] | None = None,
+        wrapper: list[str] | None = None,
+        arguments: list[str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = processes.free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.token = "hvs." + secrets.token_hex(12)
+        self.output = folder / "server.out"
+        self.errors = folder / "server.err"
+        self._workers = workers
+        self._environment = environment or {}
+        self._wrapper = wrapper or []
+        self._arguments = arguments or []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._token_file = folder / "root-token"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._token_file.write_text(self.token + "\n")
+        self._token_file.chmod(0o600)
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def audit(self) -> Path:
+        """The audit folder, as `keystead audit verify` takes it."""
+        return self.data / "audit"
+
+    def command(self) -> list[str]:
+        """The command line."""
+        return [
+            *self._wrapper,
+            str(KEYSTEAD),
+            "dev",
+            "--listen",
+            f"127.0.0.1:{self.port}",
+            "--data-dir",
+            str(self.data),
+            "--root-token-file",
+            str(self._token_file),
+            "--workers",
+            str(self._workers),
+            *self._arguments,
+        ]
+
+    def start(self) -> None:
+        """Start and wait for the ready line and for an answer."""
+        mark = self.output.stat().st_size if self.output.exists() else 0
+        with self.output.open("ab") as out, self.errors.open("ab") as err:
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=self.folder,
+                env=clean_environment(self.folder, **self._environment),
+                start_new_session=True,
+            )
+        processes.wait_for(lambda: self._ready(mark), START_SECONDS, f"ready line\n{self.tail()}")
+        processes.wait_for(self.answers, START_SECONDS, "health")
+
+    def _ready(self, mark: int) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"server ended with {self._process.returncode}\n{self.tail()}")
+        printed = self.output.read_bytes()[mark:].decode(errors="replace")
+        return any(line.startswith("ready: http") for line in printed.splitlines())
+
+    def tail(self) -> str:
+        """The end of what the server said, for failures."""
+        return "".join(
+            path.read_text(errors="replace")[-3000:] for path in (self.output, self.errors) if path.exists()
+        )
+
+    def answers(self) -> bool:
+        """Whether sys/health says initialised and unsealed."""
+        with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=5) as client:
+            return client.get(f"{self.address}/v1/sys/health").status_code == 200
+        return False
+
+    def api(self, token: str | None = None) -> Api:
+        """A client; the root token unless another is given."""
+        return Api(self.address, self.token if token is None else token)
+
+    def tree(self) -> list[processes.Process]:
+        """The processes of the server, the one that was started first."""
+        return processes.tree(self.pid) if self._process is not None else []
+
+    def stop(self, seconds: float = 20) -> int:
+        """Interrupt as a person does with Ctrl-C; returns the exit code."""
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill_all()
+        code = self._process.wait(seconds)
+        self._process = None
+        return code
+
+    def kill_all(self) -> None:
+        """SIGKILL to every process of the server at once."""
+        for process in self.tree():
+            processes.kill(process.pid)
+
+    def after_kill(self) -> None:
+        """Forget a process that was killed, so that start() may be called again."""
+        if self._process is not None:
+            self._process.wait(20)
+            self._process = None
