@@ -1,0 +1,173 @@
+r"""Control lines: what the log's tree is made of.
+
+Each starts with `{"control":"<kind>"`, which no record does, so that the sequencer finds them by searching
+bytes. Those of a segment (`opened`, `frame`, `recovered`, `closed`) are numbered from 0 and chained by the
+SHA-256 of the one before; the sequencer copies them, byte for byte, into `log/leaves.jsonl`, between lines of
+its own (`log`, `start`, `heartbeat`, `void`, `stop`). The tree's leaves are RFC 6962 leaf hashes of these lines
+without their newline. Hashes are lower-case hex.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from kms.errors import integrity
+
+PREFIX = b'{"control":"'
+MAX_CONTROL_LINE = 1024 * 1024  # a heartbeat lists the live segments
+
+
+class Torn(msgspec.Struct, frozen=True):
+    """Bytes that were no whole line, moved to torn/`name`."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="opened"):
+    """First line of a segment."""
+
+    segment: str
+    n: int
+    origin: str
+    format: int
+    pid: int
+    wall: float
+    mono: float
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="frame"):
+    """Closes off the records first .. first+count-1: `root` is the RFC 6962 root of their leaves.
+
+    `by` is "worker", or "recovery" for records that their own process did not live to frame.
+    """
+
+    segment: str
+    n: int
+    first: int
+    count: int
+    root: str
+    prev: str
+    wall: float
+    by: str
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="recovered"):
+    """The writer of this segment ended without closing it. What was found and done.
+
+    Args:
+        torn: bytes after the last whole line, now in torn/.
+        framed: whole records that no frame covered yet.
+        appended: events that were committed in the database but had not reached the segment.
+    """
+
+    segment: str
+    n: int
+    torn: tuple[Torn, ...]
+    framed: int
+    appended: int
+    prev: str
+    wall: float
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="closed"):
+    """Last line of a segment. `clean` is false when recovery wrote it."""
+
+    segment: str
+    n: int
+    records: int
+    prev: str
+    wall: float
+    clean: bool
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="log"):
+    """First leaf of a log. `key` is the C2SP verifier key of its first signer."""
+
+    origin: str
+    key: str
+    wall: float
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="start"):
+    """A sequencer took over. Between `last` and `wall` nobody watched; `clean` says whether that was announced.
+
+    `last` is the wall time of the last leaf that the previous sequencer made, 0 for the first one.
+    """
+
+    fence: int
+    last: float
+    clean: bool
+    torn: tuple[Torn, ...]
+    wall: float
+    mono: float
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="heartbeat"):
+    """Once a minute: which segments are live and how far each is taken; the state of the database.
+
+    Args:
+        live: segment -> number of its last control line in the tree.
+        late: seconds by which this beat missed its minute, when the sequencer was held up; else 0.
+        digests: security domain -> state digest (see the storage layer).
+    """
+
+    fence: int
+    live: dict[str, int]
+    generation: int
+    digests: dict[str, str]
+    late: float
+    wall: float
+    mono: float
+
+
+class Void(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="void"):
+    """A segment that was announced in the database but never got its first line."""
+
+    segment: str
+    torn: tuple[Torn, ...]
+    wall: float
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="stop"):
+    """The sequencer stops in good order."""
+
+    fence: int
+    wall: float
+
+
+SegmentControl = Opened | Frame | Recovered | Closed
+Control = Opened | Frame | Recovered | Closed | Log | Start | Heartbeat | Void | Stop
+
+_encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
+
+
+def encode_control(control: Control) -> bytes:
+    """The line without its newline."""
+    return _encode(control)
+
+
+def decode_control(line: bytes) -> Control:
+    """Parse one line (without its newline) that must be exactly what `encode_control` gives.
+
+    Raises:
+        KmsError(INTEGRITY): unknown kind, wrong types, repeated names, other spelling, too long.
+    """
+    if len(line) > MAX_CONTROL_LINE or not line.isascii():
+        raise integrity("not an ASCII control line of at most 1 MiB")
+    try:
+        control = _decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise integrity(f"not a control line: {error}") from None
+    if _encode(control) != line:
+        raise integrity("not written as control lines are written")
+    return control
+
+
+def line_hash(line: bytes) -> str:
+    """What the next control line of a segment names as `prev`."""
+    return hashlib.sha256(line).hexdigest()

@@ -1,0 +1,84 @@
+"""Rows of the audit log in the database. Unsealed tables hold nothing secret and are read before unseal."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kms.tables import Table
+
+
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment was announced. Key: segment id. Committed before the first byte of the file.
+
+    `state`: "live" until the log holds its last line ("closed"); "void" when recovery found that it never
+    began, "voided" when the log says so.
+    """
+
+    state: str
+    opened: float
+    torn: tuple[tuple[str, int, str], ...] = ()
+
+
+class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event committed together with the state that it describes. Key: "<event id>/<phase>".
+
+    Deleted in the commit that stores a checkpoint over its record.
+    """
+
+    segment: str
+    event: bytes
+    at: float
+
+
+class IntentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An external act that was announced and not ended. Key: event id. Gone with its outcome's commit."""
+
+    segment: str
+    event: bytes
+    at: float
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far one live segment is in the log.
+
+    Args:
+        offset: byte after the last control line taken.
+        n: number of the next control line.
+        seq: number of the next record.
+        prev: hash of the last control line taken.
+    """
+
+    offset: int = 0
+    n: int = 0
+    seq: int = 0
+    prev: str = ""
+
+
+class LogRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The one log, as of its last stored checkpoint. Key: "log". Replaced by compare-and-swap.
+
+    Args:
+        fence: number of the sequencer that may write; each new one adds one.
+        size, peaks: the tree as a compact range.
+        leaves_bytes: length of log/leaves.jsonl at this size.
+        positions: live segments.
+        wall: time of the last leaf that the sequencer made itself.
+        stopped: that leaf was `stop`.
+    """
+
+    origin: str
+    fence: int
+    size: int = 0
+    peaks: tuple[bytes, ...] = ()
+    leaves_bytes: int = 0
+    positions: dict[str, Position] = {}
+    wall: float = 0.0
+    stopped: bool = False
+
+
+SEGMENTS = Table("audit/segment/1", "audit_segments", SegmentRow, index=("state",), sealed=False)
+OUTBOX = Table("audit/outbox/1", "audit_outbox", OutboxRow, index=("segment",), sealed=False)
+INTENTS = Table("audit/intent/1", "audit_intents", IntentRow, sealed=False)
+LOG = Table("audit/log/1", "audit_log", LogRow, sealed=False)
+
+LOG_KEY = "log"
