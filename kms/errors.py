@@ -56,6 +56,7 @@ class KmsError(Exception):
         self.detail = detail
         self.data = data
         self.status = status
+        self.recorded = False  # set by the pipeline once a record of this failure exists
 
 
 def invalid(detail: str) -> KmsError:

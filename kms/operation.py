@@ -191,9 +191,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Effect state: `write` runs inside the transaction that also stores the record."""
+    """Effect state: `write` runs inside the transaction that also stores the record.
+
+    Args:
+        after: runs once the commit is durable and before the answer leaves; for what other processes
+            must notice at once (the seal epoch). Must not fail.
+    """
 
     write: Callable[[Transaction], Result]
+    after: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +219,7 @@ class External(Generic[T]):
     perform: Callable[[], T]
     conclude: Callable[[Transaction, T], Result]
     abandon: Callable[[Transaction, KmsError], None]
+    after: Callable[[], None] | None = None
 
 
 Outcome = Result | Change | External[Any]

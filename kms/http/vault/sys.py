@@ -1,0 +1,47 @@
+"""Routes below sys/ that concern the server itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kms.http.vault.route import Rendered, Route
+from kms.operation import Result
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _health(result: Result) -> Rendered:
+    """200 open, 501 not initialised, 503 sealed; the query may name other codes."""
+    data, codes = result.data or {}, result.auth or {}
+    if not data["initialized"]:
+        status = codes["uninitcode"] or 501
+    elif data["sealed"]:
+        status = codes["sealedcode"] or 503
+    else:
+        status = codes["activecode"] or 200
+    return Rendered(status, _encode(data) + b"\n")
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "health", "sys.health", render=_health),
+    Route("GET", "seal-status", "sys.seal_status", raw=True),
+    Route("GET", "leader", "sys.leader", raw=True),
+    Route("GET", "init", "sys.init_status", raw=True),
+    Route("POST", "init", "sys.init", raw=True),
+    Route("POST", "seal", "sys.seal"),
+    Route("POST", "unseal", "sys.unseal", raw=True),
+    Route("GET", "metrics", "sys.metrics"),
+    Route("GET", "mounts", "sys.mounts.list", inject=True),
+    Route("GET", "mounts/{path...}/tune", "sys.mounts.tuning", inject=True),
+    Route("POST", "mounts/{path...}/tune", "sys.mounts.tune"),
+    Route("GET", "mounts/{path...}", "sys.mounts.read", inject=True),
+    Route("POST", "mounts/{path...}", "sys.mounts.enable"),
+    Route("DELETE", "mounts/{path...}", "sys.mounts.disable"),
+    Route("GET", "auth", "sys.auth.list", inject=True),
+    Route("GET", "auth/{path...}/tune", "sys.auth.tuning", inject=True),
+    Route("GET", "audit", "sys.audit.list", inject=True),
+    Route("GET", "internal/ui/mounts", "sys.internal.mounts"),
+    Route("GET", "internal/ui/mounts/{path...}", "sys.internal.mount"),
+    Route("POST", "hsm/root/rotate", "sys.root.rotate"),
+    Route("GET", "hsm/root/rotate", "sys.root.progress"),
+)

@@ -1,0 +1,162 @@
+"""The root keys: which token objects seal the keyring and wrap `hsm` keys, and in which state each is.
+
+A root lives through: planned (row with our CKA_ID, nothing in the token yet), active (exactly one per
+purpose), retired (opens and unwraps what it once closed, closes nothing new). Token objects are
+written once; everything that changes is in these rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from kms.clock import Clock
+from kms.errors import ErrorKind, KmsError, integrity
+from kms.hsm import Hsm, KeySpec, Purpose, Resident
+from kms.ids import CkaId, new_cka_id
+from kms.tables import Reader, Row, Store, Table, Transaction
+
+PLANNED, ACTIVE, RETIRED = "planned", "active", "retired"
+
+
+class RootObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One object of the token that the service itself owns. Holds nothing secret."""
+
+    purpose: str
+    version: int
+    state: str
+    created: float
+    public: bytes = b""  # SubjectPublicKeyInfo, for the log key
+
+
+ROOTS = Table(
+    "root-object", "root_objects", RootObject, index=("purpose", "state"), sealed=False, cached=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root as the rest of the service sees it."""
+
+    cka_id: CkaId
+    version: int
+    public: bytes
+
+
+# What init makes, and with which algorithm. Sealing and wrapping are different objects for ever: a
+# key that may both decrypt and unwrap undoes its own wrapping by hand (finding H6).
+_SPECS = {
+    Purpose.ROOT_SEAL: KeySpec.AES_256,
+    Purpose.ROOT_WRAP_ENC: KeySpec.AES_256,
+    Purpose.ROOT_WRAP_MAC: KeySpec.AES_256,
+    Purpose.ROOT_WRAP_SIGN: KeySpec.AES_256,
+    Purpose.LOG_SIGN: KeySpec.ED25519,
+}
+ROTATED = (Purpose.ROOT_SEAL, Purpose.ROOT_WRAP_ENC, Purpose.ROOT_WRAP_MAC, Purpose.ROOT_WRAP_SIGN)
+
+
+class Roots:
+    """Finds and makes root objects. `current` is called per new key and is served from memory."""
+
+    def __init__(self, store: Store, hsm: Callable[[], Hsm], clock: Clock) -> None:
+        self._store = store
+        self._hsm = hsm
+        self._clock = clock
+        self._current: dict[Purpose, Root] = {}
+        self._lock = threading.Lock()
+        store.watch(ROOTS, self)
+
+    def drop(self, _key: str) -> None:
+        """A root changed: look all of them up again (kms.tables.CacheListener)."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget which roots are active (kms.tables.CacheListener)."""
+        with self._lock:
+            self._current = {}
+
+    def current(self, purpose: Purpose) -> CkaId:
+        """CKA_ID of the active root of this purpose.
+
+        Raises:
+            KmsError(UNINITIALIZED): there is none. KmsError(INTEGRITY): there are two.
+        """
+        return self.active(purpose).cka_id
+
+    def active(self, purpose: Purpose) -> Root:
+        """The active root of this purpose; same errors as `current`."""
+        with self._lock:
+            known = self._current.get(purpose)
+        if known is not None:
+            return known
+        root = _root(active_row(self._store.reader(), purpose))
+        with self._lock:
+            self._current[purpose] = root
+        return root
+
+    def ensure(self, purpose: Purpose, version: int) -> Root:
+        """The root of this purpose and version, made now if it is not there; resumable at every step.
+
+        Plan the row, generate the object under the row's CKA_ID, note its public key. A crash
+        between any two steps is healed by calling again: the planned row names the object.
+        Activation is the caller's, in the transaction that starts to use it.
+        """
+        row = self._planned(purpose, version)
+        cka_id = CkaId(bytes.fromhex(row.key))
+        hsm = self._hsm()
+        if row.value.state == PLANNED:
+            label = f"keystead {purpose.value} v{version}"
+            spec = _SPECS[purpose]
+            if not hsm.exists(cka_id):
+                public = hsm.generate(purpose, spec, cka_id, label)
+            else:
+                public = hsm.public_key(cka_id) if spec is KeySpec.ED25519 else b""
+            if public != row.value.public:
+                with self._store.transaction() as tx:
+                    row = tx.replace(ROOTS, row, msgspec.structs.replace(row.value, public=public))
+        return _root(row)
+
+    def _planned(self, purpose: Purpose, version: int) -> Row[RootObject]:
+        for row in self._store.reader().find(ROOTS, {"purpose": purpose.value}):
+            if row.value.version == version:
+                return row
+        root = RootObject(purpose=purpose.value, version=version, state=PLANNED, created=self._clock.now())
+        with self._store.transaction() as tx:
+            return tx.insert(ROOTS, new_cka_id().hex(), root)
+
+    def log_key(self) -> Resident:
+        """Reference to the key that signs checkpoints."""
+        return Resident(self.current(Purpose.LOG_SIGN), Purpose.LOG_SIGN, KeySpec.ED25519)
+
+
+def active_row(reader: Reader, purpose: Purpose) -> Row[RootObject]:
+    """The row of the one active root of this purpose."""
+    rows = reader.find(ROOTS, {"purpose": purpose.value, "state": ACTIVE})
+    if not rows:
+        raise KmsError(ErrorKind.UNINITIALIZED, "the server is not initialized; run 'keystead init'")
+    if len(rows) > 1:
+        raise integrity(f"two active roots for {purpose.value}")
+    return rows[0]
+
+
+def activate(tx: Transaction, purpose: Purpose, version: int) -> None:
+    """Make this version the active one and retire its predecessor, in the caller's transaction."""
+    for row in tx.find(ROOTS, {"purpose": purpose.value}):
+        if row.value.version == version:
+            state = ACTIVE
+        elif row.value.state == ACTIVE:
+            state = RETIRED
+        else:
+            continue
+        if row.value.state != state:
+            tx.replace(ROOTS, row, msgspec.structs.replace(row.value, state=state))
+
+
+def _root(row: Row[RootObject]) -> Root:
+    return Root(CkaId(bytes.fromhex(row.key)), row.value.version, row.value.public)
+
+
+__all__ = ["ROOTS", "ROTATED", "Root", "RootObject", "Roots", "activate", "active_row"]

@@ -1,0 +1,153 @@
+"""Rotating the root: new wrapping keys for what is born from now on, keyring terms sealed anew.
+
+No user data is read or written and no stored ciphertext changes. Blobs under the old wrapping keys
+stay loadable: retired roots unwrap, and wrap nothing. Every step can be repeated, so a rotation that
+a crash cut off is finished at the next start:
+
+    (1) plan        rotation row `running`, in the commit of the intent
+    (2) generate    each new root: planned row, object, public part (kms.keys.roots.Roots.ensure)
+    (3) reseal      every keyring term, in memory, by the HSM
+    (4) switch      one commit: terms, active roots, rotation `complete`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from kms.clock import Clock
+from kms.errors import ErrorKind, KmsError
+from kms.hsm import Hsm, Purpose
+from kms.keys.keyring import TERMS, Term, reseal
+from kms.keys.roots import ACTIVE, ROOTS, ROTATED, Roots, activate
+from kms.operation import External, Result
+from kms.tables import Row, Store, Table, Transaction
+
+RUNNING, COMPLETE = "running", "complete"
+_NEWEST = "root"
+
+
+class RootRotation(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest rotation of the root; the one row of its table."""
+
+    state: str
+    from_version: int
+    to_version: int
+    started: float
+    finished: float = 0.0
+    terms_resealed: int = 0
+    failure: str = ""
+
+
+ROTATIONS = Table("root-rotation", "root_rotations", RootRotation, sealed=False)
+_Resealed = list[tuple[Row[Term], Term]]
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The four steps of one rotation to `version`."""
+
+    store: Store
+    hsm: Callable[[], Hsm]
+    roots: Roots
+    instance: Callable[[], str]
+    clock: Clock
+    version: int
+
+    def begin(self, tx: Transaction) -> None:
+        row = tx.get(ROTATIONS, _NEWEST)
+        running = RootRotation(
+            state=RUNNING, from_version=self.version - 1, to_version=self.version, started=self.clock.now()
+        )
+        if row is None:
+            tx.insert(ROTATIONS, _NEWEST, running)
+        elif row.value.state == COMPLETE:
+            tx.replace(ROTATIONS, row, running)
+
+    def perform(self) -> _Resealed:
+        new = {purpose: self.roots.ensure(purpose, self.version) for purpose in ROTATED}
+        return reseal(self.hsm(), self.instance(), self.store.reader(), new[Purpose.ROOT_SEAL])
+
+    def conclude(self, tx: Transaction, resealed: _Resealed) -> Result:
+        for old, term in resealed:
+            tx.replace(TERMS, old, term)
+        for purpose in ROTATED:
+            activate(tx, purpose, self.version)
+        row = tx.get(ROTATIONS, _NEWEST)
+        if row is None or row.value.to_version != self.version:
+            raise KmsError(ErrorKind.CONFLICT, "another rotation of the root overtook this one")
+        done = msgspec.structs.replace(
+            row.value, state=COMPLETE, finished=self.clock.now(), terms_resealed=len(resealed), failure=""
+        )
+        tx.replace(ROTATIONS, row, done)
+        return Result(
+            data={"state": COMPLETE, "from_version": self.version - 1, "to_version": self.version},
+            subject={"to_version": self.version, "terms": len(resealed)},
+        )
+
+    def abandon(self, tx: Transaction, error: KmsError) -> None:
+        row = tx.get(ROTATIONS, _NEWEST)
+        if row is not None and row.value.state == RUNNING:
+            tx.replace(ROTATIONS, row, msgspec.structs.replace(row.value, failure=error.detail))
+
+
+class RootRotator:
+    """Starts, resumes and reports rotations of the root.
+
+    Args:
+        blobs_under: given hex CKA_IDs of retired roots, how many key versions they still wrap.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hsm: Callable[[], Hsm],
+        roots: Roots,
+        instance: Callable[[], str],
+        clock: Clock,
+        blobs_under: Callable[[list[str]], int],
+    ) -> None:
+        self._store = store
+        self._hsm = hsm
+        self._roots = roots
+        self._instance = instance
+        self._clock = clock
+        self._blobs_under = blobs_under
+
+    def rotate(self) -> External[_Resealed]:
+        """A new rotation, or the rest of the one that is running."""
+        version = self._roots.active(Purpose.ROOT_SEAL).version
+        return self._to(version + 1)
+
+    def resume(self, intent: Mapping[str, str | int]) -> External[Any] | None:
+        """What closes an intent that a crash left open: the same steps again."""
+        return self._to(int(intent["to_version"]))
+
+    def _to(self, version: int) -> External[_Resealed]:
+        step = _Steps(self._store, self._hsm, self._roots, self._instance, self._clock, version)
+        return External({"to_version": version}, step.begin, step.perform, step.conclude, step.abandon)
+
+    def progress(self) -> dict[str, Any]:
+        """The newest rotation and what is still under retired roots."""
+        reader = self._store.reader()
+        row = reader.get(ROTATIONS, _NEWEST)
+        active = self._roots.active(Purpose.ROOT_SEAL).version
+        retired = [
+            found.key
+            for purpose in ROTATED
+            for found in reader.find(ROOTS, {"purpose": purpose.value})
+            if found.value.state != ACTIVE and found.value.version < active
+        ]
+        report: dict[str, Any] = {
+            "state": "idle",
+            "version": active,
+            "terms": reader.count(TERMS, {}),
+            "terms_under_current": reader.count(TERMS, {"root_version": active}),
+            "blobs_under_old": self._blobs_under(retired),
+        }
+        if row is not None:
+            report |= msgspec.structs.asdict(row.value)
+        return report

@@ -1,0 +1,343 @@
+"""The one road of every request, and the registry of what may travel on it.
+
+    (0) admit          seal state, limits: before anything costs
+    (1) authenticate   credential -> Principal
+    (2) decide         does the thing exist? then policy: create and update are different rights
+    (2b) obligations   wrapping and approvals; they bind root too
+    (3) intent         in its own commit, where the effect is external
+    (4) act            the operation
+    (5) record         outcome in the log (for state: in the commit that changes it) before any answer
+    (6) answer         the door renders what `run` returns
+
+There is no other way to an operation's handler: doors hold names, and only `Registry` holds handlers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from kms.audit.event import Actor, Event, Phase
+from kms.audit.receipt import Receipt
+from kms.audit.recorder import Recorder
+from kms.clock import Clock
+from kms.errors import ErrorKind, KmsError, invalid
+from kms.operation import (
+    Call,
+    Caller,
+    Capability,
+    Change,
+    Effect,
+    Evidence,
+    External,
+    Operation,
+    Principal,
+    Record,
+    Release,
+    Result,
+)
+from kms.policy import Decision
+from kms.tables import Store
+
+
+class Registry(Mapping[str, Operation]):
+    """All operations by name. Refuses at start what would be wrong at run time.
+
+    Raises:
+        ValueError: a name twice, or a combination of declarations that the design forbids.
+    """
+
+    def __init__(self, tables: Iterable[Iterable[Operation]]) -> None:
+        self._operations: dict[str, Operation] = {}
+        for table in tables:
+            for operation in table:
+                _check(operation)
+                if operation.name in self._operations:
+                    raise ValueError(f"operation {operation.name} is registered twice")
+                self._operations[operation.name] = operation
+
+    def __getitem__(self, name: str) -> Operation:
+        return self._operations[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._operations)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+
+def _check(operation: Operation) -> None:
+    counted = operation.evidence is Evidence.COUNTED
+    if counted and (operation.caller is not Caller.PUBLIC or operation.effect is not Effect.NONE):
+        raise ValueError(f"{operation.name}: only public operations without effect may be counted")
+    if operation.effect is Effect.EXTERNAL and operation.resolve is None:
+        raise ValueError(f"{operation.name}: an external effect needs a way to resolve an unfinished intent")
+    if operation.release is Release.STREAM and operation.effect is not Effect.NONE:
+        raise ValueError(f"{operation.name}: only operations without effect may stream")
+    if operation.exists is not None and operation.capability is not Capability.UPDATE:
+        raise ValueError(f"{operation.name}: only 'update' splits into create and update")
+
+
+class Gate(Protocol):
+    """Whether the server is in a state to serve this operation at all."""
+
+    def admit(self, operation: Operation) -> None:
+        """Raise KmsError(SEALED, UNINITIALIZED, HSM_UNAVAILABLE, AUDIT_UNAVAILABLE) or return."""
+        ...
+
+
+class Meter(Protocol):
+    """Where counts and durations go."""
+
+    def observe(self, operation: str, outcome: str, seconds: float) -> None:
+        """One finished request."""
+        ...
+
+
+class Pipeline:
+    """Runs calls. One per process, safe to use from several threads.
+
+    Args:
+        authenticate: token -> Principal; raises KmsError(UNAUTHENTICATED).
+        decide: (principal, call) -> Decision; pure but for its caches.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        gate: Gate,
+        authenticate: Callable[[str], Principal],
+        decide: Callable[[Principal, Call], Decision],
+        recorder: Recorder,
+        meter: Meter,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._gate = gate
+        self._authenticate = authenticate
+        self._decide = decide
+        self._recorder = recorder
+        self._meter = meter
+        self._clock = clock
+
+    def run(self, call: Call) -> tuple[Result, Receipt | None]:
+        """Take one call down the whole road.
+
+        Returns:
+            The result, and the receipt of the record that covers it (None for counted operations).
+
+        Raises:
+            KmsError: refused, denied or failed; that is on record too (or counted) when it leaves.
+        """
+        call.now = self._clock.now()
+        began = self._clock.monotonic()
+        outcome = "ok"
+        try:
+            return self._run(call)
+        except KmsError as error:
+            outcome = error.kind.value
+            raise
+        finally:
+            self._meter.observe(call.operation.name, outcome, self._clock.monotonic() - began)
+
+    def crashed(self, call: Call) -> None:
+        """Leave the record of a call that ended in an unexpected exception; called by the door's last resort."""
+        self._recorder.write(self._event(call, "failed", ErrorKind.INTERNAL.value))
+
+    def _run(self, call: Call) -> tuple[Result, Receipt | None]:
+        operation = call.operation
+        self._gate.admit(operation)  # (0)
+        call.generation = self._store.refresh()
+        rule = ""
+        if operation.caller is Caller.TOKEN:
+            self._identify(call)  # (1)
+            rule = self._authorise(call)  # (2)
+        try:
+            _obligations(call)  # (2b)
+            outcome = operation.act(call)  # (4), up to the first commit
+            if isinstance(outcome, Result):
+                return self._plain(call, rule, outcome)
+            if isinstance(outcome, Change):
+                return self._change(call, rule, outcome)
+            return self._external(call, rule, outcome)
+        except KmsError as error:
+            self._failed(call, rule, error)
+            raise
+
+    def _identify(self, call: Call) -> None:
+        try:
+            call.principal = self._authenticate(call.credential)
+        except KmsError as error:
+            if error.kind is ErrorKind.UNAUTHENTICATED:
+                # Anonymous callers must not be able to fill the log: the recorder writes the first
+                # few of a source in full and counts the rest.
+                self._recorder.refuse(self._event(call, "refused", error.kind.value))
+            raise
+
+    def _authorise(self, call: Call) -> str:
+        operation = call.operation
+        call.capability = operation.capability
+        if operation.exists is not None and not operation.exists(call):
+            call.capability = Capability.CREATE
+        decision = self._decide(call.principal, call)
+        if not decision.allowed:
+            self._recorder.write(self._event(call, "denied", ErrorKind.DENIED.value, rule=decision.rule))
+            raise KmsError(ErrorKind.DENIED, "permission denied")
+        return decision.rule
+
+    def _plain(self, call: Call, rule: str, result: Result) -> tuple[Result, Receipt | None]:
+        if call.operation.evidence is Evidence.COUNTED:
+            self._recorder.count(call.operation.name)
+            return result, None
+        return result, self._recorder.write(self._event(call, "done", "ok", rule=rule, result=result))
+
+    def _change(self, call: Call, rule: str, change: Change) -> tuple[Result, Receipt | None]:
+        _demand(call, Effect.STATE, Effect.EXTERNAL)
+        with self._store.transaction() as tx:
+            result = change.write(tx)
+            staged = self._recorder.stage(tx, self._event(call, "done", "ok", rule=rule, result=result))
+        if change.after is not None:
+            change.after()
+        return result, self._recorder.publish(staged)
+
+    def _external(self, call: Call, rule: str, external: External[Any]) -> tuple[Result, Receipt | None]:
+        _demand(call, Effect.EXTERNAL)
+        with self._store.transaction() as tx:  # (3)
+            external.begin(tx)
+            intent = self._event(call, "intent", "ok", rule=rule, subject=external.intent)
+            staged = self._recorder.stage(tx, intent)
+        self._recorder.publish(staged)
+        try:
+            done = external.perform()
+            with self._store.transaction() as tx:
+                result = external.conclude(tx, done)
+                event = self._event(call, "outcome", "ok", rule=rule, result=result)
+                staged = self._recorder.stage(tx, event)
+        except KmsError as error:
+            with self._store.transaction() as tx:
+                external.abandon(tx, error)
+                event = self._event(call, "outcome", error.kind.value, rule=rule, subject=external.intent)
+                staged = self._recorder.stage(tx, event)
+            self._recorder.publish(staged)
+            error.recorded = True
+            raise
+        if external.after is not None:
+            external.after()
+        return result, self._recorder.publish(staged)
+
+    def _failed(self, call: Call, rule: str, error: KmsError) -> None:
+        if error.recorded or call.operation.evidence is Evidence.COUNTED:
+            return
+        # When the log itself is the trouble there is nothing to write to; nothing was done either.
+        if error.kind is ErrorKind.AUDIT_UNAVAILABLE:
+            return
+        event = self._event(call, "failed", error.kind.value, rule=rule)
+        if call.operation.caller is Caller.PUBLIC:
+            self._recorder.refuse(event)
+        else:
+            self._recorder.write(event)
+
+    def _event(
+        self,
+        call: Call,
+        phase: Phase,
+        outcome: str,
+        *,
+        rule: str = "",
+        result: Result | None = None,
+        subject: Mapping[str, str | int] | None = None,
+    ) -> Event:
+        principal = call.principal
+        facts = subject if subject is not None else (result.subject if result is not None else {})
+        return Event(
+            id=call.request_id,
+            phase=phase,
+            door=call.door,
+            operation=call.operation.name,
+            resource=call.path,
+            principal=Actor(
+                accessor=principal.accessor,
+                display_name=principal.display_name,
+                entity_id=principal.entity_id,
+                policies=principal.policies,
+            ),
+            rule=rule,
+            outcome=outcome,
+            items=result.items if result is not None else 0,
+            subject=dict(facts),
+            fields=self._fields(call),
+            peer=call.peer,
+            generation=call.generation,
+        )
+
+    def _fields(self, call: Call) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for field in call.operation.fields:
+            if field.record is Record.OMIT or field.name not in call.given:
+                continue
+            value = call.args.get(field.name)
+            if field.record is Record.HMAC:
+                value = self._recorder.hmac(str(value).encode())
+            kept[field.name] = value
+        return kept
+
+
+def _obligations(call: Call) -> None:
+    if call.wrap_ttl:
+        # Answering in clear what was asked for wrapped would hand the secret to the wrong party.
+        raise invalid("response wrapping is not available; send the request without X-Vault-Wrap-TTL")
+
+
+def _demand(call: Call, *effects: Effect) -> None:
+    if call.operation.effect not in effects:
+        raise TypeError(f"{call.operation.name} is declared '{call.operation.effect}' but returned more")
+
+
+def resolve_intents(
+    registry: Registry, open_intents: Iterable[Event], *, store: Store, recorder: Recorder
+) -> list[Event]:
+    """Close every intent that a crash left without an outcome.
+
+    Each operation finds out whether its act happened and finishes or undoes it. Where nobody can
+    know, the outcome is `unknown`, which alarms.
+
+    Args:
+        registry: where the operations are looked up.
+        open_intents: intents of processes that are gone.
+        store: the database.
+        recorder: of the process that resolves.
+
+    Returns:
+        The outcome events written, in order.
+    """
+    return [_resolve(registry[intent.operation], intent, store, recorder) for intent in open_intents]
+
+
+def _resolve(operation: Operation, intent: Event, store: Store, recorder: Recorder) -> Event:
+    external = operation.resolve(intent.subject) if operation.resolve is not None else None
+    done = external.perform() if external is not None else None
+    with store.transaction() as tx:
+        outcome, subject = "unknown", intent.subject
+        if external is not None:
+            result = external.conclude(tx, done)
+            outcome, subject = "undone" if result.partial else "ok", dict(result.subject)
+        event = Event(
+            id=intent.id,
+            phase="outcome",
+            door="jobs",
+            operation=intent.operation,
+            resource=intent.resource,
+            principal=intent.principal,
+            rule=intent.rule,
+            outcome=outcome,
+            subject=subject,
+        )
+        staged = recorder.stage(tx, event)
+    recorder.publish(staged)
+    if external is not None and external.after is not None:
+        external.after()
+    return event
+
+
+__all__ = ["Gate", "Meter", "Pipeline", "Registry", "resolve_intents"]
