@@ -32,6 +32,9 @@ class Route:
         inject: repeat the data keys at the top level of the envelope, for old clients.
         partial_status: code for a batch of which some items failed.
         render: for answers in no common form (health's codes); overrides all of the above.
+        free: path parameters that are not names and so skip `check_name` (serials, base64, `{path...}`
+            is always free). They are still canonical: no dots-only segment, no control character,
+            no backslash, no encoded slash, at most 512 characters a segment.
     """
 
     verb: str
@@ -42,3 +45,4 @@ class Route:
     inject: bool = False
     partial_status: int = 400
     render: Callable[[Result], Rendered] | None = None
+    free: frozenset[str] = frozenset()

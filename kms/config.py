@@ -1,0 +1,281 @@
+"""The configuration file: TOML, strict, documented, and without insecure switches.
+
+    listen = "127.0.0.1:8200"        # address of the API; off loopback, [tls] is required
+    workers = 2                      # worker processes; each opens its own HSM session
+    recovery = "quorum"              # none | hsm-backup | quorum: what helps when the HSM is lost
+
+    [data]
+    storage = "/var/lib/keystead/storage"
+    audit = "/var/lib/keystead/audit"      # on another disk than storage, where there is one
+
+    [hsm]
+    module = "/usr/lib/softhsm/libsofthsm2.so"
+    token_label = "keystead"
+    pin_file = "/etc/keystead/pin"         # readable by its owner only
+    softhsm2_conf = "/etc/keystead/softhsm2.conf"   # SoftHSM only
+
+    [tls]
+    certificate = "/etc/keystead/tls.pem"  # with its chain
+    key = "/etc/keystead/tls.key"          # readable by its owner only
+
+    [limits]
+    connections = 1000               # per worker
+    request_seconds = 30             # a worker that is stuck for longer is replaced
+    stop_seconds = 15                # how long requests may finish at a stop
+
+An unknown key refuses to start: a misspelt protection must not be a silent one. Secrets are never in
+the file; it names files, and those must not be readable by others.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from kms.errors import invalid
+
+Recovery = Literal["none", "hsm-backup", "quorum"]
+MAX_CONFIG_BYTES = 64 * 1024
+MAX_WORKERS = 256
+
+_PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+
+
+class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Folders of ours: made with mode 0700 when missing.
+
+    Args:
+        storage: the database and the lock that keeps a second server out.
+        audit: log segments and checkpoints.
+    """
+
+    storage: Path
+    audit: Path
+
+
+class HsmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which token holds the roots.
+
+    Args:
+        module: the vendor's PKCS#11 library.
+        token_label: exactly one token must carry it.
+        pin_file: first line is the user PIN; mode 0600 or stricter.
+        softhsm2_conf: SoftHSM's own configuration file, for SoftHSM only.
+    """
+
+    module: Path
+    token_label: str
+    pin_file: Path
+    softhsm2_conf: Path | None = None
+
+
+class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The server's certificate. TLS 1.2 and 1.3; SIGHUP reads both files again.
+
+    Args:
+        certificate: PEM, leaf first, with its chain.
+        key: PEM; mode 0600 or stricter.
+    """
+
+    certificate: Path
+    key: Path
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bounds of a worker.
+
+    Args:
+        connections: open sockets per worker; more are closed at once.
+        request_seconds: a worker whose event loop is stuck for longer is killed and replaced.
+        stop_seconds: how long running requests may take at a stop.
+    """
+
+    connections: _PositiveInt = 1000
+    request_seconds: _PositiveInt = 30
+    stop_seconds: _PositiveInt = 15
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that an operator may choose.
+
+    Args:
+        listen: "host:port" of the API; an IPv6 host stands in brackets.
+        workers: worker processes.
+        recovery: what helps when the HSM is lost. No default: it cannot be changed after init.
+    """
+
+    listen: str = "127.0.0.1:8200"
+    workers: Annotated[int, msgspec.Meta(ge=1, le=MAX_WORKERS)] = 2
+    recovery: Recovery
+    data: DataConfig
+    hsm: HsmSection
+    tls: TlsConfig | None = None
+    limits: LimitsConfig = LimitsConfig()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """(host, port) of `listen`."""
+        return split_address(self.listen)
+
+    @property
+    def url(self) -> str:
+        """What clients put into BAO_ADDR."""
+        return f"{'https' if self.tls else 'http'}://{self.listen}"
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """ "127.0.0.1:8200" or "[::1]:8200" -> (host, port).
+
+    Raises:
+        KmsError(INVALID): not an IP address and a port.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        number = int(port) if port.isdecimal() else -1
+    except ValueError:
+        number = -1
+    if not 1 <= number <= 65535:
+        raise invalid(f'listen must be an IP address and a port, like "127.0.0.1:8200", not "{listen}"')
+    return str(address), number
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine can connect."""
+    return ipaddress.ip_address(split_address(listen)[0]).is_loopback
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        KmsError(INVALID): a sentence with the file, the key and what to do.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise invalid(f"cannot read the configuration {path}: {error.strerror}") from None
+    return parse(text, str(path))
+
+
+def parse(text: bytes, name: str) -> Config:
+    """`load` for bytes; `name` stands in the messages."""
+    if len(text) > MAX_CONFIG_BYTES:
+        raise invalid(f"{name} is larger than {MAX_CONFIG_BYTES} bytes; is it really a configuration?")
+    try:
+        tree = tomllib.loads(text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise invalid(f"{name} is not TOML: {error}") from None
+    try:
+        config = msgspec.convert(tree, Config, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise invalid(f"{name}: {_explained(str(error))}") from None
+    _check(config, name)
+    return config
+
+
+def check_files(config: Config) -> None:
+    """What must be true of the files at start: they exist and keep their secrets.
+
+    Raises:
+        KmsError(INVALID): missing, or readable by others.
+    """
+    if not config.hsm.module.is_file():
+        raise invalid(f"hsm.module {config.hsm.module} does not exist; install the token's PKCS#11 library")
+    check_private(config.hsm.pin_file, "hsm.pin_file")
+    if config.tls is not None:
+        check_private(config.tls.key, "tls.key")
+        if not config.tls.certificate.is_file():
+            raise invalid(f"tls.certificate {config.tls.certificate} does not exist")
+
+
+def check_private(path: Path, key: str) -> None:
+    """Raise KmsError(INVALID) unless `path` is a file that only its owner can read."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise invalid(f"{key}: cannot read {path}: {error.strerror}") from None
+    if status.st_mode & 0o077:
+        raise invalid(f"{key}: {path} can be read by others; run: chmod 600 {path}")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise invalid(f"{key}: {path} belongs to another user; run keystead as its owner or change the owner")
+
+
+def render(config: Config) -> str:
+    """The TOML text of a configuration, as `keystead dev` writes it."""
+    lines = [
+        f"listen = {_quoted(config.listen)}",
+        f"workers = {config.workers}",
+        f"recovery = {_quoted(config.recovery)}",
+        "",
+        "[data]",
+        f"storage = {_quoted(config.data.storage)}",
+        f"audit = {_quoted(config.data.audit)}",
+        "",
+        "[hsm]",
+        f"module = {_quoted(config.hsm.module)}",
+        f"token_label = {_quoted(config.hsm.token_label)}",
+        f"pin_file = {_quoted(config.hsm.pin_file)}",
+    ]
+    if config.hsm.softhsm2_conf is not None:
+        lines.append(f"softhsm2_conf = {_quoted(config.hsm.softhsm2_conf)}")
+    if config.tls is not None:
+        lines += ["", "[tls]"]
+        lines += [f"certificate = {_quoted(config.tls.certificate)}", f"key = {_quoted(config.tls.key)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: object) -> str:
+    return msgspec.json.encode(str(value)).decode()  # a JSON string is a TOML basic string
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        if not value.startswith("/"):
+            raise ValueError(f'expected an absolute path, not "{value}"')
+        return Path(value)
+    raise ValueError(f"expected {kind.__name__}")
+
+
+def _explained(text: str) -> str:
+    """msgspec's message with the key in TOML's spelling and a hint."""
+    message, _, place = text.partition(" - at ")
+    place = place.strip("`").removeprefix("$").removeprefix(".")
+    where = f" in [{place}]" if place and "unknown field" in message else f" ({place})" if place else ""
+    hint = ""
+    if "unknown field" in message:
+        hint = "; unknown keys refuse to start, see the list in the documentation of kms.config"
+    elif "missing required field" in message and "recovery" in message:
+        hint = '; choose "none", "hsm-backup" or "quorum": it cannot be changed after init'
+    return f"{message}{where}{hint}"
+
+
+def _check(config: Config, name: str) -> None:
+    if not is_loopback(config.listen) and config.tls is None:
+        raise invalid(
+            f"{name}: listen {config.listen} can be reached from outside, so [tls] with certificate and "
+            "key is required; listen on 127.0.0.1 to do without"
+        )
+    if config.data.storage == config.data.audit:
+        raise invalid(f"{name}: data.storage and data.audit must be different folders")
+
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "HsmSection",
+    "LimitsConfig",
+    "TlsConfig",
+    "check_files",
+    "check_private",
+    "is_loopback",
+    "load",
+    "parse",
+    "render",
+    "split_address",
+]

@@ -1,0 +1,190 @@
+"""The ASGI application: hot calls bare on the event loop, everything else through Flask in a thread.
+
+A hot call (`Operation.runs` is inline and its `inline_if` agrees) takes microseconds: a thread switch
+would cost more than the work. What may block runs in a bounded pool; when that is full, callers get 503
+at once instead of a queue without end.
+
+The application is built in `lifespan.startup`, that is after the fork: an HSM session or a database
+connection must not cross one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from a2wsgi.wsgi import WSGIMiddleware
+
+from kms.errors import ErrorKind, KmsError
+from kms.http.bodies import SMALL_BYTES, Bodies, Receive
+from kms.http.flask_app import PREPARED, make_flask
+from kms.http.vault.door import Door, Prepared, Rendered, Routed
+from kms.http.vault.errors import render_error
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+POOL_THREADS = 8
+POOL_QUEUE = 128
+
+_JSON = b"application/json"
+_NO_STORE = (b"Cache-Control", b"no-store")
+_HSTS = (b"Strict-Transport-Security", b"max-age=31536000; includeSubDomains")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a worker serves, and how it ends.
+
+    Args:
+        close: flushes and closes the parts; called once, when no request runs any more.
+    """
+
+    door: Door
+    close: Callable[[], None]
+
+
+class Asgi:
+    """The application of one worker.
+
+    Args:
+        boot: builds the parts; KmsError means "this worker cannot start", and its detail says why.
+        failed: told the sentence of a failed start.
+    """
+
+    def __init__(self, boot: Callable[[], Served], failed: Callable[[KmsError], None]) -> None:
+        self._boot = boot
+        self._failed = failed
+        self._served: Served | None = None
+        self._door: Door | None = None
+        self._bodies = Bodies()
+        self._pool: WSGIMiddleware | None = None
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection's request, or the life of the worker."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            self._start(self._boot())
+        except KmsError as error:
+            self._failed(error)
+            await send({"type": "lifespan.startup.failed", "message": error.detail})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _start(self, served: Served) -> None:
+        self._served = served
+        self._door = served.door
+        flask: Any = make_flask(served.door)  # a2wsgi types the WSGI environment as its own TypedDict
+        self._pool = WSGIMiddleware(flask, workers=POOL_THREADS)
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.executor.shutdown(wait=True)
+        if self._served is not None:
+            self._served.close()
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        door = self._door
+        if door is None:
+            raise RuntimeError("a request arrived before lifespan.startup")
+        routed = door.route(scope["method"], scope["raw_path"], scope["query_string"])
+        if isinstance(routed, Rendered):
+            await _send(scope, send, routed)
+            return
+        try:
+            declared = _declared(scope["headers"])
+            body = await self._bodies.read(receive, declared) if declared else b""
+        except KmsError as error:
+            await _send(scope, send, render_error(error))
+            return
+        if len(body) > SMALL_BYTES:
+            await self._threaded(scope, send, routed, body)
+            return
+        client = scope["client"]
+        prepared = door.prepare(routed, scope["headers"], body, client[0] if client else "")
+        if isinstance(prepared, Rendered):
+            await _send(scope, send, prepared)
+        elif prepared.inline:
+            await _send(scope, send, door.finish(prepared))
+        else:
+            await self._pooled(scope, send, prepared)
+
+    async def _threaded(self, scope: Scope, send: Send, routed: Routed, body: bytes) -> None:
+        """A large body: even parsing it is too much for the event loop."""
+        door = self._door
+        client = scope["client"]
+        if door is None or not self._admitted():
+            await _send(scope, send, _busy())
+            return
+        try:
+            prepared = await asyncio.to_thread(
+                door.prepare, routed, scope["headers"], body, client[0] if client else ""
+            )
+        finally:
+            self._waiting -= 1
+        if isinstance(prepared, Rendered):
+            await _send(scope, send, prepared)
+        else:
+            await self._pooled(scope, send, prepared)
+
+    async def _pooled(self, scope: Scope, send: Send, prepared: Prepared) -> None:
+        if self._pool is None or not self._admitted():
+            await _send(scope, send, _busy())
+            return
+        scope = {**scope, PREPARED: prepared}
+        try:
+            await self._pool(scope, _no_body, send)  # type: ignore[arg-type]  # a2wsgi types its own dicts
+        finally:
+            self._waiting -= 1
+
+    def _admitted(self) -> bool:
+        if self._waiting >= POOL_QUEUE:
+            return False
+        self._waiting += 1
+        return True
+
+
+async def _no_body() -> MutableMapping[str, Any]:
+    """The body is part of the prepared call already."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def _declared(headers: list[tuple[bytes, bytes]]) -> int:
+    """Content-Length, -1 for a chunked body, 0 for none. The parser has refused contradictions."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+        if name == b"transfer-encoding":
+            return -1
+    return 0
+
+
+def _busy() -> Rendered:
+    return render_error(KmsError(ErrorKind.RATE_LIMITED, "the server is busy; try again shortly", status=503))
+
+
+async def _send(scope: Scope, send: Send, answer: Rendered) -> None:
+    body = answer.body
+    kind = _JSON if answer.content_type == "application/json" else answer.content_type.encode("latin-1")
+    headers = [_NO_STORE, (b"Content-Type", kind), (b"Content-Length", b"%d" % len(body))]
+    if scope["scheme"] == "https":
+        headers.append(_HSTS)
+    for name, value in answer.headers:
+        headers.append((name.encode("latin-1"), value.encode("latin-1")))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -1,0 +1,266 @@
+"""The Vault door: a request in, a `Call` down the road, a finished answer out.
+
+    (1) canonical path, verb            before anything else, no body needed
+    (2) mount and route -> operation    what does not exist is an operation too (ports.NO_ROUTE)
+    (3) headers, body, fields           bounded, coerced once
+    (4) the pipeline                    authenticates, decides, acts, records
+    (5) render                          envelope, codes, receipt
+
+`route` is (1) and (2), `prepare` (3), `finish` (4) and (5): between them the server decides whether the
+call may run on its event loop. The door has no rule of its own and keeps no state between requests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kms.errors import ErrorKind, KmsError, invalid
+from kms.http.ports import NO_ROUTE, App
+from kms.http.vault import body as bodies
+from kms.http.vault.canonical import Redirect, canonical, query_fields, wants_list
+from kms.http.vault.errors import multi, nothing, render_error
+from kms.http.vault.render import render
+from kms.http.vault.route import Rendered
+from kms.http.vault.router import Match, Router
+from kms.operation import Call, Caller, Capability, MountRef, Operation, Runs
+from kms.oplog import Contained, OperatorLog
+
+_CAPABILITIES = {
+    "GET": Capability.READ,
+    "LIST": Capability.LIST,
+    "POST": Capability.UPDATE,
+    "DELETE": Capability.DELETE,
+    "PATCH": Capability.PATCH,
+}
+_METHODS = {name: name for name in _CAPABILITIES} | {"PUT": "POST", "HEAD": "GET"}
+_NO_MOUNT = MountRef(id="", path="", type="", accessor="")
+_NAMESPACES = frozenset({b"", b"/", b"root", b"root/"})
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A request whose operation is known."""
+
+    verb: str
+    path: str
+    mount: MountRef
+    operation: Operation
+    match: Match | None
+    reason: str  # why nothing matched: "mount", "path", "verb"; "" when it did
+    query: dict[str, str]
+
+    @property
+    def inline(self) -> bool:
+        """Whether the operation may run on an event loop, whatever its arguments."""
+        return self.operation.runs is Runs.INLINE
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A call that is ready for the pipeline."""
+
+    routed: Routed
+    call: Call
+    warnings: tuple[str, ...]
+
+    @property
+    def inline(self) -> bool:
+        """Whether this very call may run on an event loop."""
+        operation = self.call.operation
+        if operation.runs is not Runs.INLINE:
+            return False
+        return operation.inline_if is None or operation.inline_if(self.call)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """The headers that matter."""
+
+    token: str = ""
+    content_type: str = ""
+    namespace: bytes = b""
+    wrap_ttl: bytes = b""
+
+
+class Door:
+    """The Vault API of one process. Safe to use from several threads."""
+
+    def __init__(self, app: App, log: OperatorLog, name: str = "vault") -> None:
+        self._app = app
+        self._log = log
+        self._name = name
+        self._routers = {engine: Router(routes, app.registry) for engine, routes in app.routes.items()}
+        if NO_ROUTE not in app.registry:
+            raise ValueError(f"the registry has no operation {NO_ROUTE}")
+        self._no_route = {
+            verb: dataclasses.replace(app.registry[NO_ROUTE], capability=capability)
+            for verb, capability in _CAPABILITIES.items()
+        }
+
+    def route(self, method: str, raw_path: bytes, query: bytes = b"") -> Routed | Rendered:
+        """Steps 1 and 2. Never raises: what cannot be routed is a finished answer."""
+        routed: Routed | Rendered = nothing(500)
+        with Contained(self._log, "routing_failed") as contained:
+            try:
+                routed = self._route(method, raw_path, query)
+            except KmsError as error:
+                routed = render_error(error)
+        return self._internal("") if contained.failure else routed
+
+    def prepare(self, routed: Routed, headers: Headers, body: bytes, peer: str) -> Prepared | Rendered:
+        """Step 3. Never raises."""
+        call = Call(
+            operation=routed.operation,
+            path=routed.path,
+            mount=routed.mount,
+            args={},
+            request_id=str(uuid.uuid4()),
+            peer=peer,
+            door=self._name,
+        )
+        prepared: Prepared | Rendered = nothing(500)
+        with Contained(self._log, "parsing_failed", request_id=call.request_id) as contained:
+            try:
+                prepared = Prepared(routed, call, self._fill(routed, headers, body, call))
+            except KmsError as error:
+                prepared = render_error(error)
+        return self._internal(call.request_id) if contained.failure else prepared
+
+    def finish(self, prepared: Prepared) -> Rendered:
+        """Steps 4 and 5. Never raises: unexpected exceptions become one generic 500 with a request id."""
+        call = prepared.call
+        answer = nothing(500)
+        with Contained(
+            self._log, "request_crashed", request_id=call.request_id, operation=call.operation.name
+        ) as contained:
+            try:
+                answer = self._run(prepared)
+            except KmsError as error:
+                answer = self._refused(prepared.routed, error)
+        if contained.failure is None:
+            return answer
+        with Contained(self._log, "crash_not_recorded", request_id=call.request_id):
+            self._app.pipeline.crashed(call)
+        return self._internal(call.request_id)
+
+    def answer(self, routed: Routed, headers: Headers, body: bytes, peer: str) -> Rendered:
+        """Steps 3 to 5 at once."""
+        prepared = self.prepare(routed, headers, body, peer)
+        return prepared if isinstance(prepared, Rendered) else self.finish(prepared)
+
+    def _route(self, method: str, raw_path: bytes, query: bytes) -> Routed | Rendered:
+        path = canonical(raw_path)
+        if path is None:
+            return nothing(404)
+        if isinstance(path, Redirect):
+            suffix = "?" + query.decode("latin-1") if query else ""
+            return Rendered(307, b"", "text/html; charset=utf-8", (("Location", path.location + suffix),))
+        verb = _METHODS.get(method)
+        if verb is None:
+            return nothing(405)
+        fields = query_fields(query)
+        if verb == "GET" and "list" in fields:
+            listing = wants_list(fields)
+            if isinstance(listing, Rendered):
+                return listing
+            verb = "LIST" if listing else verb
+        if verb == "LIST" and not path.endswith("/"):
+            path += "/"  # policies name folders with the slash; one spelling for both requests
+        elif path.endswith("/") and verb in ("POST", "PATCH"):
+            raise invalid("cannot write to a path ending in '/'")
+        return self._resolve(method, verb, path, fields)
+
+    def _resolve(self, method: str, verb: str, path: str, fields: dict[str, str]) -> Routed | Rendered:
+        self._app.refresh()
+        found = self._app.mounts.resolve(path)
+        if found is None:
+            return Routed(verb, path, _NO_MOUNT, self._no_route[verb], None, "mount", fields)
+        mount, rest = found
+        router = self._routers.get(mount.type)
+        match = router.match(verb, rest) if router else "path"
+        if isinstance(match, str):
+            return Routed(verb, path, mount, self._no_route[verb], None, match, fields)
+        operation = match.compiled.operation
+        if method == "HEAD" and operation.caller is not Caller.PUBLIC:
+            return nothing(405)
+        return Routed(verb, path, mount, operation, match, "", fields)
+
+    def _fill(self, routed: Routed, headers: Headers, body: bytes, call: Call) -> tuple[str, ...]:
+        asked = _read(headers)
+        call.credential = asked.token
+        if asked.namespace not in _NAMESPACES:
+            raise KmsError(ErrorKind.NOT_FOUND, "namespace not found")
+        if asked.wrap_ttl:
+            # Answering without the wrapping that was asked for would show a secret to its courier.
+            raise invalid("response wrapping is not available; send the request without X-Vault-Wrap-TTL")
+        if routed.match is None:
+            call.args = {"reason": routed.reason, "path": routed.path}
+            return ()
+        if routed.verb == "PATCH":
+            bodies.check_patch(asked.content_type)
+        writes = routed.verb in ("POST", "PATCH")
+        given = bodies.parse(body, asked.content_type) if writes else routed.query
+        plan = routed.match.compiled.plan
+        call.args, call.given, warnings = plan.arguments(given, routed.match.arguments())
+        return warnings
+
+    def _run(self, prepared: Prepared) -> Rendered:
+        call, match = prepared.call, prepared.routed.match
+        result, receipt = self._app.pipeline.run(call)
+        if match is None:
+            raise KmsError(ErrorKind.NO_ROUTE, "")
+        answer = render(match.compiled.route, result, call.request_id, prepared.warnings)
+        return answer if receipt is None else _receipted(answer, receipt.header())
+
+    def _refused(self, routed: Routed, error: KmsError) -> Rendered:
+        if routed.reason and error.kind in (ErrorKind.NO_ROUTE, ErrorKind.UNSUPPORTED):
+            error = _no_route_error(routed)
+        answer = render_error(error)
+        receipt = getattr(error, "receipt", None)
+        return answer if receipt is None else _receipted(answer, receipt.header())
+
+    def _internal(self, request_id: str) -> Rendered:
+        hint = f"; the operator log has it under request id {request_id}" if request_id else ""
+        return render_error(KmsError(ErrorKind.INTERNAL, f"internal error{hint}"))
+
+
+def _read(headers: Headers) -> _Asked:
+    asked = _Asked()
+    bearer = ""
+    for name, value in headers:
+        if name == b"x-vault-token":
+            if asked.token:
+                raise invalid("X-Vault-Token is given twice")
+            asked.token = value.decode("latin-1")
+        elif name == b"content-type":
+            asked.content_type = value.decode("latin-1").lower()
+        elif name == b"authorization" and value.startswith(b"Bearer "):
+            bearer = value[7:].strip().decode("latin-1")
+        elif name == b"x-vault-namespace":
+            asked.namespace = value.strip()
+        elif name == b"x-vault-wrap-ttl":
+            asked.wrap_ttl = value.strip()
+    asked.token = asked.token or bearer
+    return asked
+
+
+def _receipted(answer: Rendered, receipt: str) -> Rendered:
+    headers = (*answer.headers, ("X-Keystead-Receipt", receipt))
+    return Rendered(answer.status, answer.body, answer.content_type, headers)
+
+
+def _no_route_error(routed: Routed) -> KmsError:
+    if routed.reason == "verb":
+        return KmsError(ErrorKind.UNSUPPORTED, "unsupported operation")
+    if routed.reason == "path":
+        return KmsError(ErrorKind.NO_ROUTE, multi("unsupported path"))
+    shown = routed.path.replace('"', "'")
+    return KmsError(ErrorKind.NO_ROUTE, f'no handler for route "{shown}". route entry not found.')
+
+
+__all__ = ["Door", "Headers", "Prepared", "Rendered", "Routed"]

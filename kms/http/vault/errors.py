@@ -1,0 +1,71 @@
+"""One table: kind of failure -> the Vault dialect's status and body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kms.errors import ErrorKind, KmsError
+from kms.http.vault.render import encode
+from kms.http.vault.route import Rendered
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    status: int
+    texts: Callable[[str], list[str]]
+
+
+def _plain(detail: str) -> list[str]:
+    return [detail]
+
+
+def _optional(detail: str) -> list[str]:
+    return [detail] if detail else []
+
+
+def multi(detail: str) -> str:
+    """One error in the form of Go's multierror, which clients match on."""
+    return f"1 error occurred:\n\t* {detail}\n\n"
+
+
+def _multi(detail: str) -> list[str]:
+    return [detail if detail.endswith("\n\n") else multi(detail)]
+
+
+def _fixed(text: str) -> Callable[[str], list[str]]:
+    return lambda _detail: [text]
+
+
+TABLE: dict[ErrorKind, _Form] = {
+    ErrorKind.INVALID: _Form(400, _plain),
+    ErrorKind.UNAUTHENTICATED: _Form(403, _fixed("permission denied")),
+    ErrorKind.DENIED: _Form(403, _fixed(multi("permission denied"))),
+    ErrorKind.NOT_FOUND: _Form(404, _optional),
+    ErrorKind.NO_ROUTE: _Form(404, _plain),
+    ErrorKind.UNSUPPORTED: _Form(405, _multi),
+    ErrorKind.CONFLICT: _Form(400, _plain),
+    ErrorKind.TOO_LARGE: _Form(413, _plain),
+    ErrorKind.RATE_LIMITED: _Form(429, _plain),
+    ErrorKind.SEALED: _Form(503, _fixed("Vault is sealed")),
+    ErrorKind.UNINITIALIZED: _Form(503, _fixed("Vault is sealed")),
+    ErrorKind.HSM_UNAVAILABLE: _Form(503, _plain),
+    ErrorKind.STORAGE_UNAVAILABLE: _Form(503, _plain),
+    ErrorKind.AUDIT_UNAVAILABLE: _Form(503, _plain),
+    ErrorKind.INTEGRITY: _Form(500, _plain),
+    ErrorKind.INTERNAL: _Form(500, _plain),
+}
+
+
+def render_error(error: KmsError) -> Rendered:
+    """`{"errors": [...]}`, with `data` beside it where the operation has partial results."""
+    form = TABLE[error.kind]
+    body: dict[str, object] = {"errors": form.texts(error.detail)}
+    if error.data is not None:
+        body["data"] = error.data
+    return Rendered(error.status or form.status, encode(body) + b"\n")
+
+
+def nothing(status: int) -> Rendered:
+    """An error without a text."""
+    return Rendered(status, b'{"errors":[]}\n')

@@ -1,0 +1,152 @@
+"""Routes compiled to a tree: matching costs one dictionary look-up per segment.
+
+A literal segment beats a parameter, a parameter beats `{path...}`. The work does not grow with the
+number of routes, keys or mounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kms.errors import invalid
+from kms.http.vault.canonical import MAX_SEGMENT_CHARACTERS
+from kms.http.vault.coerce import Plan
+from kms.http.vault.route import Route
+from kms.ids import check_name
+from kms.operation import Operation
+
+_VERBS = {"PUT": "POST"}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A route with everything that does not depend on the request."""
+
+    route: Route
+    operation: Operation
+    names: tuple[str, ...]
+    checked: tuple[bool, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A route and the values of its path parameters."""
+
+    compiled: Compiled
+    parameters: tuple[str, ...]
+
+    def arguments(self) -> dict[str, str]:
+        """Path parameters by name, each checked.
+
+        Raises:
+            KmsError(INVALID): a parameter is no name.
+        """
+        found = {}
+        for name, checked, value in zip(
+            self.compiled.names, self.compiled.checked, self.parameters, strict=True
+        ):
+            if checked:
+                check_name(value, name)
+            elif max(map(len, value.split("/"))) > MAX_SEGMENT_CHARACTERS:
+                raise invalid(f"invalid {name}: a segment is longer than {MAX_SEGMENT_CHARACTERS} characters")
+            found[name] = value
+        return found
+
+
+@dataclass(slots=True)
+class _Table:
+    rest: bool
+    verbs: dict[str, Compiled] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Node:
+    literal: dict[str, _Node] = field(default_factory=dict)
+    parameter: _Node | None = None
+    here: _Table = field(default_factory=lambda: _Table(rest=False))
+    rest: _Table = field(default_factory=lambda: _Table(rest=True))
+
+
+class Router:
+    """The routes of one engine type."""
+
+    def __init__(self, routes: Iterable[Route], registry: Mapping[str, Operation]) -> None:
+        self._root = _Node()
+        for route in routes:
+            self._add(route, registry)
+
+    def match(self, verb: str, path: str) -> Match | str:
+        """Find the route for `path` below the mount.
+
+        Returns:
+            The match, "verb" when the path exists under another verb, or "path" when it does not.
+        """
+        slash = path.endswith("/")
+        segments = path.split("/")
+        if slash:
+            segments.pop()
+        if segments == [""]:
+            segments = []
+        captured: list[str] = []
+        table = _walk(self._root, segments, 0, captured)
+        if table is None:
+            return "path"
+        if slash and verb != "LIST":
+            # A trailing slash is part of the name for `{path...}` and only there: `keys/a/` is not
+            # another spelling of `keys/a`, and `keys/` (a folder) can only be listed.
+            if not table.rest:
+                return "verb" if "LIST" in table.verbs else "path"
+            captured[-1] += "/"
+        compiled = table.verbs.get(_VERBS.get(verb, verb))
+        return "verb" if compiled is None else Match(compiled, tuple(captured))
+
+    def _add(self, route: Route, registry: Mapping[str, Operation]) -> None:
+        if route.operation not in registry:
+            raise ValueError(f"route {route.verb} {route.pattern} names no operation: {route.operation}")
+        node = self._root
+        names: list[str] = []
+        rest = False
+        for segment in [s for s in route.pattern.strip("/").split("/") if s]:
+            if rest:
+                raise ValueError(f"route {route.pattern}: only the last segment may be {{name...}}")
+            if not segment.startswith("{"):
+                node = node.literal.setdefault(segment, _Node())
+                continue
+            name = segment.strip("{}")
+            rest = name.endswith("...")
+            names.append(name.removesuffix("..."))
+            if not rest:
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+        table = (node.rest if rest else node.here).verbs
+        verb = _VERBS.get(route.verb, route.verb)
+        if verb in table:
+            raise ValueError(f"route {route.verb} {route.pattern} is declared twice")
+        operation = registry[route.operation]
+        checked = tuple(
+            name not in route.free and not (rest and index == len(names) - 1)
+            for index, name in enumerate(names)
+        )
+        table[verb] = Compiled(route, operation, tuple(names), checked, Plan(operation))
+
+
+def _walk(node: _Node, segments: list[str], at: int, captured: list[str]) -> _Table | None:
+    if at == len(segments):
+        return node.here if node.here.verbs else None
+    child = node.literal.get(segments[at])
+    if child is not None:
+        found = _walk(child, segments, at + 1, captured)
+        if found is not None:
+            return found
+    if node.parameter is not None and segments[at]:
+        captured.append(segments[at])
+        found = _walk(node.parameter, segments, at + 1, captured)
+        if found is not None:
+            return found
+        captured.pop()
+    if node.rest.verbs:
+        captured.append("/".join(segments[at:]))
+        return node.rest
+    return None

@@ -1,0 +1,215 @@
+"""What the processes of one server share and what must never reach a disk.
+
+One anonymous memory file (`memfd`), mapped before the fork, so that workers, the jobs process and their
+parent see the same bytes: the seal epoch, quorum shares under way, rate buckets, worker presence.
+
+Locks are POSIX record locks on the same file, one byte per area: the kernel drops them when a process
+dies, so a worker killed inside an update blocks nobody (a shared semaphore would stay taken). They know
+processes only, so a thread lock stands in front. Areas survive a torn update: a slot has two halves and
+a byte that says which one counts, written last; counters are eight aligned bytes, one store.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hmac
+import mmap
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+
+from kms.errors import KmsError, invalid
+from kms.ids import new_uuid
+
+SLOT_BYTES = 16 * 1024
+SLOTS = ("unseal", "rekey", "generate-root", "generate-root-token", "spare")
+BUCKETS = 8192
+MAX_WORKERS = 256
+MAX_SHARES = 255
+MAX_SHARE_BYTES = 128
+
+_U64 = struct.Struct("<Q")
+_BUCKET = struct.Struct("<Qd")  # 64-bit tag of the key, theoretical arrival time in seconds
+_LENGTH = struct.Struct("<I")
+
+_EPOCH = 0
+_PRESENCE = 8
+_SLOTS = _PRESENCE + 8 * MAX_WORKERS
+_SLOT_AREA = 8 + 2 * SLOT_BYTES
+_BUCKETS = _SLOTS + len(SLOTS) * _SLOT_AREA
+_SIZE = _BUCKETS + BUCKETS * _BUCKET.size
+
+_LOCK_COUNTERS, _LOCK_SLOTS, _LOCK_BUCKETS = 0, 1, 16
+
+
+class Shared:
+    """The shared page. Make it before the first fork; children inherit it.
+
+    Safe to use from several threads and processes.
+    """
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("keystead", os.MFD_CLOEXEC)
+        os.ftruncate(self._file, _SIZE)
+        self._page = mmap.mmap(self._file, _SIZE)
+        self._threads = threading.RLock()
+        # A thread of the parent may hold the lock at the instant of the fork; the child has none.
+        os.register_at_fork(after_in_child=self._new_thread_lock)
+
+    def _new_thread_lock(self) -> None:
+        self._threads = threading.RLock()
+
+    @contextmanager
+    def _locked(self, area: int) -> Iterator[None]:
+        with self._threads:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, area)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, area)
+
+    # -- seal epoch -------------------------------------------------------------------------------
+
+    def seal_epoch(self) -> int:
+        """Grows whenever a process changed what is sealed. One read of memory."""
+        return int(_U64.unpack_from(self._page, _EPOCH)[0])
+
+    def bump_seal_epoch(self) -> None:
+        """Tell every process to look again; visible to all when this returns."""
+        with self._locked(_LOCK_COUNTERS):
+            _U64.pack_into(self._page, _EPOCH, self.seal_epoch() + 1)
+
+    # -- presence ---------------------------------------------------------------------------------
+
+    def announce(self) -> None:
+        """This process serves requests now."""
+        with self._locked(_LOCK_COUNTERS):
+            for place in self._places():
+                if _U64.unpack_from(self._page, place)[0] == 0:
+                    _U64.pack_into(self._page, place, os.getpid())
+                    return
+
+    def withdraw(self, pid: int) -> None:
+        """The process `pid` serves no longer."""
+        with self._locked(_LOCK_COUNTERS):
+            for place in self._places():
+                if _U64.unpack_from(self._page, place)[0] == pid:
+                    _U64.pack_into(self._page, place, 0)
+
+    def serving(self) -> list[int]:
+        """Process ids of the workers that serve requests."""
+        pids = (int(_U64.unpack_from(self._page, place)[0]) for place in self._places())
+        return [pid for pid in pids if pid]
+
+    @staticmethod
+    def _places() -> range:
+        return range(_PRESENCE, _SLOTS, 8)
+
+    # -- slots ------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a slot, b"" at first."""
+        with self._locked(_LOCK_SLOTS + SLOTS.index(name)):
+            return self._read(_slot(name))
+
+    def write(self, name: str, value: bytes) -> None:
+        """Replace the bytes of a slot; the old ones are overwritten with zeros."""
+        with self._locked(_LOCK_SLOTS + SLOTS.index(name)):
+            self._write(_slot(name), value)
+
+    def _read(self, at: int) -> bytes:
+        half = at + 8 + (self._page[at] & 1) * SLOT_BYTES
+        (length,) = _LENGTH.unpack_from(self._page, half)
+        return self._page[half + 4 : half + 4 + length]
+
+    def _write(self, at: int, value: bytes) -> None:
+        if len(value) > SLOT_BYTES - 4:
+            raise ValueError(f"a slot holds {SLOT_BYTES - 4} bytes")
+        current = self._page[at] & 1
+        half = at + 8 + (1 - current) * SLOT_BYTES
+        self._page[half + 4 : half + 4 + len(value)] = value
+        _LENGTH.pack_into(self._page, half, len(value))
+        self._page[at] = 1 - current  # from here on the new half counts
+        old = at + 8 + current * SLOT_BYTES
+        self._page[old : old + SLOT_BYTES] = bytes(SLOT_BYTES)
+
+    # -- quorum: nonce, then length-prefixed shares ------------------------------------------------
+
+    def quorum_shares(self, name: str = "unseal") -> tuple[str, list[bytes]]:
+        """(nonce, shares given so far) of the attempt under way; ("", []) when there is none."""
+        return _unpack_quorum(self.read(name))
+
+    def add_quorum_share(self, share: bytes, name: str = "unseal") -> None:
+        """Add one share; the same share twice counts once. The first one starts an attempt.
+
+        Raises:
+            KmsError(INVALID): longer than a share can be, or too many.
+        """
+        if len(share) > MAX_SHARE_BYTES:
+            raise _not_a_share()
+        with self._locked(_LOCK_SLOTS + SLOTS.index(name)):
+            nonce, shares = _unpack_quorum(self._read(_slot(name)))
+            if any(hmac.compare_digest(share, other) for other in shares):
+                return
+            if len(shares) >= min(MAX_SHARES, (SLOT_BYTES - 64) // (MAX_SHARE_BYTES + 1)):
+                raise _not_a_share()
+            self._write(_slot(name), _pack_quorum(nonce or new_uuid(), [*shares, share]))
+
+    def reset_quorum(self, name: str = "unseal") -> None:
+        """Forget the attempt and overwrite its shares."""
+        with self._locked(_LOCK_SLOTS + SLOTS.index(name)):
+            self._write(_slot(name), b"")
+
+    # -- rates ------------------------------------------------------------------------------------
+
+    def allow(self, key: bytes, now: float, *, per_second: float, burst: int) -> bool:
+        """Take one token from the bucket of `key`, counted over all processes.
+
+        The generic cell rate algorithm: one time per bucket. Keys are hashed into 8,192 buckets; two
+        that collide evict each other, which errs on the side of allowing, and a flood of made-up keys
+        cannot grow memory.
+
+        Args:
+            key: whose rate, for example a source prefix.
+            now: monotonic seconds of this machine.
+            per_second: sustained rate.
+            burst: how many at once.
+        """
+        digest = blake2b(key, digest_size=8).digest()
+        tag = int.from_bytes(digest, "little") or 1
+        index = tag % BUCKETS
+        at = _BUCKETS + index * _BUCKET.size
+        step = 1.0 / per_second
+        with self._locked(_LOCK_BUCKETS + index):
+            held, arrival = _BUCKET.unpack_from(self._page, at)
+            arrival = max(arrival, now) if held == tag else now
+            if arrival - now > step * (burst - 1):
+                return False
+            _BUCKET.pack_into(self._page, at, tag, arrival + step)
+            return True
+
+
+def _slot(name: str) -> int:
+    return _SLOTS + SLOTS.index(name) * _SLOT_AREA
+
+
+def _not_a_share() -> KmsError:
+    return invalid("this is not a share of this server, or too many were given; reset and start again")
+
+
+def _pack_quorum(nonce: str, shares: list[bytes]) -> bytes:
+    return nonce.encode("ascii") + b"".join(bytes([len(share)]) + share for share in shares)
+
+
+def _unpack_quorum(packed: bytes) -> tuple[str, list[bytes]]:
+    if not packed:
+        return "", []
+    nonce, at, shares = packed[:36].decode("ascii"), 36, []
+    while at < len(packed):
+        end = at + 1 + packed[at]
+        shares.append(packed[at + 1 : end])
+        at = end
+    return nonce, shares
