@@ -1,6 +1,6 @@
 """Routes compiled to a tree: matching costs one dictionary look-up per segment.
 
-A literal segment beats a parameter, a parameter beats `{path...}`. The work does not grow with the
+A literal segment beats a parameter, a parameter beats `{path...}/literal`, and that `{path...}`. The work does not grow with the
 number of routes, keys or mounts.
 """
 
@@ -67,6 +67,7 @@ class _Node:
     parameter: _Node | None = None
     here: _Table = field(default_factory=lambda: _Table(rest=False))
     rest: _Table = field(default_factory=lambda: _Table(rest=True))
+    tails: dict[str, _Table] = field(default_factory=dict)  # `{path...}/tune`: the rest, but for its end
 
 
 class Router:
@@ -107,10 +108,13 @@ class Router:
             raise ValueError(f"route {route.verb} {route.pattern} names no operation: {route.operation}")
         node = self._root
         names: list[str] = []
-        rest = False
+        rest, tail = False, ""
         for segment in [s for s in route.pattern.strip("/").split("/") if s]:
             if rest:
-                raise ValueError(f"route {route.pattern}: only the last segment may be {{name...}}")
+                if tail or segment.startswith("{"):
+                    raise ValueError(f"route {route.pattern}: after {{name...}} only one literal may follow")
+                tail = segment
+                continue
             if not segment.startswith("{"):
                 node = node.literal.setdefault(segment, _Node())
                 continue
@@ -120,7 +124,10 @@ class Router:
             if not rest:
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
-        table = (node.rest if rest else node.here).verbs
+        if tail:
+            table = node.tails.setdefault(tail, _Table(rest=False)).verbs
+        else:
+            table = (node.rest if rest else node.here).verbs
         verb = _VERBS.get(route.verb, route.verb)
         if verb in table:
             raise ValueError(f"route {route.verb} {route.pattern} is declared twice")
@@ -146,6 +153,9 @@ def _walk(node: _Node, segments: list[str], at: int, captured: list[str]) -> _Ta
         if found is not None:
             return found
         captured.pop()
+    if node.tails and len(segments) - at > 1 and segments[-1] in node.tails:
+        captured.append("/".join(segments[at:-1]))
+        return node.tails[segments[-1]]
     if node.rest.verbs:
         captured.append("/".join(segments[at:]))
         return node.rest
