@@ -1,0 +1,38 @@
+"""The HSM: the only package that talks PKCS#11.
+
+It promises that root, CA and log keys, and every key of protection "hsm", are born in the token and that their
+bytes never exist outside it; that each key does one thing only (templates.py) and that this is read back
+from the token; that threads and forks are safe; and that a token that has gone is told from a key that does
+not exist, and is found again without a restart.
+
+It never creates a key from bytes (no C_CreateObject of a secret or private key), never changes a stored object,
+never repeats a generation, never tries a refused PIN twice, and never knows what a key is called in the API: it
+is given CKA_IDs and blobs, and the rows that hold them are somebody else's.
+
+One `Hsm` per process, opened after the fork and shared by all its threads. Keys, operations, audit (through a
+signer) and pki (through cryptography's key classes) call it; storage does not know it.
+"""
+
+from kms.hsm.hsm import Hsm
+from kms.hsm.model import (
+    HsmConfig,
+    KeyRef,
+    KeySpec,
+    Purpose,
+    Resident,
+    Scheme,
+    TokenInfo,
+    Wrapped,
+)
+
+__all__ = [
+    "Hsm",
+    "HsmConfig",
+    "KeyRef",
+    "KeySpec",
+    "Purpose",
+    "Resident",
+    "Scheme",
+    "TokenInfo",
+    "Wrapped",
+]

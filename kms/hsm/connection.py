@@ -1,0 +1,241 @@
+"""One login to the token with everything that hangs on it: sessions, handles, loaded keys, the sentinel.
+
+A connection is made whole and thrown away whole. When the token is lost, all of it is void at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pkcs11 import exceptions as p11
+from pkcs11 import types
+from pkcs11.constants import Attribute
+from pkcs11.mechanisms import Mechanism
+
+from kms.errors import ErrorKind, KmsError, integrity
+from kms.hsm import failures, objects, rawops
+from kms.hsm.failures import AbsentError, TokenLostError
+from kms.hsm.loaded import LoadedKeys
+from kms.hsm.mechanisms import KWP_CANDIDATES
+from kms.hsm.model import HsmConfig, KeySpec, Purpose, Resident, TokenInfo
+from kms.hsm.module import Module, unavailable
+from kms.hsm.pool import MAX_SESSIONS, SessionPool
+from kms.hsm.templates import attribute_mapper
+from kms.ids import CkaId
+
+SENTINEL_ID: Final = CkaId(b"keystead-sentinl")
+SENTINEL_LABEL: Final = "keystead sentinel"
+MAX_LOADED: Final = 2048
+MAX_PIN_FILE: Final = 1024
+_PROBE: Final = b"keystead sentinel v1"
+_WRONG_DATA: Final = (p11.GeneralError, p11.FunctionFailed, p11.ArgumentsBad)
+
+
+class PinRefusedError(Exception):
+    """The token refused the PIN. Trying again could lock it, so nobody does."""
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A resolved token object, its attributes checked against its purpose."""
+
+    number: int
+    purpose: Purpose
+    spec: KeySpec
+
+
+class Connection:
+    """Made by `connect`. Its methods take a session leased from `pool`, and let PKCS#11 errors pass."""
+
+    def __init__(self, module: Module, token: Any, first: Any) -> None:
+        self.module = module
+        self.token = token
+        self.pool = SessionPool(token, first, MAX_SESSIONS if module.os_locking else 1)
+        self.mechanisms: frozenset[Any] = frozenset(token.slot.get_mechanisms())
+        self.kwp: Mechanism | None = next((m for m in KWP_CANDIDATES if m in self.mechanisms), None)
+        self.loaded = LoadedKeys(MAX_LOADED)
+        self.sentinel: int | None = None
+        self.answer = b""  # what the sentinel key makes of _PROBE: the same for ever
+        self._handles: dict[bytes, Handle] = {}
+        self._publics: dict[bytes, bytes] = {}
+
+    @property
+    def info(self) -> TokenInfo:
+        """Facts about token and module."""
+        token, library = self.token, self.module.library
+        return TokenInfo(
+            manufacturer=str(token.manufacturer_id),
+            model=str(token.model),
+            serial=bytes(token.serial).decode("ascii", "replace"),
+            label=str(token.label),
+            firmware=".".join(str(part) for part in token.firmware_version),
+            library=f"{library.library_description} {'.'.join(str(part) for part in library.library_version)}",
+            os_locking=self.module.os_locking,
+        )
+
+    # --- handles ---
+
+    def resident(self, session: Any, ref: Resident) -> int:
+        """The handle of a token object, from memory after the first time.
+
+        Raises:
+            AbsentError: not found, for whatever reason.
+            KmsError(INTEGRITY): found twice, or made for another purpose.
+        """
+        handle = self._handles.get(ref.cka_id)
+        if handle is None or handle.purpose is not ref.purpose or handle.spec is not ref.spec:
+            key = objects.one_secret(session, ref.cka_id)
+            objects.assert_template(key, ref.purpose, ref.spec, token=True, extractable=False)
+            handle = self._handles[ref.cka_id] = Handle(int(key.handle), ref.purpose, ref.spec)
+        return handle.number
+
+    def public_key(self, session: Any, cka_id: bytes) -> bytes:
+        """SubjectPublicKeyInfo of a resident pair, from memory after the first time."""
+        spki = self._publics.get(cka_id)
+        if spki is None:
+            spki = self._publics[cka_id] = objects.public_key(session, cka_id)
+        return spki
+
+    def forget(self, cka_id: bytes | None = None) -> None:
+        """Drop one remembered handle, or all."""
+        if cka_id is None:
+            self._handles.clear()
+            self._publics.clear()
+        else:
+            self._handles.pop(cka_id, None)
+            self._publics.pop(cka_id, None)
+
+    def destroy_idle(self, session: Any, handles: list[int]) -> None:
+        """Destroy session objects that nobody uses any more; a token that has gone took them along."""
+        for handle in handles:
+            self.module.destroy_object(session.handle, handle)
+
+    # --- the sentinel ---
+
+    def find_sentinel(self, session: Any) -> bool:
+        """Look for the sentinel key and remember what it answers."""
+        # Two processes that start on one fresh token can both make one; any of them serves.
+        found: list[Any] = [
+            key
+            for key in session.get_objects({Attribute.ID: SENTINEL_ID})
+            if isinstance(key, types.SecretKey)
+        ]
+        if not found:
+            return False
+        key = min(found, key=lambda each: int(each.handle))
+        objects.assert_template(key, Purpose.SENTINEL, KeySpec.AES_256, token=True, extractable=False)
+        self.answer = self._ask(session, int(key.handle))
+        self.sentinel = int(key.handle)
+        return True
+
+    def ensure_sentinel(self, session: Any) -> None:
+        """Make the sentinel if the token has none. Called before the first key is made, never later."""
+        if self.sentinel is None and not self.find_sentinel(session):
+            objects.generate_resident(session, Purpose.SENTINEL, KeySpec.AES_256, SENTINEL_ID, SENTINEL_LABEL)
+            self.find_sentinel(session)
+
+    @staticmethod
+    def _ask(session: Any, sentinel: int) -> bytes:
+        # A fixed nonce is right here: the key encrypts this one message and no other.
+        return rawops.encrypt(session, sentinel, bytes(12), _PROBE, b"")
+
+    def prove_alive(self, session: Any) -> None:
+        """Use the sentinel key.
+
+        Raises:
+            TokenLostError: it is not there, or answers otherwise than before.
+        """
+        try:
+            if self.sentinel is None:
+                # Nobody has made a key in this token yet, so a search that finds nothing tells the truth.
+                self.find_sentinel(session)
+            elif not secrets.compare_digest(self._ask(session, self.sentinel), self.answer):
+                raise TokenLostError
+        except p11.PKCS11Error as error:
+            raise TokenLostError from error
+
+    def explain(self, session: Any, error: p11.PKCS11Error, data_refused: str | None) -> KmsError:
+        """The refusal for an error of a call in this session.
+
+        Args:
+            session: the one in which the call failed.
+            error: what PKCS#11 said.
+            data_refused: what to say (INVALID) when the data must have been wrong, since the token is there.
+
+        Raises:
+            TokenLostError
+        """
+        if isinstance(error, failures.LOST):
+            raise TokenLostError from error
+        if failures.needs_sentinel(error):
+            self.prove_alive(session)
+            # The token is there, but perhaps another process destroyed the object behind a handle.
+            self.forget()
+        translated = failures.translate(error)
+        if data_refused is not None and (
+            translated.kind is ErrorKind.INVALID or isinstance(error, _WRONG_DATA)
+        ):
+            return KmsError(ErrorKind.INVALID, data_refused)
+        return translated
+
+    def explain_absent(self, session: Any, error: AbsentError) -> KmsError:
+        """A key that must be there was not found: lost token, or lost key?"""
+        self.prove_alive(session)
+        return integrity(f"the HSM answers, but holds no key with CKA_ID {error}")
+
+
+def read_pin(config: HsmConfig) -> str:
+    """The PIN, without the newline at its end.
+
+    Raises:
+        KmsError(HSM_UNAVAILABLE): no such file, empty, or readable by everybody.
+    """
+    try:
+        if config.pin_file.stat().st_mode & 0o004:
+            raise unavailable(f"everybody can read the PIN file {config.pin_file}: chmod 600 it")
+        with config.pin_file.open("rb") as file:
+            pin = file.read(MAX_PIN_FILE).decode("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise unavailable(f"cannot read the PIN file {config.pin_file} ({type(error).__name__})") from error
+    if not pin:
+        raise unavailable(f"the PIN file {config.pin_file} is empty")
+    return pin
+
+
+def find_token(module: Module, label: str) -> Any:
+    """The one token with this label.
+
+    Raises:
+        KmsError(HSM_UNAVAILABLE): none, several, or the module does not answer; lists the labels seen.
+    """
+    try:
+        tokens = list(module.library.get_tokens())
+    except p11.PKCS11Error as error:
+        raise unavailable(f"the PKCS#11 module lists no tokens ({type(error).__name__})") from error
+    named = [token for token in tokens if token.label == label]
+    if len(named) != 1:
+        seen = ", ".join(sorted(repr(token.label) for token in tokens if token.label)) or "none"
+        raise unavailable(f"{len(named)} tokens have the label {label!r}; labels seen: {seen}")
+    return named[0]
+
+
+def connect(module: Module, config: HsmConfig) -> Connection:
+    """Find the token and log in, once. The module is initialised and nothing is open.
+
+    Raises:
+        KmsError(HSM_UNAVAILABLE)
+        PinRefusedError: do not try again.
+    """
+    token = find_token(module, config.token_label)
+    pin = read_pin(config)
+    try:
+        first = token.open(rw=True, user_pin=pin, attribute_mapper=attribute_mapper())
+        connection = Connection(module, token, first)
+        connection.find_sentinel(first)
+    except failures.PIN_REFUSED as error:
+        raise PinRefusedError(type(error).__name__) from error
+    except p11.PKCS11Error as error:
+        raise unavailable(f"cannot open a session with the token ({type(error).__name__})") from error
+    return connection

@@ -1,0 +1,85 @@
+"""What a PKCS#11 error means. The only place that decides whether the token is lost.
+
+Only a lost token leads to a new initialisation and login. A module's error code alone does not tell:
+SoftHSM answers GeneralError both to a wrong GCM tag and to a token that has gone (H3), and a caller who
+sends bad data must not be able to reset the HSM for everybody. So errors that always mean loss are LOST,
+errors about the request are named, and for the rest the caller asks the sentinel key.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pkcs11 import exceptions as p11
+
+from kms.errors import ErrorKind, KmsError
+
+
+class TokenLostError(Exception):
+    """The token does not answer to its sentinel, or said itself that it has gone."""
+
+
+class AbsentError(Exception):
+    """A search found nothing. Whether that is true is only known after the sentinel answered."""
+
+
+LOST: Final = (
+    p11.DeviceError,
+    p11.DeviceRemoved,
+    p11.TokenNotPresent,
+    p11.TokenNotRecognised,
+    p11.SessionClosed,
+    p11.SessionHandleInvalid,
+    p11.SlotIDInvalid,
+    p11.UserNotLoggedIn,
+    p11.OperationActive,  # the session is out of step; nothing less than a new one mends it
+)
+_BAD_DATA: Final = (
+    p11.DataInvalid,
+    p11.DataLenRange,
+    p11.EncryptedDataInvalid,
+    p11.EncryptedDataLenRange,
+    p11.SignatureInvalid,
+    p11.SignatureLenRange,
+)
+_BAD_BLOB: Final = (p11.WrappedKeyInvalid, p11.WrappedKeyLenRange)
+_UNSUPPORTED: Final = (
+    p11.MechanismInvalid,
+    p11.MechanismParamInvalid,
+    p11.FunctionNotSupported,
+    p11.KeySizeRange,
+    p11.DomainParamsInvalid,
+    p11.KeyNotWrappable,
+)
+_FULL: Final = (p11.DeviceMemory, p11.HostMemory, p11.SessionCount)
+_CERTAIN: Final = _BAD_DATA + _BAD_BLOB + _UNSUPPORTED + _FULL
+
+PIN_REFUSED: Final = (
+    p11.PinIncorrect,
+    p11.PinInvalid,
+    p11.PinLenRange,
+    p11.PinLocked,
+    p11.PinExpired,
+    p11.UserPinNotInitialized,
+)
+
+
+def needs_sentinel(error: p11.PKCS11Error) -> bool:
+    """True if the error may or may not mean that the token is lost."""
+    return not isinstance(error, LOST + _CERTAIN)
+
+
+def translate(error: p11.PKCS11Error) -> KmsError:
+    """The refusal for an error of a token that is there. Names the PKCS#11 error, never the data."""
+    name = type(error).__name__
+    if isinstance(error, _BAD_DATA):
+        return KmsError(ErrorKind.INVALID, f"the HSM refused the data ({name})")
+    if isinstance(error, _BAD_BLOB):
+        return KmsError(ErrorKind.INTEGRITY, f"a wrapped key does not open under its wrapping key ({name})")
+    if isinstance(error, _UNSUPPORTED):
+        return KmsError(
+            ErrorKind.UNSUPPORTED, f"the HSM cannot do this ({name}); `keystead doctor` lists what it can"
+        )
+    if isinstance(error, _FULL):
+        return KmsError(ErrorKind.HSM_UNAVAILABLE, f"the HSM is out of space or sessions ({name})")
+    return KmsError(ErrorKind.INTERNAL, f"the HSM failed the call ({name})")

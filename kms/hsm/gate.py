@@ -1,0 +1,200 @@
+"""The way to the token: every call goes through `Gate.run`, which notices loss and reopens.
+
+Rules:
+ 1. Only a lost token leads to a new initialisation (failures.py says what that is).
+ 2. Reopening waits until no call is in flight: C_Finalize under a running call crashes modules.
+ 3. Attempts are bounded: at most one per back-off step (0.25 s doubling to 2 s), whoever asks.
+ 4. A refused PIN is final for this process: a second attempt could lock the token.
+ 5. A call is repeated after reopening only if its caller said that it may be, and once.
+ 6. A gate that was opened before a fork is dead in the child (H2).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from pkcs11.exceptions import PKCS11Error
+
+from kms.clock import Clock
+from kms.errors import KmsError
+from kms.hsm.connection import Connection, PinRefusedError, connect
+from kms.hsm.failures import AbsentError, TokenLostError
+from kms.hsm.model import HsmConfig
+from kms.hsm.module import Module, unavailable
+
+T = TypeVar("T")
+Work = Callable[[Connection, Any], T]
+
+FIRST_DELAY: Final = 0.25
+LAST_DELAY: Final = 2.0
+DRAIN_SECONDS: Final = 5.0
+TURN_SECONDS: Final = 1.0
+
+_gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for gate in _gates:
+        gate.die("the HSM was opened before this process was forked; open it in the worker")
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class Gate:
+    """One module, one token, one connection at a time. Thread safe."""
+
+    def __init__(self, config: HsmConfig, clock: Clock, accept: Work[None]) -> None:
+        """Load, log in and test; `accept` runs on each new connection before anybody uses it.
+
+        Raises:
+            KmsError(HSM_UNAVAILABLE)
+        """
+        self._config = config
+        self._clock = clock
+        self._accept = accept
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._lost: Connection | None = None  # its calls may still be in flight
+        self._dead = ""  # why this gate never serves again
+        self._answer = b""  # the sentinel's, once it was seen
+        self._next_attempt = 0.0
+        self._delay = FIRST_DELAY
+        self._module = Module(config.module, config.softhsm2_conf)
+        opened = False
+        try:
+            self._connection = self._establish()
+            opened = True
+        finally:
+            if not opened:
+                self._module.close()
+        _gates.add(self)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that it was made with."""
+        return self._clock
+
+    def die(self, reason: str) -> None:
+        """Refuse everything from now on."""
+        self._dead = reason
+        self._connection = None
+
+    def run(self, work: Work[T], *, repeat: bool = False, data_refused: str | None = None) -> T:
+        """Do `work` with a session.
+
+        Args:
+            work: gets the connection and a leased session; may raise PKCS#11 errors and AbsentError.
+            repeat: the work is idempotent, so it may be done again on a new connection.
+            data_refused: see Connection.explain.
+
+        Raises:
+            KmsError
+        """
+        try:
+            return self._once(work, data_refused)
+        except TokenLostError as error:
+            if not repeat:
+                raise _lost() from error
+        try:
+            return self._once(work, data_refused)
+        except TokenLostError as error:
+            raise _lost() from error
+
+    def _once(self, work: Work[T], data_refused: str | None) -> T:
+        connection = self._connection or self._reopen()
+        try:
+            session = connection.pool.lease()
+            try:
+                return work(connection, session)
+            except PKCS11Error as error:
+                raise connection.explain(session, error, data_refused) from error
+            except AbsentError as error:
+                raise connection.explain_absent(session, error) from error
+            finally:
+                connection.pool.give_back(session)
+        except TokenLostError:
+            self._drop(connection)
+            raise
+
+    def _drop(self, connection: Connection) -> None:
+        connection.pool.retired = True
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
+                self._lost = connection
+
+    def _reopen(self) -> Connection:
+        """A new connection, made by one thread while others wait a moment for it."""
+        if self._dead:
+            raise unavailable(self._dead)
+        if not self._lock.acquire(timeout=TURN_SECONDS):
+            raise unavailable("the HSM is being reopened; try again")
+        try:
+            if self._connection is not None:
+                return self._connection
+            if self._dead:
+                raise unavailable(self._dead)
+            if self._clock.monotonic() < self._next_attempt:
+                raise _lost()
+            connection = self._restart()
+            self._connection, self._lost = connection, None
+            self._delay = FIRST_DELAY
+            return connection
+        finally:
+            self._lock.release()
+
+    def _restart(self) -> Connection:
+        reopened = False
+        try:
+            if self._lost is not None and not self._lost.pool.drain(self._clock, DRAIN_SECONDS):
+                raise unavailable(
+                    "the HSM does not answer: calls are still in flight; the worker must be replaced"
+                )
+            self._module.restart()
+            connection = self._establish()
+            reopened = True
+            return connection
+        finally:
+            if not reopened:
+                self._next_attempt = self._clock.monotonic() + self._delay
+                self._delay = min(2 * self._delay, LAST_DELAY)
+
+    def _establish(self) -> Connection:
+        try:
+            connection = connect(self._module, self._config)
+        except PinRefusedError as error:
+            self._dead = (
+                f"the token refused the PIN in {self._config.pin_file} ({error}); not tried again, so that it is "
+                "not locked: mend the file and restart"
+            )
+            raise unavailable(self._dead) from error
+        if self._answer and connection.answer != self._answer:
+            raise unavailable(
+                "another token stands under the label: its sentinel key is missing or different"
+            )
+        session = connection.pool.lease()
+        try:
+            self._accept(connection, session)
+        except (PKCS11Error, TokenLostError) as error:
+            raise unavailable(f"the HSM failed its self-test ({type(error).__name__})") from error
+        finally:
+            connection.pool.give_back(session)
+        self._answer = connection.answer or self._answer
+        return connection
+
+    def close(self) -> None:
+        """Wait for the calls in flight, then log out by finalising the module. Idempotent."""
+        with self._lock:
+            self._dead = self._dead or "the HSM was closed"
+            connection, self._connection = self._connection, None
+            if connection is None or connection.pool.drain(self._clock, DRAIN_SECONDS):
+                self._module.close()
+
+
+def _lost() -> KmsError:
+    return unavailable("the HSM is not available; it is tried again")

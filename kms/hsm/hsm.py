@@ -1,0 +1,301 @@
+"""The verbs of the HSM layer."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from pkcs11.mechanisms import Mechanism
+
+from kms.clock import Clock
+from kms.errors import ErrorKind, KmsError, invalid
+from kms.hsm import objects, probe, rawops, selftest, vectors, wrapped
+from kms.hsm.connection import Connection
+from kms.hsm.gate import Gate
+from kms.hsm.mechanisms import HMACS, sign_call
+from kms.hsm.model import (
+    HsmConfig,
+    KeyRef,
+    KeySpec,
+    Purpose,
+    Resident,
+    Scheme,
+    TokenInfo,
+    Wrapped,
+)
+from kms.ids import CkaId
+
+NONCE_SIZE: Final = 12
+MAX_RANDOM: Final = 1 << 20
+_SEAL_V1: Final = b"\x01"
+_SEAL_DOMAIN: Final = b"keystead seal v1"
+_UNREADABLE: Final = "the ciphertext does not decrypt: it was changed, or belongs to another key or context"
+_ENCRYPTS: Final = frozenset({Purpose.KEY_ENC})
+_SIGNS: Final = frozenset({Purpose.KEY_SIGN, Purpose.CA_SIGN, Purpose.LOG_SIGN})
+
+
+class Hsm:
+    """One token, opened by one process after its fork. Thread safe.
+
+    Every method raises KmsError(HSM_UNAVAILABLE) when the token does not answer; the next call tries to reopen
+    it, at most every 0.25 to 2 seconds.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        """Use `Hsm.open`."""
+        self._gate = gate
+        self._wrappable: dict[KeySpec, bool] = {}
+
+    @classmethod
+    def open(cls, config: HsmConfig, clock: Clock) -> Hsm:
+        """Load the module, log in once, and run the self-test.
+
+        Raises:
+            KmsError(HSM_UNAVAILABLE): with a hint at what to mend.
+        """
+        vectors.check()
+        return cls(Gate(config, clock, _accept))
+
+    def close(self) -> None:
+        """Log out and give the module back. Idempotent; every later call is refused."""
+        self._gate.close()
+
+    @property
+    def info(self) -> TokenInfo:
+        """Facts about token and module."""
+        return self._gate.run(lambda connection, _: connection.info, repeat=True)
+
+    def mechanisms(self) -> frozenset[str]:
+        """Names of the token's mechanisms, as python-pkcs11 spells them; 0x... for those without a name."""
+        found = self._gate.run(lambda connection, _: connection.mechanisms, repeat=True)
+        return frozenset(m.name if isinstance(m, Mechanism) else f"0x{int(m):x}" for m in found)
+
+    def check(self) -> None:
+        """Use the sentinel key; tries to reopen a lost token."""
+        self._gate.run(lambda connection, session: connection.prove_alive(session), repeat=True)
+
+    def self_test(self, *, thorough: bool = False) -> list[str]:
+        """Test primitives and token; a line for each thing tested. See selftest.py for what it proves.
+
+        Raises:
+            KmsError(HSM_UNAVAILABLE): an answer is wrong.
+        """
+        vectors.check()
+        return self._gate.run(
+            lambda connection, session: selftest.token(connection, session, thorough=thorough), repeat=True
+        )
+
+    def random(self, n: int) -> bytes:
+        """`n` bytes from the token's generator, at most 1 MiB."""
+        if not 0 < n <= MAX_RANDOM:
+            raise invalid(f"ask for 1 to {MAX_RANDOM} random bytes")
+        return self._gate.run(lambda _, session: bytes(session.generate_random(n * 8)))
+
+    # --- token objects ---
+
+    def generate(self, purpose: Purpose, spec: KeySpec, cka_id: CkaId, label: str) -> bytes:
+        """Make a resident key; durable when it returns. SubjectPublicKeyInfo in DER, or b"".
+
+        Never repeated: after a failure the caller finds out with `exists` what happened.
+
+        Raises:
+            KmsError(INVALID): the purpose does not have this key type.
+            KmsError(INTEGRITY): the id is taken, or the token made something else than was asked for.
+        """
+
+        def work(connection: Connection, session: Any) -> bytes:
+            connection.ensure_sentinel(session)
+            return objects.generate_resident(session, purpose, spec, cka_id, label)
+
+        return self._gate.run(work)
+
+    def public_key(self, cka_id: CkaId) -> bytes:
+        """SubjectPublicKeyInfo in DER of a resident pair.
+
+        Raises:
+            KmsError(INTEGRITY): the token answers, but has no such pair, or two.
+        """
+        return self._gate.run(lambda connection, session: connection.public_key(session, cka_id), repeat=True)
+
+    def exists(self, cka_id: CkaId) -> bool:
+        """Whether the token holds the key. False only after the sentinel key answered.
+
+        Raises:
+            KmsError(INTEGRITY): it holds two.
+        """
+
+        def work(connection: Connection, session: Any) -> bool:
+            found = objects.search(session, cka_id)
+            connection.prove_alive(session)
+            return bool(found.secrets)
+
+        return self._gate.run(work, repeat=True)
+
+    def destroy(self, cka_id: CkaId) -> None:
+        """Destroy a resident key and its public half. Nothing there is a success, once the sentinel answered."""
+
+        def work(connection: Connection, session: Any) -> None:
+            connection.forget(cka_id)
+            if not objects.destroy(session, cka_id):
+                connection.prove_alive(session)
+
+        self._gate.run(work)
+
+    def objects(self, label_prefix: str) -> list[tuple[CkaId, str]]:
+        """Id and label of all keys whose label starts with the prefix, for reconciling orphans."""
+
+        def work(connection: Connection, session: Any) -> list[tuple[CkaId, str]]:
+            rows = objects.listing(session, label_prefix)
+            connection.prove_alive(session)
+            return rows
+
+        return self._gate.run(work, repeat=True)
+
+    # --- sealing ---
+
+    def seal(self, root: CkaId, plaintext: bytes, aad: bytes) -> bytes:
+        """AES-256-GCM in the token: 0x01 || nonce (12) || ciphertext || tag (16); bound to `aad` and the root."""
+        nonce = secrets.token_bytes(NONCE_SIZE)
+        ref = Resident(root, Purpose.ROOT_SEAL, KeySpec.AES_256)
+        return _SEAL_V1 + nonce + self._encrypt(ref, nonce, plaintext, _seal_aad(root, aad))
+
+    def unseal(self, root: CkaId, sealed: bytes, aad: bytes) -> bytes:
+        """Inverse of `seal`.
+
+        Raises:
+            KmsError(INTEGRITY): changed, or sealed under another root or `aad`.
+        """
+        if sealed[:1] != _SEAL_V1 or len(sealed) < 1 + NONCE_SIZE + rawops.TAG_SIZE:
+            raise KmsError(ErrorKind.INTEGRITY, "a sealed value has an unknown format")
+        ref = Resident(root, Purpose.ROOT_SEAL, KeySpec.AES_256)
+        nonce, data = sealed[1 : 1 + NONCE_SIZE], sealed[1 + NONCE_SIZE :]
+        try:
+            return self._decrypt(ref, nonce, data, _seal_aad(root, aad))
+        except KmsError as error:
+            if error.kind is ErrorKind.INVALID:
+                raise KmsError(
+                    ErrorKind.INTEGRITY, "a sealed value does not open under its root key"
+                ) from error
+            raise
+
+    # --- wrapped keys ---
+
+    def can_wrap(self, spec: KeySpec) -> bool:
+        """Whether keys of this type can live outside the token as blobs. Tried once per process."""
+        family = wrapped.FAMILY[spec]
+        if family not in self._wrappable:
+            self._wrappable[family] = self._gate.run(
+                lambda connection, session: wrapped.try_wrapping(connection, session, family), repeat=True
+            )
+        return self._wrappable[family]
+
+    def generate_wrapped(self, purpose: Purpose, spec: KeySpec, wrapping: CkaId, context: bytes) -> Wrapped:
+        """Make a key in the token and wrap it there; loaded once more, and so proven, before it returns.
+
+        Raises:
+            KmsError(INVALID): the purpose does not have this key type, or is never wrapped.
+            KmsError(UNSUPPORTED): the token cannot wrap the type (`can_wrap`).
+        """
+
+        def work(connection: Connection, session: Any) -> Wrapped:
+            ref = wrapped.birth(connection, session, purpose, spec, wrapping, context)
+            with wrapped.usable(connection, session, ref):
+                return ref
+
+        return self._gate.run(work)
+
+    def retire_unused(self, keep: int = 0) -> None:
+        """Destroy all but the `keep` most recently used session objects of wrapped keys."""
+        self._gate.run(
+            lambda connection, session: connection.destroy_idle(session, connection.loaded.shrink(keep)),
+            repeat=True,
+        )
+
+    # --- using keys ---
+
+    def encrypt(self, ref: KeyRef, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+        """AES-GCM: ciphertext || tag (16). The nonce has 12 bytes, from the random source, never chosen by a caller."""
+        _check_purpose(ref, _ENCRYPTS)
+        return self._encrypt(ref, nonce, plaintext, aad)
+
+    def decrypt(self, ref: KeyRef, nonce: bytes, data: bytes, aad: bytes) -> bytes:
+        """Inverse of `encrypt`.
+
+        Raises:
+            KmsError(INVALID): one and the same for everything that can be wrong with the data.
+        """
+        _check_purpose(ref, _ENCRYPTS)
+        return self._decrypt(ref, nonce, data, aad)
+
+    def _encrypt(self, ref: KeyRef, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+        if len(nonce) != NONCE_SIZE:
+            raise invalid(f"a nonce has {NONCE_SIZE} bytes")
+
+        def work(connection: Connection, session: Any) -> bytes:
+            with wrapped.usable(connection, session, ref) as key:
+                return rawops.encrypt(session, key, nonce, plaintext, aad)
+
+        return self._gate.run(work)
+
+    def _decrypt(self, ref: KeyRef, nonce: bytes, data: bytes, aad: bytes) -> bytes:
+        if len(nonce) != NONCE_SIZE or len(data) < rawops.TAG_SIZE:
+            raise invalid(_UNREADABLE)
+
+        def work(connection: Connection, session: Any) -> bytes:
+            with wrapped.usable(connection, session, ref) as key:
+                return rawops.decrypt(session, key, nonce, data, aad)
+
+        return self._gate.run(work, repeat=True, data_refused=_UNREADABLE)
+
+    def mac(self, ref: KeyRef, hash_name: str, data: bytes) -> bytes:
+        """HMAC with "sha224" to "sha512" or "sha3-224" to "sha3-512".
+
+        Raises:
+            KmsError(INVALID): another hash, or data with the mark of a probe (probe.py).
+        """
+        _check_purpose(ref, frozenset({Purpose.KEY_MAC}))
+        if hash_name not in HMACS:
+            raise invalid(f"unknown hash for HMAC; known are {', '.join(HMACS)}")
+        probe.refuse_marked(data)
+        mechanism, size = HMACS[hash_name]
+
+        def work(connection: Connection, session: Any) -> bytes:
+            with wrapped.usable(connection, session, ref) as key:
+                return rawops.mac(session, key, mechanism, size, data)
+
+        return self._gate.run(work, repeat=True)
+
+    def sign(self, ref: KeyRef, scheme: Scheme, payload: bytes, *, salt_length: int | None = None) -> bytes:
+        """Sign; Scheme says what `payload` is and what comes back.
+
+        Args:
+            ref: a key for signing.
+            scheme: must belong to the key's type.
+            payload: a digest, or for EDDSA the message.
+            salt_length: of RSA-PSS in bytes; the hash's size if not given.
+
+        Raises:
+            KmsError(INVALID): the scheme or payload does not fit the key, or carries the mark of a probe.
+        """
+        _check_purpose(ref, _SIGNS)
+        probe.refuse_marked(payload)
+        mechanism, parameter, data, size = sign_call(ref.spec, scheme, payload, salt_length)
+
+        def work(connection: Connection, session: Any) -> bytes:
+            with wrapped.usable(connection, session, ref) as key:
+                return rawops.sign(session, key, mechanism, parameter, data, size)
+
+        return self._gate.run(work)
+
+
+def _accept(connection: Connection, session: Any) -> None:
+    selftest.token(connection, session)
+
+
+def _check_purpose(ref: KeyRef, allowed: frozenset[Purpose]) -> None:
+    if ref.purpose not in allowed:
+        raise invalid(f"a key for {ref.purpose} cannot do this")
+
+
+def _seal_aad(root: CkaId, aad: bytes) -> bytes:
+    return _SEAL_DOMAIN + root + aad

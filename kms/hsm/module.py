@@ -1,0 +1,128 @@
+"""Loading a PKCS#11 module so that threads and forks are safe.
+
+python-pkcs11 calls C_Initialize(NULL), which tells the module that no two threads will ever call at once,
+and then drops the GIL around every call: SoftHSM then crashes the process within seconds (H1). So after
+loading, the module is finalised and initialised again with CKF_OS_LOCKING_OK, through the same shared
+object's function list. The function list is used, not the symbols, because a module such as pkcs11-spy.so
+exports nothing but C_GetFunctionList. A module that refuses the flag is used by one caller at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pkcs11
+from pkcs11.exceptions import PKCS11Error
+
+from kms.errors import ErrorKind, KmsError
+
+CKR_OK = 0x0
+CKR_OBJECT_HANDLE_INVALID = 0x82
+CKR_CRYPTOKI_NOT_INITIALIZED = 0x190
+_CKF_OS_LOCKING_OK = 0x2
+
+# Places in CK_FUNCTION_LIST (PKCS#11 2.40, pkcs11f.h), after the version.
+_C_INITIALIZE, _C_FINALIZE, _C_DESTROY_OBJECT = 0, 1, 22
+
+
+class _InitArgs(ctypes.Structure):
+    """CK_C_INITIALIZE_ARGS: no callbacks, the operating system's own mutexes."""
+
+    _fields_ = (
+        ("create_mutex", ctypes.c_void_p),
+        ("destroy_mutex", ctypes.c_void_p),
+        ("lock_mutex", ctypes.c_void_p),
+        ("unlock_mutex", ctypes.c_void_p),
+        ("flags", ctypes.c_ulong),
+        ("reserved", ctypes.c_void_p),
+    )
+
+
+def unavailable(detail: str) -> KmsError:
+    """The HSM cannot serve now."""
+    return KmsError(ErrorKind.HSM_UNAVAILABLE, detail)
+
+
+class Module:
+    """One loaded PKCS#11 module, initialised for this process. At most one user per process.
+
+    SOFTHSM2_CONF, the login state and C_Finalize are process-wide, so two users of one module would
+    pull the rug from under each other; the second is refused.
+    """
+
+    _users: ClassVar[dict[Path, int]] = {}  # module path -> pid of the process that has it open
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, path: Path, softhsm2_conf: Path | None) -> None:
+        """Load and initialise.
+
+        Raises:
+            KmsError(HSM_UNAVAILABLE): not a PKCS#11 module, refuses to start, or is in use here.
+        """
+        self.path = path
+        self.os_locking = False
+        with Module._guard:
+            if Module._users.get(path) == os.getpid():
+                raise unavailable(f"{path} is already open in this process; share one Hsm, it is thread safe")
+            if softhsm2_conf is not None:
+                os.environ["SOFTHSM2_CONF"] = str(softhsm2_conf)
+            self._load()
+            Module._users[path] = os.getpid()
+
+    def _load(self) -> None:
+        try:
+            self.library: Any = pkcs11.lib(str(self.path))
+        except (PKCS11Error, RuntimeError) as error:
+            raise unavailable(
+                f"cannot load the PKCS#11 module {self.path} ({type(error).__name__}): check hsm.module, and for SoftHSM "
+                "that SOFTHSM2_CONF names a readable file"
+            ) from error
+        shared = ctypes.CDLL(str(self.path))
+        functions = ctypes.c_void_p()
+        if shared.C_GetFunctionList(ctypes.byref(functions)) != CKR_OK or functions.value is None:
+            raise unavailable(f"{self.path} is no PKCS#11 module: it has no function list")
+        # CK_FUNCTION_LIST begins with a two-byte version, padded to the size of a pointer.
+        table = ctypes.cast(functions.value + ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_void_p))
+        one = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
+        self._initialize = one(table[_C_INITIALIZE] or 0)
+        self._finalize = one(table[_C_FINALIZE] or 0)
+        self._destroy = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)(
+            table[_C_DESTROY_OBJECT] or 0
+        )
+        self.restart()
+
+    def restart(self) -> None:
+        """Finalise and initialise. All sessions and handles are void afterwards; no call may be in flight.
+
+        In a forked child the module reports "not initialised" (library.reset_on_fork, H2), which is as
+        good as a successful finalise.
+        """
+        result = self._finalize(None)
+        if result not in (CKR_OK, CKR_CRYPTOKI_NOT_INITIALIZED):
+            raise unavailable(f"the PKCS#11 module {self.path} does not finalise (CKR 0x{result:x})")
+        arguments = _InitArgs(flags=_CKF_OS_LOCKING_OK)
+        result = self._initialize(ctypes.addressof(arguments))
+        self.os_locking = result == CKR_OK
+        if not self.os_locking:
+            result = self._initialize(None)
+        if result != CKR_OK:
+            raise unavailable(f"the PKCS#11 module {self.path} does not start (CKR 0x{result:x})")
+
+    def destroy_object(self, session_handle: int, object_handle: int) -> bool:
+        """C_DestroyObject in any session; False when the token refused.
+
+        python-pkcs11 destroys only through the session that made the object, which another thread may
+        be using at that moment.
+        """
+        return int(self._destroy(session_handle, object_handle)) in (CKR_OK, CKR_OBJECT_HANDLE_INVALID)
+
+    def close(self) -> None:
+        """Finalise. Idempotent, harmless in a forked child."""
+        with Module._guard:
+            if Module._users.get(self.path) == os.getpid():
+                del Module._users[self.path]
+                self._finalize(None)

@@ -1,0 +1,191 @@
+"""Token objects: found exactly once, written once, read back after they are made.
+
+An object is found by CKA_ID, 16 random bytes of ours; labels are for people. Tokens do not keep ids unique
+(H7), so each search checks that there is exactly one key. A search that finds nothing proves nothing either:
+a token that has gone answers the same (H3), which is why nothing here says "not found" to a caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pkcs11 import types
+from pkcs11.constants import Attribute
+from pkcs11.mechanisms import KeyType
+
+from kms.errors import integrity, invalid
+from kms.hsm import rawops, templates
+from kms.hsm.failures import AbsentError
+from kms.hsm.mechanisms import SPECS, sign_call
+from kms.hsm.model import KeySpec, Purpose
+from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, spec_of, spki_of, verify_proof
+from kms.ids import CkaId
+
+CKA_ID_SIZE: Final = 16
+MAX_LABEL: Final = 128
+
+
+@dataclass(frozen=True)
+class Found:
+    """What stands under one CKA_ID: secret or private keys, and public keys. python-pkcs11 objects."""
+
+    secrets: list[Any]
+    publics: list[Any]
+
+
+def check_id(cka_id: bytes) -> None:
+    """Refuse ids that are not ours.
+
+    Raises:
+        KmsError(INVALID)
+    """
+    if len(cka_id) != CKA_ID_SIZE:
+        raise invalid(f"a CKA_ID has {CKA_ID_SIZE} bytes")
+
+
+def search(session: Any, cka_id: bytes) -> Found:
+    """All keys with this id.
+
+    Raises:
+        KmsError(INTEGRITY): more than one key has it.
+    """
+    check_id(cka_id)
+    found = Found([], [])
+    for each in session.get_objects({Attribute.ID: cka_id}):
+        if isinstance(each, types.SecretKey | types.PrivateKey):
+            found.secrets.append(each)
+        elif isinstance(each, types.PublicKey):
+            found.publics.append(each)
+    if len(found.secrets) > 1 or len(found.publics) > 1:
+        raise integrity(f"the HSM holds more than one key with CKA_ID {cka_id.hex()}")
+    return found
+
+
+def one_secret(session: Any, cka_id: bytes) -> Any:
+    """The secret or private key.
+
+    Raises:
+        AbsentError: none was found, for whatever reason.
+    """
+    found = search(session, cka_id)
+    if not found.secrets:
+        raise AbsentError(cka_id.hex())
+    return found.secrets[0]
+
+
+def public_key(session: Any, cka_id: bytes) -> bytes:
+    """SubjectPublicKeyInfo in DER.
+
+    Raises:
+        AbsentError: no public key was found.
+    """
+    found = search(session, cka_id)
+    if not found.publics:
+        raise AbsentError(cka_id.hex())
+    spec = spec_of(found.publics[0])
+    if spec is None:
+        raise integrity(f"the public key with CKA_ID {cka_id.hex()} is of no type that Keystead makes")
+    return spki_of(found.publics[0], spec)
+
+
+def assert_template(key: Any, purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool) -> None:
+    """Read the attributes back and compare them with what the purpose demands.
+
+    Raises:
+        KmsError(INTEGRITY): the token made, or holds, something else. Names the attributes.
+    """
+    expected = templates.asserted(purpose, spec, token=token, extractable=extractable)
+    seen = key.get_attributes(list(expected))
+    wrong = sorted(name.name for name, value in expected.items() if seen.get(name) != value)
+    if key[Attribute.KEY_TYPE] is not SPECS[spec].key_type:
+        wrong.append("KEY_TYPE")
+    if wrong:
+        raise integrity(f"a key in the HSM is not what its purpose {purpose} demands: {', '.join(wrong)}")
+
+
+def make(
+    session: Any, purpose: Purpose, spec: KeySpec, *, token: bool, cka_id: bytes, label: str
+) -> tuple[Any, Any]:
+    """Generate a key or pair with its whole template at once; (secret half, public half or None)."""
+    row = SPECS[spec]
+    common = {"id": cka_id, "label": label, "store": token, "capabilities": 0, "mechanism": row.generate}
+    secret = templates.secret_half(purpose, spec, token=token, extractable=not token)
+    if spec.is_pair:
+        public, private = session.generate_keypair(
+            row.key_type,
+            row.bits if row.key_type is KeyType.RSA else None,
+            public_template=templates.public_half(purpose, spec, token=token),
+            private_template=secret,
+            **common,
+        )
+        return private, public
+    return session.generate_key(row.key_type, row.bits, template=secret, **common), None
+
+
+def prove_pair(session: Any, handle: int, spec: KeySpec, spki: bytes) -> None:
+    """Sign a fresh challenge in the token and check it in software (pairwise consistency, FIPS 140-3 10.3.A).
+
+    Raises:
+        KmsError(INTEGRITY)
+    """
+    challenge = bytes(session.generate_random(PROOF_SIZE[spec] * 8))
+    mechanism, parameter, data, size = sign_call(spec, PROOF_SCHEME[spec], challenge, None)
+    signature = rawops.sign(session, handle, mechanism, parameter, data, size)
+    if not verify_proof(spki, spec, challenge, signature):
+        raise integrity("a new key pair does not verify its own signature")
+
+
+def generate_resident(session: Any, purpose: Purpose, spec: KeySpec, cka_id: bytes, label: str) -> bytes:
+    """Make a token object and check what came out; SubjectPublicKeyInfo, or empty for secret keys.
+
+    Raises:
+        KmsError(INVALID): wrong id, label or pairing of purpose and key type.
+        KmsError(INTEGRITY): the id is taken, or the token did not make what was asked for. What it made
+            is destroyed again.
+    """
+    check_id(cka_id)
+    templates.check_pairing(purpose, spec)
+    if not label or len(label.encode()) > MAX_LABEL:
+        raise invalid(f"the label of an HSM object has 1 to {MAX_LABEL} bytes")
+    present = search(session, cka_id)
+    if present.secrets or present.publics:
+        raise integrity(f"the HSM already holds a key with CKA_ID {cka_id.hex()}")
+    secret, public = make(session, purpose, spec, token=True, cka_id=cka_id, label=label)
+    accepted = False
+    try:
+        assert_template(secret, purpose, spec, token=True, extractable=False)
+        spki = b""
+        if public is not None:
+            spki = spki_of(public, spec)
+            prove_pair(session, secret.handle, spec, spki)
+        accepted = True
+        return spki
+    finally:
+        if not accepted:
+            secret.destroy()
+            if public is not None:
+                public.destroy()
+
+
+def destroy(session: Any, cka_id: bytes) -> bool:
+    """Destroy the key and its public half; False if nothing was found.
+
+    The private half goes first, so that a crash in between leaves no usable key; a second call takes the
+    lone public half.
+    """
+    found = search(session, cka_id)
+    for each in (*found.secrets, *found.publics):
+        each.destroy()
+    return bool(found.secrets or found.publics)
+
+
+def listing(session: Any, label_prefix: str) -> list[tuple[CkaId, str]]:
+    """Id and label of every secret or private token object whose label starts with the prefix."""
+    rows = []
+    for each in session.get_objects({Attribute.TOKEN: True}):
+        if isinstance(each, types.SecretKey | types.PrivateKey):
+            seen = each.get_attributes([Attribute.ID, Attribute.LABEL])
+            if seen[Attribute.LABEL].startswith(label_prefix):
+                rows.append((CkaId(bytes(seen[Attribute.ID])), str(seen[Attribute.LABEL])))
+    return sorted(rows)

@@ -1,0 +1,186 @@
+"""One attribute template per purpose. Every attribute that decides what a key may do stands in this file.
+
+- Nothing is left to a default, neither the module's nor python-pkcs11's, whose default AES template may
+  wrap and decrypt at once and so gives "sensitive" keys away (H6).
+- Token objects are written once: not modifiable, not copyable (H4).
+- Wrapping keys carry CKA_UNWRAP_TEMPLATE: whatever they unwrap is sensitive, not extractable, and of
+  exactly one use. With it a thief with PIN and database cannot have a blob given back readable.
+- SoftHSM applies attributes in order and refuses further ones after MODIFIABLE=false, so that comes last.
+- `asserted` says what the finished object must show; objects.py reads it back after each generation.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from types import MappingProxyType
+from typing import Any, Final
+
+from pkcs11.attributes import AttributeMapper
+from pkcs11.constants import DEFAULT, Attribute, ObjectClass
+from pkcs11.mechanisms import KeyType
+
+from kms.errors import invalid
+from kms.hsm.mechanisms import SPECS
+from kms.hsm.model import KeySpec, Purpose
+
+Template = dict[Attribute, Any]
+
+_USES: Final = (
+    Attribute.ENCRYPT,
+    Attribute.DECRYPT,
+    Attribute.SIGN,
+    Attribute.VERIFY,
+    Attribute.WRAP,
+    Attribute.UNWRAP,
+    Attribute.DERIVE,
+)
+# Attributes that exist only on the other half of a pair: SoftHSM refuses them by name (H10).
+_NOT_PRIVATE: Final = (Attribute.ENCRYPT, Attribute.VERIFY, Attribute.WRAP)
+_NOT_PUBLIC: Final = (Attribute.DECRYPT, Attribute.SIGN, Attribute.UNWRAP)
+
+_AES = frozenset({KeySpec.AES_128, KeySpec.AES_256})
+_PAIRS = frozenset(spec for spec in KeySpec if spec.is_pair)
+_ROOT = frozenset({KeySpec.AES_256})
+
+# purpose -> (uses of the secret half, key types that may have it)
+USES: Final = MappingProxyType(
+    {
+        Purpose.ROOT_SEAL: ({Attribute.ENCRYPT, Attribute.DECRYPT}, _ROOT),
+        Purpose.ROOT_WRAP_ENC: ({Attribute.WRAP, Attribute.UNWRAP}, _ROOT),
+        Purpose.ROOT_WRAP_MAC: ({Attribute.WRAP, Attribute.UNWRAP}, _ROOT),
+        Purpose.ROOT_WRAP_SIGN: ({Attribute.WRAP, Attribute.UNWRAP}, _ROOT),
+        Purpose.SENTINEL: ({Attribute.ENCRYPT, Attribute.DECRYPT}, _ROOT),
+        Purpose.LOG_SIGN: ({Attribute.SIGN}, _PAIRS),
+        Purpose.CA_SIGN: ({Attribute.SIGN}, _PAIRS),
+        Purpose.KEY_ENC: ({Attribute.ENCRYPT, Attribute.DECRYPT}, _AES),
+        Purpose.KEY_MAC: ({Attribute.SIGN, Attribute.VERIFY}, frozenset({KeySpec.HMAC})),
+        Purpose.KEY_SIGN: ({Attribute.SIGN}, _PAIRS),
+    }
+)
+
+# What each wrapping key wraps, and the only purpose its blobs can be loaded for.
+WRAPS: Final = MappingProxyType(
+    {
+        Purpose.ROOT_WRAP_ENC: Purpose.KEY_ENC,
+        Purpose.ROOT_WRAP_MAC: Purpose.KEY_MAC,
+        Purpose.ROOT_WRAP_SIGN: Purpose.KEY_SIGN,
+    }
+)
+WRAPPED_BY: Final = MappingProxyType({wrapped: root for root, wrapped in WRAPS.items()})
+
+
+def check_pairing(purpose: Purpose, spec: KeySpec) -> None:
+    """Refuse a key type that the purpose does not have.
+
+    Raises:
+        KmsError(INVALID)
+    """
+    if spec not in USES[purpose][1]:
+        raise invalid(f"a key for {purpose} cannot be of type {spec}")
+
+
+def _uses(purpose: Purpose, without: tuple[Attribute, ...]) -> Template:
+    wanted = USES[purpose][0]
+    return {use: DEFAULT if use in without else use in wanted for use in _USES}
+
+
+def _guards(*, extractable: bool) -> Template:
+    return {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: extractable}
+
+
+def _closing() -> Template:
+    return {Attribute.COPYABLE: False, Attribute.MODIFIABLE: False}
+
+
+def secret_half(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool) -> Template:
+    """The template of the secret or private key: at birth in the token, or when a blob is loaded.
+
+    `extractable` only for a session object that is about to be wrapped; a token object never is.
+    """
+    check_pairing(purpose, spec)
+    if token and extractable:
+        raise invalid("a token object is never extractable")
+    template = {Attribute.TOKEN: token, **_guards(extractable=extractable)}
+    template |= _uses(purpose, _NOT_PRIVATE if spec.is_pair else ())
+    if purpose in WRAPS:
+        template[Attribute.UNWRAP_TEMPLATE] = _unwrap_template(WRAPS[purpose])
+    return template | _closing()
+
+
+def public_half(purpose: Purpose, spec: KeySpec, *, token: bool) -> Template:
+    """The template of the public key of a pair: it verifies, and nothing else."""
+    template: Template = {Attribute.TOKEN: token, Attribute.PRIVATE: False}
+    template |= {use: DEFAULT if use in _NOT_PUBLIC else use is Attribute.VERIFY for use in _USES}
+    if SPECS[spec].curve:
+        template[Attribute.EC_PARAMS] = SPECS[spec].curve
+    check_pairing(purpose, spec)
+    return template | _closing()
+
+
+def asserted(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool) -> Template:
+    """What a key must show when it is read back, over and above what was asked for."""
+    template = secret_half(purpose, spec, token=token, extractable=extractable)
+    template.pop(Attribute.UNWRAP_TEMPLATE, None)  # an array of pointers; theft.py tests its effect
+    expected = {name: value for name, value in template.items() if value is not DEFAULT}
+    if token:
+        expected |= {
+            Attribute.NEVER_EXTRACTABLE: True,
+            Attribute.ALWAYS_SENSITIVE: True,
+            Attribute.LOCAL: True,
+        }
+    return expected
+
+
+def throwaway(*uses: Attribute, readable: bool) -> Template:
+    """A session object for self-tests: never holds anything, destroyed at once, readable for comparison."""
+    template: Template = {
+        Attribute.TOKEN: False,
+        Attribute.PRIVATE: True,
+        Attribute.SENSITIVE: not readable,
+        Attribute.EXTRACTABLE: True,
+    }
+    return template | {use: use in uses for use in _USES}
+
+
+# --- CKA_UNWRAP_TEMPLATE ----------------------------------------------------------------------------
+#
+# python-pkcs11 crashes on a dict as an attribute's value, so the value is a packed CK_ATTRIBUTE array
+# {type, pointer, length}. The bytes behind the pointers must outlive every call: they are kept for ever
+# in _KEPT (three templates of a dozen attributes).
+
+_KEPT: list[ctypes.Array[ctypes.c_char]] = []
+_PACKED: dict[Purpose, bytes] = {}
+
+
+def unwrap_attributes(wrapped: Purpose) -> Template:
+    """What everything unwrapped by the root of `wrapped` is, whatever the caller of C_UnwrapKey says."""
+    pair = wrapped is Purpose.KEY_SIGN
+    template: Template = {
+        Attribute.CLASS: ObjectClass.PRIVATE_KEY if pair else ObjectClass.SECRET_KEY,
+    }
+    if not pair:
+        template[Attribute.KEY_TYPE] = KeyType.AES if wrapped is Purpose.KEY_ENC else KeyType.GENERIC_SECRET
+    template |= {Attribute.TOKEN: False, **_guards(extractable=False)}
+    template |= _uses(wrapped, _NOT_PRIVATE if pair else ())
+    return {name: value for name, value in (template | _closing()).items() if value is not DEFAULT}
+
+
+def _unwrap_template(wrapped: Purpose) -> bytes:
+    if wrapped not in _PACKED:
+        plain = AttributeMapper()
+        packed = b""
+        for name, value in unwrap_attributes(wrapped).items():
+            data = plain.pack_attribute(name, value)
+            kept = ctypes.create_string_buffer(data, len(data))
+            _KEPT.append(kept)
+            packed += struct.pack("@LPL", int(name), ctypes.addressof(kept), len(data))
+        _PACKED[wrapped] = packed
+    return _PACKED[wrapped]
+
+
+def attribute_mapper() -> AttributeMapper:
+    """A mapper that passes packed attribute arrays through."""
+    mapper = AttributeMapper()
+    mapper.register_handler(Attribute.UNWRAP_TEMPLATE, bytes, bytes)
+    return mapper
