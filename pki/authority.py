@@ -1,0 +1,191 @@
+"""A CA that can sign, with everything about it that does not change between two requests.
+
+Issuer certificates are parsed once and kept until their row, their key or the mount's settings
+change; a request costs three dictionary look-ups.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from kms.errors import ErrorKind, KmsError, integrity
+from kms.hsm import KeySpec, Purpose, Resident
+from kms.ids import CkaId
+from kms.tables import Cache, Row, Store
+from pki.hsmkey import CaPublicKey
+from pki.model import CaKey, Issuer, KeyState, MountConfig, Urls
+from pki.profiles.draft import Extensions
+from pki.store import DEFAULT, ISSUERS, KEYS, MOUNTS, issuers
+
+
+@dataclass(frozen=True)
+class Authority:
+    """One issuer with its key.
+
+    Args:
+        common: extensions of everything it issues: AKI, and AIA and CRL distribution points where
+            the mount or the issuer has URLs.
+        chain: PEM of the issuer and of what is above it in this mount, issuer first.
+        path_length: pathLenConstraint, None for no limit.
+    """
+
+    mount_id: str
+    issuer: Issuer
+    certificate: x509.Certificate
+    public_key: CaPublicKey
+    ref: Resident
+    common: Extensions
+    chain: tuple[str, ...]
+    path_length: int | None
+    constraints: x509.NameConstraints | None
+
+    @property
+    def pem(self) -> str:
+        """The issuer's certificate, without a final line break, as the API shows it."""
+        return self.chain[0]
+
+    def hash_name(self, signature_bits: int = 0) -> str:
+        """The digest for its signatures: fixed by the curve; for RSA the caller may choose."""
+        if isinstance(self.public_key, ec.EllipticCurvePublicKey):
+            return {256: "sha256", 384: "sha384"}.get(self.public_key.curve.key_size, "sha512")
+        return {384: "sha384", 512: "sha512"}.get(signature_bits, "sha256")
+
+
+class Authorities:
+    """Finds issuers by reference and keeps them ready. One per process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._mounts: Cache[MountConfig] = Cache(store, MOUNTS)
+        self._issuers: Cache[Issuer] = Cache(store, ISSUERS)
+        self._keys: Cache[CaKey] = Cache(store, KEYS)
+        self._ready: dict[str, tuple[Row[Issuer], Row[CaKey], Row[MountConfig] | None, Authority]] = {}
+
+    def config(self, mount_id: str) -> MountConfig:
+        """The mount's settings, defaults included."""
+        row = self._mounts.get(mount_id)
+        return row.value if row is not None else MountConfig()
+
+    def issuer(self, mount_id: str, ref: str) -> Issuer:
+        """The issuer that `ref` (id, name or "default") means.
+
+        Raises:
+            KmsError(INVALID, status 500 as the peer): none.
+        """
+        if ref == DEFAULT:
+            ref = self.config(mount_id).default_issuer
+            if not ref:
+                raise no_default_issuer()
+        row = self._issuers.get(f"{mount_id}/{ref}")
+        if row is not None:
+            return row.value
+        for issuer in issuers(self._store.reader(), mount_id):
+            if issuer.name == ref:
+                return issuer
+        raise KmsError(ErrorKind.INVALID, f"unable to find PKI issuer for reference: {ref}", status=500)
+
+    def get(self, mount_id: str, ref: str, usage: str = "issuing-certificates") -> Authority:
+        """A signing issuer by reference.
+
+        Raises:
+            KmsError(INVALID): none, without a key, or not for this usage.
+        """
+        issuer = self.issuer(mount_id, ref)
+        key = f"{mount_id}/{issuer.id}"
+        issuer_row = self._issuers.get(key)
+        key_row = self._keys.get(f"{mount_id}/{issuer.key_id}") if issuer.key_id else None
+        if issuer_row is None or key_row is None or key_row.value.state != KeyState.ACTIVE:
+            raise KmsError(ErrorKind.INVALID, f"issuer {ref} has no private key here: it cannot sign")
+        if usage not in issuer_row.value.usage:
+            raise KmsError(ErrorKind.INVALID, f"issuer {issuer.id} is not allowed the usage {usage}")
+        config_row = self._mounts.get(mount_id)
+        ready = self._ready.get(key)
+        if ready is not None and ready[0] is issuer_row and ready[1] is key_row and ready[2] is config_row:
+            return ready[3]
+        config = config_row.value if config_row is not None else MountConfig()
+        authority = self._load(mount_id, issuer_row.value, key_row.value, config)
+        self._ready[key] = (issuer_row, key_row, config_row, authority)
+        return authority
+
+    def _load(self, mount_id: str, issuer: Issuer, key: CaKey, config: MountConfig) -> Authority:
+        ders = [issuer.certificate]
+        for above in issuer.chain[1:]:
+            row = self._issuers.get(f"{mount_id}/{above}")
+            if row is not None:
+                ders.append(row.value.certificate)
+        return assemble(mount_id, issuer, key, issuer.urls or config.urls, ders)
+
+
+def assemble(mount_id: str, issuer: Issuer, key: CaKey, urls: Urls, chain: list[bytes]) -> Authority:
+    """An Authority from its parts; also for an issuer that is not stored yet."""
+    certificate = x509.load_der_x509_certificate(issuer.certificate)
+    public = certificate.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise integrity("a stored issuer has a key type that CAs here never have")
+    found = {extension.oid: extension.value for extension in certificate.extensions}
+    basic = found.get(x509.BasicConstraints.oid)
+    constraints = found.get(x509.NameConstraints.oid)
+    return Authority(
+        mount_id=mount_id,
+        issuer=issuer,
+        certificate=certificate,
+        public_key=public,
+        ref=key_ref(key),
+        common=((authority_key_identifier(certificate), False), *url_extensions(urls)),
+        chain=tuple(pem(der) for der in chain),
+        path_length=basic.path_length if isinstance(basic, x509.BasicConstraints) else None,
+        constraints=constraints if isinstance(constraints, x509.NameConstraints) else None,
+    )
+
+
+def key_ref(key: CaKey) -> Resident:
+    """How the HSM layer names a CA key."""
+    return Resident(CkaId(key.cka_id), Purpose.CA_SIGN, KeySpec(key.spec))
+
+
+def authority_key_identifier(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """The AKI that points at this issuer: its own SKI where it has one."""
+    try:
+        ski = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        public = certificate.public_key()
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(public)  # type: ignore[arg-type]  # CA keys sign
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+
+
+def url_extensions(urls: Urls) -> Extensions:
+    """AIA and CRL distribution points; nothing where there are no URLs."""
+    described = [
+        x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(url))
+        for url in urls.ocsp_servers
+    ] + [
+        x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(url))
+        for url in urls.issuing_certificates
+    ]
+    extensions: list[tuple[x509.ExtensionType, bool]] = []
+    if described:
+        extensions.append((x509.AuthorityInformationAccess(described), False))
+    if urls.crl_distribution_points:
+        points = [
+            x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+            for url in urls.crl_distribution_points
+        ]
+        extensions.append((x509.CRLDistributionPoints(points), False))
+    return tuple(extensions)
+
+
+def pem(der: bytes, label: str = "CERTIFICATE") -> str:
+    """RFC 7468 text without a final line break, as the peer's JSON answers have it."""
+    text = base64.b64encode(der).decode("ascii")
+    lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+    return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----"
+
+
+def no_default_issuer() -> KmsError:
+    """The peer's answer while a mount has no CA."""
+    return KmsError(ErrorKind.INVALID, "no default issuer currently configured")

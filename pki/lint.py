@@ -1,0 +1,201 @@
+"""What is looked at before the CA's key signs anything.
+
+Two gates, both on a copy that carries no signature:
+
+- ours, on every certificate and CRL: the copy is parsed again and each variable field is compared
+  with what was asked for and with RFC 5280 and CA/B BR 7.1;
+- pkilint's, which costs milliseconds: once for each new shape of certificate, on one in `sample`
+  after that, on every CA certificate, and on every kind of CRL (decisions: certificates).
+
+A finding refuses the request; nothing has been recorded or signed by then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from functools import cache
+from importlib import import_module
+from typing import Any, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kms.errors import integrity, invalid
+from pki.names import check_dns, check_email, check_uri
+from pki.profiles.draft import Draft
+
+_SHAPES_KEPT = 10_000
+SAMPLE = 1_000
+
+# pkilint reads dNSName and URI by the letter of RFC 1034 and of http: it refuses wildcards, single
+# labels and every SPIFFE ID. Our own grammar (pki.names) is stricter and runs on every name.
+_OURS = frozenset({"pkix.invalid_domain_name_syntax", "pkix.invalid_uri_syntax"})
+
+
+class Validators(Protocol):
+    """pkilint's part, replaceable by tests."""
+
+    def certificate(self, der: bytes) -> list[str]: ...
+
+    def crl(self, der: bytes) -> list[str]: ...
+
+
+class Linter:
+    """Keeps which shapes have passed. One per process, safe among threads.
+
+    `sample` is how often pkilint sees a certificate of a known shape: one in that many, 1 for all.
+    """
+
+    def __init__(self, sample: int = SAMPLE, validators: Validators | None = None) -> None:
+        self._sample = sample
+        self._validators = validators if validators is not None else Pkilint()
+        self._passed: set[Hashable] = set()
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def certificate(self, der: bytes, draft: Draft) -> None:
+        """Judge the unsigned copy of a certificate.
+
+        Raises:
+            KmsError(INTEGRITY): the copy does not say what the draft says: a defect of ours.
+            KmsError(INVALID): pkilint reports an error.
+        """
+        check_copy(der, draft)
+        if self._needs_pkilint(draft.shape):
+            _refuse(self._validators.certificate(der), "certificate")
+            self._remember(draft.shape)
+
+    def crl(self, der: bytes, *, empty: bool) -> None:
+        """Judge the unsigned copy of a CRL; pkilint sees the first empty and the first full one."""
+        shape = ("crl", empty)
+        if shape not in self._passed:
+            _refuse(self._validators.crl(der), "CRL")
+            self._remember(shape)
+
+    def _needs_pkilint(self, shape: Hashable) -> bool:
+        with self._lock:
+            self._count += 1
+            return shape not in self._passed or self._count % self._sample == 0
+
+    def _remember(self, shape: Hashable) -> None:
+        with self._lock:
+            if len(self._passed) >= _SHAPES_KEPT:
+                self._passed.clear()
+            self._passed.add(shape)
+
+
+def check_copy(der: bytes, draft: Draft) -> None:
+    """Our own gate. Raises KmsError(INTEGRITY) naming the field."""
+    copy = x509.load_der_x509_certificate(der)
+    _demand(copy.serial_number == draft.serial, "serial number")
+    _demand(draft.serial.bit_length() == 159, "serial number length")
+    _demand(int(copy.not_valid_before_utc.timestamp()) == draft.not_before, "notBefore")
+    _demand(int(copy.not_valid_after_utc.timestamp()) == draft.not_after, "notAfter")
+    _demand(draft.not_before <= draft.not_after, "validity")
+    _demand(copy.issuer == draft.issuer, "issuer")
+    _demand(copy.subject == draft.subject, "subject")
+    spki = copy.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    _demand(spki == draft.spki, "public key")
+    # The parser refuses a repeated extension.
+    extensions = copy.extensions
+    _demand(len(extensions) == len(draft.extensions), "number of extensions")
+    for extension, (value, critical) in zip(extensions, draft.extensions, strict=True):
+        _demand(extension.value == value and extension.critical == critical, value.oid.dotted_string)
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            _check_names(extension.value)
+            _demand(critical or bool(list(copy.subject)), "criticality of the alternative name")
+        elif isinstance(extension.value, x509.BasicConstraints):
+            ca = draft.profile in {"root", "intermediate"}
+            _demand(extension.value.ca is ca and critical, "BasicConstraints")
+
+
+def _check_names(names: x509.SubjectAlternativeName) -> None:
+    for name in names:
+        try:
+            if isinstance(name, x509.DNSName):
+                check_dns(name.value)
+            elif isinstance(name, x509.RFC822Name):
+                check_email(name.value)
+            elif isinstance(name, x509.UniformResourceIdentifier):
+                check_uri(name.value)
+        except ValueError as bad:
+            raise invalid(f"{name.value!r} cannot stand in a certificate: {bad}") from None
+
+
+def _demand(holds: bool, what: str) -> None:
+    if not holds:
+        raise integrity(f"the certificate to sign is not the one asked for: {what}")
+
+
+def _refuse(findings: list[str], what: str) -> None:
+    if findings:
+        raise invalid(f"this {what} would break X.509 rules: {'; '.join(findings)}")
+
+
+class Pkilint:
+    """The RFC 5280 validators of pkilint, loaded when first needed (0.15 s)."""
+
+    def certificate(self, der: bytes) -> list[str]:
+        """Findings of severity ERROR and worse, as text."""
+        loader: Any = import_module("pkilint.loader")
+        return _findings(_certificate_validator(), loader.load_certificate(der, "certificate"))
+
+    def crl(self, der: bytes) -> list[str]:
+        """Findings of severity ERROR and worse, as text."""
+        loader: Any = import_module("pkilint.loader")
+        document = loader.RFC5280CertificateListDocumentLoader().load_der_document(der, "crl")
+        return _findings(_crl_validator(), document)
+
+
+@cache
+def _certificate_validator() -> Any:
+    certificate: Any = import_module("pkilint.pkix.certificate")
+    mappings = _name_mappings(), _extension_mappings()
+    return certificate.create_pkix_certificate_validator_container(
+        certificate.create_decoding_validators(*mappings),
+        [
+            certificate.create_issuer_validator_container([]),
+            certificate.create_validity_validator_container(),
+            certificate.create_subject_validator_container([]),
+            certificate.create_extensions_validator_container([]),
+            certificate.create_spki_validator_container([]),
+        ],
+    )
+
+
+@cache
+def _crl_validator() -> Any:
+    pkix: Any = import_module("pkilint.pkix")
+    crl: Any = import_module("pkilint.pkix.crl")
+    return crl.create_pkix_crl_validator_container(
+        [
+            pkix.create_attribute_decoder(_name_mappings()),
+            pkix.create_extension_decoder(_extension_mappings()),
+        ],
+        [
+            crl.create_issuer_validator_container([]),
+            crl.create_validity_validator_container([]),
+            crl.create_extensions_validator_container([]),
+        ],
+    )
+
+
+def _name_mappings() -> Any:
+    return import_module("pkilint.pkix.name").ATTRIBUTE_TYPE_MAPPINGS
+
+
+def _extension_mappings() -> Any:
+    return import_module("pkilint.pkix.extension").EXTENSION_MAPPINGS
+
+
+def _findings(validator: Any, document: Any) -> list[str]:
+    worst_allowed = import_module("pkilint.validation").ValidationFindingSeverity.WARNING
+    found = []
+    for result in validator.validate(document.root):
+        for description in result.finding_descriptions:
+            finding = description.finding
+            if finding.severity >= worst_allowed or finding.code in _OURS:  # FATAL is 0, DEBUG is 5
+                continue
+            found.append(f"{finding.code} ({description.message})" if description.message else finding.code)
+    return found

@@ -1,0 +1,236 @@
+"""What the CA keeps: pure types, no rules.
+
+Times are whole seconds since the epoch. Serial numbers are 40 lower-case hex digits in storage and
+`aa:bb:...` on the wire. Ids of keys and issuers are UUIDs.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+DAY = 86_400
+DEFAULT_LEAF_TTL = DAY  # hours, not months: a leaf that nobody renews dies by itself
+SYSTEM_MAX_TTL = 32 * DAY  # what a mount without its own maximum allows, as in the peer
+CRL_EXPIRY_MAX = 10 * DAY  # CA/B BR 7.2: nextUpdate at most ten days after thisUpdate
+
+
+class KeyState(StrEnum):
+    """Life of a CA key. The row exists before the object in the HSM and outlives it."""
+
+    PLANNED = "planned"  # the HSM may or may not hold an object under our CKA_ID
+    ACTIVE = "active"
+    ABANDONED = "abandoned"  # must not be used; an object that exists is destroyed by reconcile
+
+
+class CertificateState(StrEnum):
+    """Life of a serial number."""
+
+    INTENT = "intent"  # recorded, linted, not known to be signed
+    ISSUED = "issued"
+    FAILED = "failed"  # the signature was refused or never made; the serial is spent
+    UNKNOWN = "unknown"  # may have been signed; nobody got it; on the CRL
+
+
+class CaKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A CA key pair in the HSM, named by our CKA_ID."""
+
+    id: str
+    name: str
+    spec: str  # kms.hsm.KeySpec
+    cka_id: bytes
+    state: str
+    created_at: int
+    spki: bytes = b""  # SubjectPublicKeyInfo, DER; empty until active
+    spki_hash: str = ""  # SHA-256 of spki, hex
+
+
+class Urls(msgspec.Struct, frozen=True, kw_only=True):
+    """Where relying parties find the issuer's certificate, its CRL and its responder."""
+
+    issuing_certificates: tuple[str, ...] = ()
+    crl_distribution_points: tuple[str, ...] = ()
+    ocsp_servers: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.issuing_certificates or self.crl_distribution_points or self.ocsp_servers)
+
+
+class Issuer(msgspec.Struct, frozen=True, kw_only=True):
+    """A CA certificate of a mount. `key_id` is empty for ones that only complete a chain."""
+
+    id: str
+    name: str
+    key_id: str
+    certificate: bytes
+    serial: str
+    not_after: int
+    chain: tuple[str, ...] = ()  # issuer ids, this one first
+    leaf_not_after_behavior: str = "err"  # err | truncate
+    usage: tuple[str, ...] = ("crl-signing", "issuing-certificates", "ocsp-signing", "read-only")
+    urls: Urls = Urls()
+    created_at: int = 0
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """One serial number and what became of it. `tbs` holds the linted bytes until it is signed."""
+
+    mount_id: str
+    serial: str
+    issuer_id: str
+    profile: str
+    state: str
+    not_before: int
+    not_after: int
+    role: str = ""
+    tbs: bytes = b""
+    certificate: bytes = b""
+    created_at: int = 0
+    revoked_at: int = 0
+    stored: bool = True  # False: the role says no_store; the row goes when the signature is made
+
+
+class Revocation(msgspec.Struct, frozen=True, kw_only=True):
+    """The truth about one revoked serial; CRLs are renderings of these rows."""
+
+    mount_id: str
+    issuer_id: str
+    serial: str
+    revoked_at: int
+    not_after: int
+    crl_number: int  # the first CRL that must list it
+    reason: str = ""  # RFC 5280 5.3.1 name, or "" for no extension
+
+
+class CrlNumber(msgspec.Struct, frozen=True):
+    """The highest CRL number ever given out for an issuer; allocated before signing."""
+
+    allocated: int
+
+
+class PublicCrl(msgspec.Struct, frozen=True, kw_only=True):
+    """The published CRL of an issuer."""
+
+    number: int
+    this_update: int
+    next_update: int
+    entries: int
+    der: bytes
+
+
+class PublicIssuer(msgspec.Struct, frozen=True, kw_only=True):
+    """An issuer as anybody may see it; the row `default` repeats the default issuer."""
+
+    id: str
+    name: str
+    certificate: bytes
+    chain: tuple[bytes, ...]
+
+
+class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one mount: config/urls, config/crl, config/issuers, config/keys."""
+
+    default_issuer: str = ""
+    default_follows_latest_issuer: bool = False
+    default_key: str = ""
+    urls: Urls = Urls()
+    crl_expiry: str = "72h"
+    auto_rebuild: bool = False
+    auto_rebuild_grace_period: str = "12h"
+    delta_rebuild_interval: str = "15m"
+    ocsp_disable: bool = False
+    ocsp_expiry: str = "12h"
+    allow_expired_cert_revocation: bool = False
+
+
+class TidyStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last tidy of a mount did."""
+
+    state: str = "Inactive"
+    started_at: int = 0
+    finished_at: int = 0
+    safety_buffer: int = 3 * DAY
+    cert_store: bool = False
+    revoked_certs: bool = False
+    certificates_deleted: int = 0
+    revocations_deleted: int = 0
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """What a role allows. Fields, order of meaning and defaults are the peer's; the API shows all.
+
+    `ttl` and `max_ttl` 0 mean the mount's or the system's (24 h and 32 days).
+    """
+
+    allow_any_name: bool = False
+    allow_bare_domains: bool = False
+    allow_glob_domains: bool = False
+    allow_globs_in_identity_templates: bool = False
+    allow_ip_sans: bool = True
+    allow_localhost: bool = True
+    allow_subdomains: bool = False
+    allow_token_displayname: bool = False
+    allow_wildcard_certificates: bool = True
+    allowed_domains: tuple[str, ...] = ()
+    allowed_domains_template: bool = False
+    allowed_ip_sans_cidr: tuple[str, ...] = ()
+    allowed_other_sans: tuple[str, ...] = ()
+    allowed_serial_numbers: tuple[str, ...] = ()
+    allowed_uri_sans: tuple[str, ...] = ()
+    allowed_uri_sans_template: bool = False
+    allowed_user_ids: tuple[str, ...] = ()
+    basic_constraints_valid_for_non_ca: bool = False
+    client_flag: bool = True
+    cn_validations: tuple[str, ...] = ("email", "hostname")
+    code_signing_flag: bool = False
+    country: tuple[str, ...] = ()
+    email_protection_flag: bool = False
+    enforce_hostnames: bool = True
+    ext_key_usage: tuple[str, ...] = ()
+    ext_key_usage_oids: tuple[str, ...] = ()
+    generate_lease: bool = False
+    issuer_ref: str = "default"
+    key_bits: int = 0
+    key_type: str = "rsa"
+    key_usage: tuple[str, ...] = ("DigitalSignature", "KeyAgreement", "KeyEncipherment")
+    locality: tuple[str, ...] = ()
+    max_ttl: int = 0
+    no_store: bool = False
+    not_after: str = ""
+    not_after_bound: str = "permit"
+    not_before: str = ""
+    not_before_bound: str = "permit"
+    not_before_duration: int = 30
+    organization: tuple[str, ...] = ()
+    ou: tuple[str, ...] = ()
+    policy_identifiers: tuple[str, ...] = ()
+    postal_code: tuple[str, ...] = ()
+    province: tuple[str, ...] = ()
+    require_cn: bool = True
+    server_flag: bool = True
+    signature_bits: int = 0
+    street_address: tuple[str, ...] = ()
+    ttl: int = 0
+    use_csr_common_name: bool = True
+    use_csr_sans: bool = True
+    use_pss: bool = False
+
+
+def wire_serial(serial: str) -> str:
+    """`aabb` as `aa:bb`."""
+    return ":".join(serial[at : at + 2] for at in range(0, len(serial), 2))
+
+
+def serial_hex(number: int) -> str:
+    """A serial number as an even count of hex digits, as in its DER content octets."""
+    text = f"{number:x}"
+    return text if len(text) % 2 == 0 else "0" + text
+
+
+def parse_serial(text: str) -> str | None:
+    """Hex of a serial as clients write it (`aa:bb`, `aa-bb`, `aabb`), or None if it is not one."""
+    plain = text.strip().lower().replace(":", "").replace("-", "")
+    if not plain or len(plain) > 2 * 20 or len(plain) % 2:
+        return None
+    return plain if all(c in "0123456789abcdef" for c in plain) else None

@@ -1,0 +1,61 @@
+"""A certificate before it is signed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Hashable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+Extensions = tuple[tuple[x509.ExtensionType, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Everything that goes into the to-be-signed bytes.
+
+    Args:
+        not_after: the last second of validity (RFC 5280 4.1.2.5: inclusive).
+        shape: equal for drafts that differ only in serial, times, key and the text of names; such
+            drafts pass or fail pkilint together.
+    """
+
+    profile: str
+    serial: int
+    issuer: x509.Name
+    subject: x509.Name
+    not_before: int
+    not_after: int
+    public_key: CertificatePublicKeyTypes
+    spki: bytes
+    extensions: Extensions
+    hash_name: str
+    shape: Hashable
+
+
+def new_serial() -> int:
+    """20 octets, 158 random bits, first octet 0x40-0x7f: positive and of constant length."""
+    octets = bytearray(secrets.token_bytes(20))
+    octets[0] = 0x40 | (octets[0] & 0x3F)
+    return int.from_bytes(octets, "big")
+
+
+def utc(seconds: int) -> datetime:
+    """Seconds since the epoch as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def builder(draft: Draft) -> x509.CertificateBuilder:
+    """The draft in cryptography's terms; building it twice gives the same bytes."""
+    return x509.CertificateBuilder(
+        issuer_name=draft.issuer,
+        subject_name=draft.subject,
+        public_key=draft.public_key,
+        serial_number=draft.serial,
+        not_valid_before=utc(draft.not_before).replace(tzinfo=None),
+        not_valid_after=utc(draft.not_after).replace(tzinfo=None),
+        extensions=[x509.Extension(value.oid, critical, value) for value, critical in draft.extensions],
+    )

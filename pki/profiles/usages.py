@@ -1,0 +1,108 @@
+"""Key usages by the names that roles use, and which of them fit which key type.
+
+A role lists usages for all key types at once; a certificate carries those that its key can serve
+(RFC 5480 section 3 for EC, RFC 8410 section 5 for Ed25519; RSA keys agree on nothing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from kms.errors import invalid
+
+# Vault's name -> cryptography's. CertSign and CRLSign are missing on purpose: leaves sign neither.
+KEY_USAGES = {
+    "digitalsignature": "digital_signature",
+    "contentcommitment": "content_commitment",
+    "keyencipherment": "key_encipherment",
+    "dataencipherment": "data_encipherment",
+    "keyagreement": "key_agreement",
+}
+
+_FITTING = {
+    "rsa": {"digital_signature", "content_commitment", "key_encipherment", "data_encipherment"},
+    "ec": {"digital_signature", "content_commitment", "key_agreement"},
+    "ed25519": {"digital_signature", "content_commitment"},
+}
+
+# "any" and "ocspsigning" are missing on purpose: the first makes every limit void, the second would let
+# a leaf speak for the CA.
+EXT_KEY_USAGES = {
+    "serverauth": ExtendedKeyUsageOID.SERVER_AUTH,
+    "clientauth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "codesigning": ExtendedKeyUsageOID.CODE_SIGNING,
+    "emailprotection": ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    "timestamping": ExtendedKeyUsageOID.TIME_STAMPING,
+    "ipsecendsystem": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.5"),
+    "ipsectunnel": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.6"),
+    "ipsecuser": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.7"),
+}
+_FORBIDDEN_OIDS = {ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE, ExtendedKeyUsageOID.OCSP_SIGNING}
+
+_NO_USAGE = dict.fromkeys(
+    (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    ),
+    False,
+)
+
+
+def leaf_key_usage(names: Iterable[str], key_type: str) -> x509.KeyUsage:
+    """The usages of `names` that fit; digitalSignature where none does (an empty one is illegal)."""
+    wanted = {_usage(name) for name in names} & _FITTING[key_type]
+    return x509.KeyUsage(**{**_NO_USAGE, **dict.fromkeys(wanted or {"digital_signature"}, True)})
+
+
+def ca_key_usage() -> x509.KeyUsage:
+    """KeyCertSign and cRLSign, nothing else."""
+    return x509.KeyUsage(**{**_NO_USAGE, "key_cert_sign": True, "crl_sign": True})
+
+
+def _usage(name: str) -> str:
+    plain = name.strip().lower().removeprefix("keyusage")
+    if plain not in KEY_USAGES:
+        raise invalid(f"unknown or unsuitable key usage {name!r}: use one of {', '.join(KEY_USAGES)}")
+    return KEY_USAGES[plain]
+
+
+def ext_key_usages(names: Iterable[str], oids: Iterable[str]) -> list[x509.ObjectIdentifier]:
+    """Object identifiers, in the order given, without repeats.
+
+    Raises:
+        KmsError(INVALID): an unknown name, a malformed OID, or one that leaves must not have.
+    """
+    found: dict[x509.ObjectIdentifier, None] = {}
+    for name in names:
+        plain = name.strip().lower().removeprefix("extkeyusage")
+        if plain not in EXT_KEY_USAGES:
+            raise invalid(
+                f"unknown or unsuitable extended key usage {name!r}: use {', '.join(EXT_KEY_USAGES)}"
+            )
+        found[EXT_KEY_USAGES[plain]] = None
+    for text in oids:
+        oid = parse_oid(text)
+        if oid is None:
+            raise invalid(f'"{text}" could not be parsed as a valid oid for an extended key usage')
+        if oid in _FORBIDDEN_OIDS:
+            raise invalid(f"extended key usage {text} is not for certificates of this kind")
+        found[oid] = None
+    return list(found)
+
+
+def parse_oid(text: str) -> x509.ObjectIdentifier | None:
+    """A dotted object identifier, or None."""
+    try:
+        return x509.ObjectIdentifier(text.strip())
+    except ValueError:
+        return None

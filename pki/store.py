@@ -1,0 +1,77 @@
+"""Rows of the CA. Keys begin with the mount's id, so that mounts share nothing."""
+
+from __future__ import annotations
+
+from kms.tables import Reader, Row, T, Table, Transaction
+from pki.model import (
+    CaKey,
+    Certificate,
+    CrlNumber,
+    Issuer,
+    MountConfig,
+    PublicCrl,
+    PublicIssuer,
+    Revocation,
+    Role,
+    TidyStatus,
+)
+
+_DOMAIN = "pki"  # the state digest: an old or missing row of these is found by the sweep
+
+MOUNTS = Table(
+    tag="pki.mount", name="pki_mounts", model=MountConfig, cached=True, digest=_DOMAIN
+)  # key: mount
+ROLES = Table(tag="pki.role", name="pki_roles", model=Role, cached=True, digest=_DOMAIN)  # mount/name
+KEYS = Table(
+    tag="pki.key",
+    name="pki_keys",
+    model=CaKey,
+    index=("state", "spki_hash"),
+    cached=True,
+    digest=_DOMAIN,
+)  # mount/id
+ISSUERS = Table(tag="pki.issuer", name="pki_issuers", model=Issuer, cached=True, digest=_DOMAIN)  # mount/id
+CERTIFICATES = Table(
+    tag="pki.certificate", name="pki_certificates", model=Certificate, index=("mount_id", "not_after")
+)  # mount/serial
+REVOCATIONS = Table(
+    tag="pki.revocation",
+    name="pki_revocations",
+    model=Revocation,
+    index=("mount_id", "not_after"),
+    digest=_DOMAIN,
+)  # mount/issuer/serial
+CRL_NUMBERS = Table(
+    tag="pki.crl-number", name="pki_crl_numbers", model=CrlNumber, digest=_DOMAIN
+)  # mount/issuer
+PUBLIC_ISSUERS = Table(
+    tag="pki.public-issuer", name="pki_public_issuers", model=PublicIssuer, sealed=False, cached=True
+)  # mount/issuer and mount/default
+PUBLIC_CRLS = Table(
+    tag="pki.public-crl", name="pki_public_crls", model=PublicCrl, sealed=False, cached=True
+)  # mount/issuer
+TIDY = Table(tag="pki.tidy", name="pki_tidy", model=TidyStatus)  # key: mount
+
+DEFAULT = "default"
+
+
+def put(tx: Transaction, table: Table[T], key: str, value: T) -> Row[T]:
+    """Insert, or replace whatever is there."""
+    row = tx.get(table, key)
+    return tx.insert(table, key, value) if row is None else tx.replace(table, row, value)
+
+
+def mount_config(reader: Reader, mount_id: str) -> MountConfig:
+    """The settings of a mount; the defaults where nothing was ever set."""
+    row = reader.get(MOUNTS, mount_id)
+    return row.value if row is not None else MountConfig()
+
+
+def issuers(reader: Reader, mount_id: str) -> list[Issuer]:
+    """All issuers of a mount."""
+    return [row.value for row in reader.scan(ISSUERS, f"{mount_id}/")]
+
+
+def active_keys(reader: Reader, mount_id: str) -> list[CaKey]:
+    """All usable CA keys of a mount."""
+    return [row.value for row in reader.scan(KEYS, f"{mount_id}/") if row.value.state == "active"]
