@@ -177,6 +177,7 @@ class Result:
         items: how many things were done (batch), for the record.
         subject: public facts for the audit record: key id, version, serial.
         partial: some items of a batch failed; the data says which. Doors choose the code.
+        partial_status: the code that the caller asked for in that case; None leaves it to the door.
         raw: bytes and content type, for answers that are documents (CRL, PEM).
     """
 
@@ -186,6 +187,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     subject: Mapping[str, str | int] = field(default_factory=dict)
     partial: bool = False
+    partial_status: int | None = None
     raw: tuple[bytes, str] | None = None
 
 

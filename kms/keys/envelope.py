@@ -1,0 +1,211 @@
+"""How the material of one key version is made and stored.
+
+protection software   bytes of the kernel, or a pair from pyca/cryptography, in a sealed row
+protection hsm        born in the HSM: a blob wrapped there (AES-KWP) under the root of its purpose, or,
+                      where the token cannot wrap that type, a token object under a CKA_ID of ours
+
+Each version of a key that is not itself an HMAC key gets a second, separate key for HMAC.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from kms.errors import integrity
+from kms.hsm import Hsm, KeySpec, Purpose, Wrapped
+from kms.ids import CkaId, new_cka_id
+from kms.keys.catalogue import HMAC_BYTES, Kind, Protection
+from kms.keys.model import (
+    KeyVersion,
+    Material,
+    NamedKey,
+    ResidentMaterial,
+    RootProvider,
+    SoftwareMaterial,
+    VersionState,
+    WrappedMaterial,
+    to_material,
+    wrapping_of,
+)
+
+_PURPOSES = {
+    Kind.AEAD: Purpose.KEY_ENC,
+    Kind.RSA: Purpose.KEY_SIGN,
+    Kind.EC: Purpose.KEY_SIGN,
+    Kind.EDWARDS: Purpose.KEY_SIGN,
+    Kind.MAC: Purpose.KEY_MAC,
+}
+_ROOTS = {
+    Purpose.KEY_ENC: Purpose.ROOT_WRAP_ENC,
+    Purpose.KEY_MAC: Purpose.ROOT_WRAP_MAC,
+    Purpose.KEY_SIGN: Purpose.ROOT_WRAP_SIGN,
+}
+_CURVES: dict[KeySpec | None, ec.EllipticCurve] = {KeySpec.EC_P256: ec.SECP256R1(), KeySpec.EC_P384: ec.SECP384R1()}
+_LABEL = "keystead key"
+
+
+def purpose_of(kind: Kind) -> Purpose:
+    """What the main key of this kind may do in the HSM."""
+    return _PURPOSES[kind]
+
+
+def context(instance: str, key: NamedKey, version: int, purpose: Purpose) -> bytes:
+    """What a wrapped blob is bound to by its probe: this place and no other.
+
+    The wrapping key is bound by being the only one that opens the blob. JSON, so that no two
+    different lists share one encoding.
+    """
+    return msgspec.json.encode(
+        [_LABEL, instance, key.id, version, purpose.value, key.type, key.protection.value]
+    )
+
+
+class Envelope:
+    """Makes versions. Holds no key material.
+
+    Args:
+        hsm: gives this process's HSM, or raises KmsError(HSM_UNAVAILABLE, SEALED).
+        instance: the server's instance id, part of every context.
+    """
+
+    def __init__(self, hsm: Callable[[], Hsm], roots: RootProvider, instance: str) -> None:
+        self._hsm = hsm
+        self._roots = roots
+        self._instance = instance
+
+    def make(self, key: NamedKey, number: int, created: float) -> KeyVersion:
+        """Everything of a new version but its resident objects; nothing persists in the token.
+
+        Returns:
+            A version that is ACTIVE, or PLANNED when `generate_residents` must still run.
+        """
+        algorithm = key.algorithm
+        purpose = purpose_of(algorithm.kind)
+        if key.protection is Protection.SOFTWARE:
+            material, public = _software_main(key)
+            mac: Material | None = SoftwareMaterial(os.urandom(HMAC_BYTES))
+        else:
+            if algorithm.spec is None:
+                raise ValueError(f"{algorithm.name} has no HSM form")
+            material, public = self._born(key, number, purpose, algorithm.spec)
+            mac = None if algorithm.kind is Kind.MAC else self._born(key, number, Purpose.KEY_MAC, KeySpec.HMAC)[0]
+        if algorithm.kind is Kind.MAC:
+            mac = None
+        planned = any(isinstance(part, ResidentMaterial) for part in (material, mac))
+        return KeyVersion(
+            key_id=key.id,
+            version=number,
+            state=VersionState.PLANNED if planned else VersionState.ACTIVE,
+            created=created,
+            material=material,
+            mac=mac,
+            public=public,
+            wrapping=wrapping_of(material),
+            mac_wrapping=wrapping_of(mac),
+        )
+
+    def generate_residents(self, version: KeyVersion) -> bytes:
+        """Make the token objects that a planned version names. Write-once, so never called twice.
+
+        Returns:
+            SubjectPublicKeyInfo DER of the main key, or what the version already had.
+        """
+        public = version.public
+        for part in residents(version):
+            label = f"{_LABEL} {version.key_id} v{version.version}"
+            made = self._hsm().generate(
+                Purpose(part.purpose), KeySpec(part.spec), CkaId(part.cka_id), label
+            )
+            public = made or public
+        return public
+
+    def find_residents(self, version: KeyVersion) -> bytes | None:
+        """Whether every token object of a planned version exists (after a crash).
+
+        Returns:
+            The public key as `generate_residents` would, or None when an object is missing.
+        """
+        hsm = self._hsm()
+        public = version.public
+        for part in residents(version):
+            cka_id = CkaId(part.cka_id)
+            if not hsm.exists(cka_id):
+                return None
+            if KeySpec(part.spec).is_pair:
+                public = hsm.public_key(cka_id)
+        return public
+
+    def destroy_residents(self, version: KeyVersion) -> None:
+        """Destroy what an abandoned version may have left in the token."""
+        hsm = self._hsm()
+        for part in residents(version):
+            if hsm.exists(CkaId(part.cka_id)):
+                hsm.destroy(CkaId(part.cka_id))
+
+    def check(self, key: NamedKey, version: KeyVersion) -> None:
+        """Refuse material that does not belong to this key, version and protection.
+
+        The row seal already binds the row to its place; this catches a row that was *sealed* wrongly,
+        and a blob whose context names another key. The HSM checks the context against the probe.
+
+        Raises:
+            KmsError(INTEGRITY)
+        """
+        main = purpose_of(key.algorithm.kind)
+        for part, purpose in ((version.material, main), (version.mac, Purpose.KEY_MAC)):
+            if part is None:
+                continue
+            software = isinstance(part, SoftwareMaterial)
+            wrong = software != (key.protection is Protection.SOFTWARE)
+            if isinstance(part, WrappedMaterial):
+                wrong = wrong or part.context != context(self._instance, key, version.version, purpose)
+            if not isinstance(part, SoftwareMaterial):
+                wrong = wrong or part.purpose != purpose.value
+            if wrong:
+                raise integrity(f"version {version.version} of key {key.name} holds material of another key")
+
+    def _born(self, key: NamedKey, number: int, purpose: Purpose, spec: KeySpec) -> tuple[Material, bytes]:
+        hsm = self._hsm()
+        if not hsm.can_wrap(spec):
+            return ResidentMaterial(purpose.value, spec.value, new_cka_id()), b""
+        root = self._roots.current(_ROOTS[purpose])
+        wrapped: Wrapped = hsm.generate_wrapped(
+            purpose, spec, root, context(self._instance, key, number, purpose)
+        )
+        return to_material(wrapped), wrapped.public
+
+
+def residents(version: KeyVersion) -> list[ResidentMaterial]:
+    """The token objects of a version, main key first."""
+    return [part for part in (version.material, version.mac) if isinstance(part, ResidentMaterial)]
+
+
+def _software_main(key: NamedKey) -> tuple[SoftwareMaterial, bytes]:
+    algorithm = key.algorithm
+    if algorithm.kind is Kind.AEAD:
+        return SoftwareMaterial(os.urandom(algorithm.bits // 8)), b""
+    if algorithm.kind is Kind.MAC:
+        return SoftwareMaterial(os.urandom(key.key_size)), b""
+    private: Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    if algorithm.kind is Kind.EDWARDS:
+        private = Ed25519PrivateKey.generate()
+    elif algorithm.kind is Kind.EC:
+        private = ec.generate_private_key(_CURVES[algorithm.spec])
+    else:
+        private = rsa.generate_private_key(public_exponent=65537, key_size=algorithm.bits)
+    secret = private.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return SoftwareMaterial(secret), public
+
+
+__all__ = ["Envelope", "context", "purpose_of", "residents"]

@@ -1,0 +1,220 @@
+"""The rules of named keys, as pure functions: what may be created, configured, and used when.
+
+Error texts are those of the Vault API, which clients match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from kms.errors import ErrorKind, KmsError, invalid
+from kms.keys.catalogue import (
+    ALGORITHMS,
+    DEFAULT_TYPE,
+    HMAC_BYTES,
+    MAX_HMAC_BYTES,
+    MIN_HMAC_BYTES,
+    Algorithm,
+    Kind,
+    Protection,
+)
+from kms.keys.model import NamedKey
+
+MIN_AUTO_ROTATE_SECONDS: Final = 3600
+_NUMBERING = "since Vault 0.3 (prior to the OpenBao fork), transit key numbering starts at 1; forcing minimum to 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller asks of a new key. `protection` and `purpose` are "" when not given."""
+
+    type: str = DEFAULT_TYPE
+    protection: str = ""
+    purpose: str = ""
+    derived: bool = False
+    convergent_encryption: bool = False
+    exportable: bool = False
+    allow_plaintext_backup: bool = False
+    auto_rotate_period: int = 0
+    key_size: int = 0
+
+
+def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey:
+    """The key that answers a wish.
+
+    Raises:
+        KmsError(INVALID): unknown type, or properties that do not go together.
+    """
+    algorithm = ALGORITHMS.get(wish.type)
+    if algorithm is None:
+        raise invalid(f"unknown key type {wish.type}")
+    if wish.convergent_encryption and not wish.derived:
+        raise invalid("convergent encryption requires derivation to be enabled")
+    if wish.derived:
+        if not algorithm.derivable:
+            raise invalid(
+                f"key derivation and convergent encryption not supported for keys of type {algorithm.name}"
+            )
+        raise invalid("derived keys are not available in this version; create the key without 'derived'")
+    _check_period(wish.auto_rotate_period)
+    protection = _protection(algorithm, wish)
+    return NamedKey(
+        id=key_id,
+        mount=mount,
+        name=name,
+        type=algorithm.name,
+        protection=protection,
+        created=now,
+        exportable=wish.exportable,
+        allow_plaintext_backup=wish.allow_plaintext_backup,
+        auto_rotate_period=wish.auto_rotate_period,
+        key_size=_key_size(algorithm, protection, wish.key_size),
+    )
+
+
+def _protection(algorithm: Algorithm, wish: Wish) -> Protection:
+    clear = "exportable" if wish.exportable else "allow_plaintext_backup" if wish.allow_plaintext_backup else ""
+    if not wish.protection:
+        return Protection.SOFTWARE if clear else algorithm.default
+    try:
+        protection = Protection(wish.protection)
+    except ValueError:
+        raise invalid(f"unknown protection {wish.protection}; use 'software' or 'hsm'") from None
+    if protection is Protection.HSM and clear:
+        raise invalid(f"{clear} cannot be set on a key of protection hsm: its bytes never leave the HSM")
+    if protection not in algorithm.uses:
+        raise invalid(f"keys of type {algorithm.name} cannot have protection {protection.value}")
+    if wish.purpose not in ("", "sign") and protection is Protection.HSM and algorithm.kind is Kind.RSA:
+        raise invalid("keys of type rsa with protection hsm only sign: this token has no OAEP with SHA-256")
+    return protection
+
+
+def _key_size(algorithm: Algorithm, protection: Protection, wanted: int) -> int:
+    if algorithm.kind is not Kind.MAC:
+        if wanted:
+            raise invalid(f"key_size is not valid for algorithm {algorithm.name}")
+        return 0
+    size = wanted or HMAC_BYTES
+    if not MIN_HMAC_BYTES <= size <= MAX_HMAC_BYTES:
+        raise invalid(f"invalid key_size {wanted}")
+    if protection is Protection.HSM and size != HMAC_BYTES:
+        raise invalid(f"hmac keys of protection hsm have a key_size of {HMAC_BYTES}")
+    return size
+
+
+def _check_period(seconds: int) -> None:
+    if seconds != 0 and seconds < MIN_AUTO_ROTATE_SECONDS:
+        raise invalid("auto rotate period must be 0 to disable or at least an hour")
+
+
+def configure(key: NamedKey, given: Mapping[str, Any]) -> tuple[NamedKey, tuple[str, ...]]:
+    """The key after `config` with the fields that the caller gave, and warnings for him.
+
+    `exportable` and `allow_plaintext_backup` can be set but never taken back, as whoever exported
+    has the bytes.
+
+    Raises:
+        KmsError(INVALID): nothing is changed then.
+    """
+    changes: dict[str, Any] = {}
+    warnings: list[str] = []
+    if "min_decryption_version" in given:
+        wanted = given["min_decryption_version"]
+        _check_minimum(key, "decryption", wanted)
+        if wanted == 0:
+            wanted = 1
+            warnings.append(_NUMBERING)
+        changes["min_decryption_version"] = wanted
+    if "min_encryption_version" in given:
+        _check_minimum(key, "encryption", given["min_encryption_version"])
+        changes["min_encryption_version"] = given["min_encryption_version"]
+    if "auto_rotate_period" in given:
+        _check_period(given["auto_rotate_period"])
+        changes["auto_rotate_period"] = given["auto_rotate_period"]
+    if "deletion_allowed" in given:
+        changes["deletion_allowed"] = given["deletion_allowed"]
+    for flag in ("exportable", "allow_plaintext_backup"):
+        if given.get(flag):
+            if key.protection is Protection.HSM:
+                raise invalid(f"{flag} cannot be set on a key of protection hsm: its bytes never leave the HSM")
+            changes[flag] = True
+    changed = msgspec.structs.replace(key, **changes)
+    encryption, decryption = changed.min_encryption_version, changed.min_decryption_version
+    if 0 < encryption < decryption:
+        raise invalid(
+            "cannot set min encryption/decryption values; "
+            f"min encryption version of {encryption} must be greater than or equal to "
+            f"min decryption version of {decryption}"
+        )
+    return changed, tuple(warnings)
+
+
+def _check_minimum(key: NamedKey, what: str, wanted: int) -> None:
+    if wanted < 0:
+        raise invalid(f"min {what} version cannot be negative")
+    if wanted > key.latest_version:
+        raise invalid(
+            f"cannot set min {what} version of {wanted}, latest key version is {key.latest_version}"
+        )
+
+
+def protecting_version(key: NamedKey, requested: int, what: str) -> int:
+    """Which version encrypts or signs (`what` is "encryption" or "signing"); 0 asks for the newest.
+
+    Raises:
+        KmsError(INVALID): that version may not.
+    """
+    if requested in (0, key.latest_version):
+        return key.latest_version
+    if requested < 0:
+        raise invalid(f"requested version for {what} is negative")
+    if requested > key.latest_version:
+        raise invalid(f"requested version for {what} is higher than the latest key version")
+    if requested < key.min_encryption_version:
+        raise invalid(f"requested version for {what} is less than the minimum encryption key version")
+    if requested < key.min_decryption_version:
+        raise invalid("no such key version")
+    return requested
+
+
+def processing_version(key: NamedKey, number: int, what: str) -> int:
+    """Check the version that a ciphertext or signature (`what`) names.
+
+    Raises:
+        KmsError(INVALID): it is above the newest, or below the minimum.
+    """
+    if number > key.latest_version:
+        raise invalid(f"invalid {what}: version is too new")
+    if number < key.min_decryption_version:
+        raise invalid("ciphertext or signature version is disallowed by policy (too old)")
+    return number
+
+
+def mac_version(key: NamedKey, requested: int) -> int:
+    """Which version makes an HMAC; 0 asks for the newest.
+
+    Raises:
+        KmsError(INVALID): that version may not.
+    """
+    if requested in (0, key.latest_version):
+        return key.latest_version
+    if requested < max(1, key.min_encryption_version, key.min_decryption_version):
+        raise invalid("cannot generate HMAC: version is too old (disallowed by policy)")
+    if requested > key.latest_version:
+        raise invalid(f"key version does not exist; latest key version is {key.latest_version}")
+    return requested
+
+
+def check_deletion(key: NamedKey) -> None:
+    """Raise KmsError(INVALID) unless the key may be deleted."""
+    if not key.deletion_allowed:
+        raise invalid(f"error deleting policy {key.name}: deletion is not allowed for this key")
+
+
+def moved(key: NamedKey) -> KmsError:
+    """Another request changed the key between our look and our write."""
+    return KmsError(ErrorKind.CONFLICT, f"key {key.name} was changed by another request; try again")

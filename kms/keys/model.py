@@ -1,0 +1,182 @@
+"""Named keys as they are stored, and the pure rules about them. Knows no database and no HSM.
+
+A *name* (mount, name) points at a *key* (an id that is never used again), which has *versions*
+numbered from 1. `NamedKey.latest_version` is the one primary version: it alone encrypts and signs by
+default. Numbers are allotted by `NamedKey.allotted`, which only grows: a version whose making failed
+leaves a gap, never a number that comes twice.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from kms.hsm import KeyRef, KeySpec, Purpose, Resident, Wrapped
+from kms.ids import CkaId
+from kms.keys.catalogue import ALGORITHMS, Algorithm, Protection
+
+
+class RootProvider(Protocol):
+    """Where the wrapping keys come from."""
+
+    def current(self, purpose: Purpose) -> CkaId:
+        """CKA_ID of the active root of this purpose: what new blobs are wrapped under.
+
+        Raises:
+            KmsError(UNINITIALIZED): there is none.
+        """
+        ...
+
+
+class VersionState(StrEnum):
+    """Where the material of one version stands (SP 800-57; more states arrive with its issue)."""
+
+    PLANNED = "planned"  # its HSM object may or may not exist yet; not usable
+    ACTIVE = "active"
+    ABANDONED = "abandoned"  # its making failed; an object may have been left in the HSM
+    PENDING_DESTRUCTION = "pending-destruction"  # its key was deleted; material is still there
+
+
+class SoftwareMaterial(msgspec.Struct, frozen=True, tag="software"):
+    """Key bytes, protected by the seal of the row that holds them.
+
+    `secret` is a raw key (symmetric) or PKCS#8 DER. It is bytes because rows are encoded as they are;
+    whoever takes it out puts it into a cipher object at once.
+    """
+
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"<SoftwareMaterial {len(self.secret)} bytes>"
+
+
+class WrappedMaterial(msgspec.Struct, frozen=True, tag="wrapped"):
+    """A key that only the HSM can open: the fields of `kms.hsm.Wrapped`."""
+
+    purpose: str
+    spec: str
+    wrapping: bytes
+    blob: bytes
+    probe: bytes
+    context: bytes
+    public: bytes
+
+
+class ResidentMaterial(msgspec.Struct, frozen=True, tag="resident"):
+    """A key that lives in the HSM as a token object."""
+
+    purpose: str
+    spec: str
+    cka_id: bytes
+
+
+Material = SoftwareMaterial | WrappedMaterial | ResidentMaterial
+
+
+class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What a name stands for.
+
+    Args:
+        id: 32 hex characters; a name may be used again after deletion, an id never.
+        allotted: the highest version number ever given out.
+        auto_rotate_period: seconds, 0 = never.
+        key_size: bytes of an hmac key, else 0.
+    """
+
+    id: str
+    mount: str
+    name: str
+    type: str
+    protection: Protection
+    created: float
+    latest_version: int = 1
+    allotted: int = 1
+    min_decryption_version: int = 1
+    min_encryption_version: int = 0
+    min_available_version: int = 0
+    deletion_allowed: bool = False
+    exportable: bool = False
+    allow_plaintext_backup: bool = False
+    auto_rotate_period: int = 0
+    key_size: int = 0
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The row of the catalogue."""
+        return ALGORITHMS[self.type]
+
+
+class KeyVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version's material. `public` is SubjectPublicKeyInfo DER, empty for symmetric types.
+
+    Args:
+        mac: the separate HMAC key that every version of a non-hmac key has; None for type hmac,
+            whose `material` is the HMAC key.
+        wrapping: hex CKA_ID of the root that wraps `material`, "" where none does; `mac_wrapping`
+            the same for `mac`. Index columns: what still needs an old root is one count.
+        planned_key: while planned, the key that this first version will belong to.
+    """
+
+    key_id: str
+    version: int
+    state: VersionState
+    created: float
+    material: Material
+    mac: Material | None
+    public: bytes = b""
+    wrapping: str = ""
+    mac_wrapping: str = ""
+    planned_key: NamedKey | None = None
+
+
+class RetiredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A deleted key. Its material waits until `destroy_after` (Unix seconds) and may be restored."""
+
+    key: NamedKey
+    deleted: float
+    destroy_after: float
+
+
+class MountSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What transit/config/keys holds for one mount."""
+
+    disable_upsert: bool = False
+
+
+class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """How many uses of one AEAD key version have been handed out to workers (SP 800-38D 8.3)."""
+
+    drawn: int
+    drawn_at: float
+
+
+def to_material(ref: KeyRef) -> WrappedMaterial | ResidentMaterial:
+    """The stored form of an HSM key reference."""
+    if isinstance(ref, Resident):
+        return ResidentMaterial(ref.purpose.value, ref.spec.value, ref.cka_id)
+    return WrappedMaterial(
+        ref.purpose.value, ref.spec.value, ref.wrapping, ref.blob, ref.probe, ref.context, ref.public
+    )
+
+
+def to_ref(material: WrappedMaterial | ResidentMaterial) -> KeyRef:
+    """The HSM key reference of a stored form."""
+    purpose, spec = Purpose(material.purpose), KeySpec(material.spec)
+    if isinstance(material, ResidentMaterial):
+        return Resident(CkaId(material.cka_id), purpose, spec)
+    return Wrapped(
+        purpose,
+        spec,
+        CkaId(material.wrapping),
+        material.blob,
+        material.probe,
+        material.context,
+        material.public,
+    )
+
+
+def wrapping_of(material: Material | None) -> str:
+    """Hex CKA_ID of the root that wraps this material, or ""."""
+    return material.wrapping.hex() if isinstance(material, WrappedMaterial) else ""

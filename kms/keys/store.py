@@ -1,0 +1,45 @@
+"""Tables of named keys. Row keys: a name is "<mount id>/<name>", a version "<key id>/<version>".
+
+Key state is a security domain: a row that is deleted or rolled back behind our back shows in the
+state digest, so a key cannot be made to forget a rotation or its raised minimum version.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kms.ids import KeyId
+from kms.keys.model import KeyUsage, KeyVersion, MountSettings, NamedKey, RetiredKey
+from kms.tables import Table
+
+DIGEST: Final = "keys"
+
+NAMED_KEYS: Final = Table("named-key", "named_keys", NamedKey, cached=True, digest=DIGEST)
+KEY_VERSIONS: Final = Table(
+    "key-version",
+    "key_versions",
+    KeyVersion,
+    index=("key_id", "state", "wrapping", "mac_wrapping"),
+    cached=True,
+    digest=DIGEST,
+)
+RETIRED_KEYS: Final = Table(
+    "retired-key", "retired_keys", RetiredKey, index=("destroy_after",), digest=DIGEST
+)
+MOUNT_SETTINGS: Final = Table(
+    "key-mount-settings", "key_mount_settings", MountSettings, cached=True, digest=DIGEST
+)
+# Usage is written by every worker as it draws; it is outside the digest so that a draw stays one row.
+KEY_USAGE: Final = Table("key-usage", "key_usage", KeyUsage)
+
+TABLES: Final = (NAMED_KEYS, KEY_VERSIONS, RETIRED_KEYS, MOUNT_SETTINGS, KEY_USAGE)
+
+
+def name_key(mount_id: str, name: str) -> str:
+    """Row key of a name."""
+    return f"{mount_id}/{name}"
+
+
+def version_key(key_id: KeyId | str, version: int) -> str:
+    """Row key of a version; zero-padded, so that rows sort by number."""
+    return f"{key_id}/{version:08d}"
