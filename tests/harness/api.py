@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -54,12 +55,21 @@ class Api:
         )
 
     def call(
-        self, verb: str, path: str, body: object = None, *, raw: bytes | None = None, **headers: str
+        self,
+        verb: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
     ) -> Answer:
-        """One request. `raw` sends those bytes instead of JSON; header names use _ for -."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        """One request. `raw` sends those bytes instead of JSON."""
+        sent = {
+            name: value.encode() if isinstance(value, str) else value
+            for name, value in (headers or {}).items()
+        }
         if self.token:
-            sent.setdefault("X-Vault-Token", self.token)
+            sent.setdefault("X-Vault-Token", self.token.encode())
         content = raw if raw is not None else (None if body is None else json.dumps(body).encode())
         reply = self._client.request(verb, path, content=content, headers=sent)
         return Answer(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, reply.content)

@@ -47,7 +47,7 @@ class DevServer:
         self.data = folder / "data"
         self.port = processes.free_port()
         self.address = f"http://127.0.0.1:{self.port}"
-        self.token = "hvs." + secrets.token_hex(12)
+        self.token = "root-" + secrets.token_hex(12)
         self.output = folder / "server.out"
         self.errors = folder / "server.err"
         self._workers = workers
@@ -101,7 +101,7 @@ class DevServer:
                 env=clean_environment(self.folder, **self._environment),
                 start_new_session=True,
             )
-        processes.wait_for(lambda: self._ready(mark), START_SECONDS, f"ready line\n{self.tail()}")
+        processes.wait_for(lambda: self._ready(mark), START_SECONDS, lambda: f"ready line\n{self.tail()}")
         processes.wait_for(self.answers, START_SECONDS, "health")
 
     def _ready(self, mark: int) -> bool:

@@ -30,12 +30,12 @@ def program(name: str) -> str:
     return found
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Return as soon as the condition holds; fail after `seconds`."""
+def wait_for(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
+    """Return as soon as the condition holds; fail after `seconds`, saying what was missing."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}")
+            raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what}")
         time.sleep(0.02)
 
 
