@@ -24,6 +24,7 @@ from kms.hsm.model import (
     TokenInfo,
     Wrapped,
 )
+from kms.hsm.token import find_softhsm_module, softhsm_token
 
 __all__ = [
     "Hsm",
@@ -35,4 +36,6 @@ __all__ = [
     "Scheme",
     "TokenInfo",
     "Wrapped",
+    "find_softhsm_module",
+    "softhsm_token",
 ]

@@ -26,7 +26,7 @@ CKR_CRYPTOKI_NOT_INITIALIZED = 0x190
 _CKF_OS_LOCKING_OK = 0x2
 
 # Places in CK_FUNCTION_LIST (PKCS#11 2.40, pkcs11f.h), after the version.
-_C_INITIALIZE, _C_FINALIZE, _C_DESTROY_OBJECT = 0, 1, 22
+_C_INITIALIZE, _C_FINALIZE, _C_INIT_TOKEN, _C_DESTROY_OBJECT = 0, 1, 9, 22
 
 
 class _InitArgs(ctypes.Structure):
@@ -93,6 +93,9 @@ class Module:
         self._destroy = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)(
             table[_C_DESTROY_OBJECT] or 0
         )
+        self._init_token = ctypes.CFUNCTYPE(
+            ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p
+        )(table[_C_INIT_TOKEN] or 0)
         self.restart()
 
     def restart(self) -> None:
@@ -119,6 +122,11 @@ class Module:
         be using at that moment.
         """
         return int(self._destroy(session_handle, object_handle)) in (CKR_OK, CKR_OBJECT_HANDLE_INVALID)
+
+    def init_token(self, slot: int, officer_pin: bytes, label: str) -> int:
+        """C_InitToken: wipes what is in the slot. The result code; only newtoken.py calls this."""
+        padded = label.encode().ljust(32)
+        return int(self._init_token(slot, officer_pin, len(officer_pin), padded))
 
     def close(self) -> None:
         """Finalise. Idempotent, harmless in a forked child."""

@@ -15,19 +15,23 @@ from pkcs11.mechanisms import MGF, GCMParams, KeyType, Mechanism
 
 TAG_SIZE = 16
 
-# The stub of the extension module names only its entry point, and the key classes say `session` is read-only.
+# The stub of the extension module names only its entry point, and the key classes declare `session` read-only.
 _native: Any = _pkcs11
-_Key: Any = types.Key
+_Operations: Any = type(
+    "_Operations",
+    (
+        _native.EncryptMixin,
+        _native.DecryptMixin,
+        _native.SignMixin,
+        _native.WrapMixin,
+        _native.UnwrapMixin,
+        types.Key,
+    ),
+    {},
+)
 
 
-class Handle(  # type: ignore[misc]  # bases of type Any, see above
-    _native.EncryptMixin,
-    _native.DecryptMixin,
-    _native.SignMixin,
-    _native.WrapMixin,
-    _native.UnwrapMixin,
-    _Key,
-):
+class Handle(_Operations):  # type: ignore[misc]  # a base of type Any, see above
     """A key as one session sees it. Cheap to make, thrown away after the call."""
 
     __slots__ = ("handle", "session")  # these shadow the properties of the library's own key objects
