@@ -1,0 +1,20 @@
+"""Routes below sys/ for policies and capabilities, the current and the old spelling."""
+
+from __future__ import annotations
+
+from kms.http.vault.route import Route
+
+ROUTES: tuple[Route, ...] = (
+    Route("LIST", "policies/acl", "policy.list"),
+    Route("GET", "policies/acl/{name}", "policy.read"),
+    Route("POST", "policies/acl/{name}", "policy.write"),
+    Route("DELETE", "policies/acl/{name}", "policy.delete"),
+    Route("GET", "policy", "policy.index_old", inject=True),
+    Route("LIST", "policy", "policy.list_old", inject=True),
+    Route("GET", "policy/{name}", "policy.read_old", inject=True),
+    Route("POST", "policy/{name}", "policy.write_old"),
+    Route("DELETE", "policy/{name}", "policy.delete"),
+    Route("POST", "capabilities", "policy.capabilities", inject=True),
+    Route("POST", "capabilities-self", "policy.capabilities_self", inject=True),
+    Route("POST", "capabilities-accessor", "policy.capabilities_accessor", inject=True),
+)

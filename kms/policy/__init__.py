@@ -1,0 +1,39 @@
+"""Who may do what to which path: the ACL policy language of the Vault API, and its decisions.
+
+It promises: the same text gives the same answer as the peer's `sys/capabilities`; what is not granted
+is denied; among rules of one pattern deny wins; a text that says anything we do not enforce is refused
+when it is written, never ignored. `parse`, `compile_acl`, `decide` and `capabilities` are pure.
+
+It never fetches: a decision is a function of the compiled rules, a canonical path, a capability and the
+arguments handed in. It knows neither tokens nor keys nor requests. `PolicyService` keeps the texts and
+caches compiled sets; the pipeline calls `PolicyService.decide`, and nothing else on the hot path.
+"""
+
+from kms.policy.builtin import DEFAULT, NOT_ASSIGNABLE, ROOT
+from kms.policy.compiler import Acl, Decision, compile_acl
+from kms.policy.decide import Arguments, capabilities, decide, has_sudo
+from kms.policy.language import parse
+from kms.policy.model import PolicyDocument, Rule
+from kms.policy.names import canonical_name
+from kms.policy.operations import TokenPolicies, operations
+from kms.policy.service import PolicyService
+
+__all__ = [
+    "DEFAULT",
+    "NOT_ASSIGNABLE",
+    "ROOT",
+    "Acl",
+    "Arguments",
+    "Decision",
+    "PolicyDocument",
+    "PolicyService",
+    "Rule",
+    "TokenPolicies",
+    "canonical_name",
+    "capabilities",
+    "compile_acl",
+    "decide",
+    "has_sudo",
+    "operations",
+    "parse",
+]

@@ -1,0 +1,184 @@
+"""The decision itself: compiled rules, a path, a capability, the arguments; nothing else.
+
+The order of the checks, as the peer makes them:
+
+1. root may do anything.
+2. The most specific pattern for the path decides; no pattern, no right.
+3. It must grant the capability; deny grants nothing.
+4. Operations marked sudo need sudo in the same pattern.
+5. Bounds on response wrapping hold.
+6. For read, create, update and patch: required, then denied, then allowed parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kms.operation import Capability
+from kms.policy.compiler import Acl, Compiled, Decision, Limits
+from kms.policy.durations import parse_seconds
+from kms.policy.model import DENY, SUDO, Scalar
+
+_ROOT = Decision(allowed=True, rule="root:*", why="root")
+_NO_RULE = Decision(allowed=False, rule="", why="no_rule")
+_NOT_CANONICAL = Decision(allowed=False, rule="", why="path")
+_WITH_PARAMETERS = frozenset({Capability.READ, Capability.CREATE, Capability.UPDATE, Capability.PATCH})
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the client sent, for rules about parameters: `values` by field name, of which only `given` count."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+    wrap_ttl: int = 0
+
+
+_NOTHING = Arguments()
+
+
+def decide(
+    acl: Acl, path: str, capability: Capability, *, sudo: bool = False, arguments: Arguments = _NOTHING
+) -> Decision:
+    """Whether `path` may be used for `capability`.
+
+    Args:
+        acl: the caller's compiled policies.
+        path: canonical, without a leading slash. One with '..' or '//' is refused here as well: a
+            door that forgot to clean it must not open a way round a rule (CVE-2026-3605).
+        capability: as decided before: create and update are different rights.
+        sudo: the operation is one of those that need the sudo capability too.
+        arguments: for rules about parameters and wrapping.
+    """
+    if acl.root:
+        return _ROOT
+    if capability is Capability.LIST:
+        found = acl.find(path if path.endswith("/") else path + "/", listing=True)
+    else:
+        found = acl.find(path)
+    if found is None:
+        return _NO_RULE
+    decision = found.allow.get(capability, found.refuse)
+    if not decision.allowed:
+        return decision
+    return _obstacle(found, path, capability, sudo=sudo, arguments=arguments) or decision
+
+
+def _obstacle(
+    found: Compiled, path: str, capability: Capability, *, sudo: bool, arguments: Arguments
+) -> Decision | None:
+    """The refusal of a request whose capability is granted, or None."""
+    if not _canonical(path):
+        return _NOT_CANONICAL
+    if sudo and not found.sudo:
+        return found.no_sudo
+    limits = found.limits
+    if limits is None:
+        return None
+    if not _wrapping_kept(limits, arguments.wrap_ttl):
+        return found.bad_wrapping
+    if capability in _WITH_PARAMETERS and not _parameters_kept(limits, arguments):
+        return found.bad_parameters
+    return None
+
+
+def capabilities(acl: Acl, path: str) -> list[str]:
+    """What `sys/capabilities` answers: sorted names, ["root"], or ["deny"] for nothing at all."""
+    if acl.root:
+        return ["root"]
+    path = path.lstrip("/")
+    # As the peer does: looked up like a list, so that a rule for "app" answers for "app/".
+    found = acl.find(path, listing=True)
+    return sorted(found.grants) if found is not None and found.grants and _canonical(path) else [DENY]
+
+
+def has_sudo(acl: Acl, path: str) -> bool:
+    """Whether the rule for `path` carries sudo: some arguments of token creation need it."""
+    if acl.root:
+        return True
+    found = acl.find(path)
+    return found is not None and SUDO in found.grants
+
+
+def _canonical(path: str) -> bool:
+    if "//" in path or path.startswith("/"):
+        return False
+    return ".." not in path or not {".", ".."} & set(path.split("/"))
+
+
+def _wrapping_kept(limits: Limits, ttl: int) -> bool:
+    least, most = limits.min_wrapping_ttl, limits.max_wrapping_ttl
+    if not least and not most:
+        return True
+    # Uniting rules may leave most < least; then nothing passes, as on the peer.
+    return bool(ttl) and ttl >= least and (not most or ttl <= most)
+
+
+def _parameters_kept(limits: Limits, arguments: Arguments) -> bool:
+    sent = {name.lower(): arguments.values.get(name) for name in arguments.given}
+    if not limits.required <= sent.keys():
+        return False
+    if not sent:
+        return True
+    return not _any_denied(limits.denied, sent) and _all_allowed(limits.allowed, sent)
+
+
+def _any_denied(denied: Mapping[str, tuple[Scalar, ...]], sent: Mapping[str, Any]) -> bool:
+    return "*" in denied or any(
+        name in denied and _denies(denied[name], value) for name, value in sent.items()
+    )
+
+
+def _all_allowed(allowed: Mapping[str, tuple[Scalar, ...]], sent: Mapping[str, Any]) -> bool:
+    others = not allowed or "*" in allowed
+    return all(
+        (not allowed[name] or _permits(allowed[name], value)) if name in allowed else others
+        for name, value in sent.items()
+    )
+
+
+def _permits(listed: tuple[Scalar, ...], value: Any) -> bool:
+    # A list is permitted when each of its items is. The peer compares the whole list and so refuses
+    # every list; doors turn "a" into ["a"] here, so comparing items is the nearest safe meaning.
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(any(_same(want, item) for want in listed) for item in items)
+
+
+def _denies(listed: tuple[Scalar, ...], value: Any) -> bool:
+    if not listed:
+        return True
+    # One forbidden item forbids the list; comparing the whole would let ["root"] past a rule on "root".
+    items = value if isinstance(value, list) else [value]
+    return any(_same(want, item) for want in listed for item in items)
+
+
+def _same(want: Scalar, item: Any) -> bool:
+    """Whether a value in a rule means the same as an argument, however either is spelled ("1h", 3600)."""
+    if isinstance(item, str) and isinstance(want, str):
+        return _glob(want, item)
+    if isinstance(want, bool) or isinstance(item, bool):
+        return _text(want) == _text(item)
+    if isinstance(item, int) and isinstance(want, str):
+        try:
+            return parse_seconds(want) == item
+        except ValueError:
+            return want == str(item)
+    return _text(want) == _text(item)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _glob(want: str, text: str) -> bool:
+    if len(want) < 2:
+        return want == text
+    if want.startswith("*") and want.endswith("*"):
+        return want[1:-1] in text
+    if want.startswith("*"):
+        return text.endswith(want[1:])
+    if want.endswith("*"):
+        return text.startswith(want[:-1])
+    return want == text
