@@ -10,6 +10,7 @@ Keys are strings, ordered bytewise; compound keys are joined with '/', which no 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -163,6 +164,7 @@ class Cache(Generic[T]):
         self._size = size
         self._rows: dict[str, Row[T]] = {}
         self._epoch = _Epoch()
+        self._lock = threading.Lock()
         store.watch(table, self)
 
     def get(self, key: str) -> Row[T] | None:
@@ -175,20 +177,24 @@ class Cache(Generic[T]):
         row = self._store.reader().get(self._table, key)
         if row is None:
             return None
-        if len(self._rows) >= self._size:
-            self._rows.pop(next(iter(self._rows)), None)
-        self._rows[key] = row
-        if self._epoch.value != before:
-            self._rows.pop(key, None)
+        # Compared and kept under one lock: a row kept first and withdrawn after could be handed to a
+        # thread that began after the change was answered (T-32b).
+        with self._lock:
+            if self._epoch.value == before:
+                if len(self._rows) >= self._size:
+                    self._rows.pop(next(iter(self._rows)))
+                self._rows[key] = row
         return row
 
     def drop(self, key: str) -> None:
-        self._epoch.value += 1
-        self._rows.pop(key, None)
+        with self._lock:
+            self._epoch.value += 1
+            self._rows.pop(key, None)
 
     def clear(self) -> None:
-        self._epoch.value += 1
-        self._rows = {}
+        with self._lock:
+            self._epoch.value += 1
+            self._rows = {}
 
 
 @dataclass(slots=True)
