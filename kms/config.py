@@ -129,7 +129,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def split_address(listen: str) -> tuple[str, int]:
-    """ "127.0.0.1:8200" or "[::1]:8200" -> (host, port).
+    """The (host, port) of "127.0.0.1:8200" or "[::1]:8200".
 
     Raises:
         KmsError(INVALID): not an IP address and a port.
@@ -243,7 +243,7 @@ def _path(kind: type, value: object) -> object:
 
 
 def _explained(text: str) -> str:
-    """msgspec's message with the key in TOML's spelling and a hint."""
+    """The message of msgspec with the key in TOML's spelling and a hint."""
     message, _, place = text.partition(" - at ")
     place = place.strip("`").removeprefix("$").removeprefix(".")
     where = f" in [{place}]" if place and "unknown field" in message else f" ({place})" if place else ""

@@ -44,7 +44,7 @@ class OperatorLog:
         }
         self._emit(_encoder.encode(record) + b"\n")
 
-    def error(self, event: str, error: BaseException, **fields: str | float) -> None:
+    def failure(self, event: str, error: BaseException, **fields: str | float) -> None:
         """An exception: type and stack, and the sentence only where it is public by contract."""
         detail = error.detail if isinstance(error, KmsError) else ""
         stack = [
@@ -83,5 +83,5 @@ class Contained:
         if not isinstance(error, Exception):
             return False
         self.failure = error
-        self._log.error(self._event, error, **self._fields)
+        self._log.failure(self._event, error, **self._fields)
         return True

@@ -154,9 +154,10 @@ class Shared:
             nonce, shares = _unpack_quorum(self._read(_slot(name)))
             if any(hmac.compare_digest(share, other) for other in shares):
                 return
-            if len(shares) >= min(MAX_SHARES, (SLOT_BYTES - 64) // (MAX_SHARE_BYTES + 1)):
+            packed = _pack_quorum(nonce or new_uuid(), [*shares, share])
+            if len(shares) >= MAX_SHARES or len(packed) > SLOT_BYTES - 4:
                 raise _not_a_share()
-            self._write(_slot(name), _pack_quorum(nonce or new_uuid(), [*shares, share]))
+            self._write(_slot(name), packed)
 
     def reset_quorum(self, name: str = "unseal") -> None:
         """Forget the attempt and overwrite its shares."""

@@ -40,10 +40,12 @@ class Served:
 
     Args:
         close: flushes and closes the parts; called once, when no request runs any more.
+        leaving: whether the process must end because it holds what it must forget.
     """
 
     door: Door
     close: Callable[[], None]
+    leaving: Callable[[], bool]
 
 
 class Asgi:
@@ -72,6 +74,10 @@ class Asgi:
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1003})
+
+    def leaving(self) -> bool:
+        """Whether this process must end."""
+        return self._served is not None and self._served.leaving()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

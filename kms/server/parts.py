@@ -1,0 +1,37 @@
+"""What the server processes ask of the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from kms.clock import Clock
+from kms.config import Config
+from kms.http.ports import App
+from kms.jobs.scheduler import Task
+from kms.shared import Shared
+
+Role = Literal["worker", "jobs", "start"]
+"""`start` is a short-lived process before all others: it migrates, recovers the audit log, finishes what
+a crash left half done, initialises when asked to, and exits. It alone may do what must happen once."""
+
+
+class ServerApp(App, Protocol):
+    """An `App` with what only the server's processes use."""
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        """The periodic tasks; empty unless built for the jobs process."""
+        ...
+
+    def leaving(self) -> bool:
+        """Whether this process holds what it must forget (sealed after it was open), and so must end."""
+        ...
+
+    def close(self) -> None:
+        """Flush the audit segment, write the closing line, log out of the HSM."""
+        ...
+
+
+Builder = Callable[[Config, Shared, Clock, Role], ServerApp]
+"""`kms.app.build`. Raises KmsError with a sentence and a hint when the process cannot start."""

@@ -1,0 +1,138 @@
+"""gunicorn under our settings: how the arbiter and its workers are set up."""
+
+# mypy: allow-untyped-calls
+# gunicorn has no types.
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+
+from kms import metrics
+from kms.clock import SystemClock
+from kms.config import Config
+from kms.http.asgi import Asgi, Served
+from kms.http.vault.door import Door
+from kms.oplog import OperatorLog
+from kms.server import hardening
+from kms.server.logs import GunicornLog
+from kms.server.parts import Builder
+from kms.server.worker import Worker
+from kms.shared import Shared
+
+MAX_LINE_BYTES = 4094
+MAX_FIELDS = 100
+MAX_FIELD_BYTES = 8190
+KEEPALIVE_SECONDS = 75
+
+
+class _Arbiter(Arbiter):
+    """Without the signals that would start a second server from our command line or resize this one."""
+
+    SIGNALS = [  # noqa: RUF012  (the base class declares it this way)
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGUSR1,
+    ]
+
+
+class Application(BaseApplication):
+    """The web half of the server.
+
+    Args:
+        listener: an open, listening socket; its number is handed to gunicorn, which then owns it.
+    """
+
+    def __init__(self, config: Config, shared: Shared, build: Builder, listener: int) -> None:
+        self.config = config
+        self.shared = shared
+        self._listener = listener
+        self.cfg: Any = None
+        self.asgi = Asgi(partial(_boot, config, shared, build), _failed)
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Settings; everything that is not named here keeps its strict default."""
+        for name, value in _settings(self.config, self._listener).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Asgi:
+        """The ASGI callable."""
+        return self.asgi
+
+    def run(self) -> None:
+        """Run the arbiter; leaves by SystemExit."""
+        _Arbiter(self).run()
+
+
+def _settings(config: Config, listener: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "bind": f"fd://{listener}",
+        "workers": config.workers,
+        "worker_class": Worker,
+        "worker_connections": config.limits.connections,
+        "timeout": config.limits.request_seconds,
+        "graceful_timeout": config.limits.stop_seconds,
+        "keepalive": KEEPALIVE_SECONDS,
+        "asgi_loop": "asyncio",
+        "asgi_lifespan": "on",
+        "asgi_disconnect_grace_period": config.limits.stop_seconds,
+        "limit_request_line": MAX_LINE_BYTES,
+        "limit_request_fields": MAX_FIELDS,
+        "limit_request_field_size": MAX_FIELD_BYTES,
+        "forwarded_allow_ips": "",  # the peer is the peer: X-Forwarded-* of nobody is believed (T-59d)
+        "header_map": "drop",
+        "control_socket_disable": True,
+        "umask": hardening.UMASK,
+        "logger_class": GunicornLog,
+        "proc_name": "keystead",
+        "post_fork": _post_fork,
+        "child_exit": _child_exit,
+    }
+    if os.access("/dev/shm", os.W_OK):  # noqa: S108  (a heartbeat file without a name; on disk, utime may stall)
+        settings["worker_tmp_dir"] = "/dev/shm"  # noqa: S108  (see above)
+    if config.tls is not None:
+        settings["certfile"] = str(config.tls.certificate)
+        settings["keyfile"] = str(config.tls.key)
+        settings["ssl_context"] = _tls
+    return settings
+
+
+def _tls(_conf: object, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    context = default()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    # A resumed session would skip what the handshake checks about a client certificate (SPIRE 1.14.3).
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    return context
+
+
+def _post_fork(_arbiter: object, worker: Any) -> None:
+    hardening.die_with(worker.ppid)
+    hardening.undumpable()
+
+
+def _child_exit(arbiter: Any, worker: Any) -> None:
+    # In the arbiter: a worker that was killed could not say goodbye itself.
+    arbiter.app.shared.withdraw(worker.pid)
+    metrics.forget_process(worker.pid)
+
+
+def _boot(config: Config, shared: Shared, build: Builder) -> Served:
+    app = build(config, shared, SystemClock(), "worker")
+    return Served(Door(app, OperatorLog(role="worker")), app.close, app.leaving)
+
+
+def _failed(error: BaseException) -> None:
+    OperatorLog(role="worker").failure("worker_cannot_start", error)
