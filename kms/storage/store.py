@@ -133,6 +133,14 @@ class SqliteStore:
     def watch(self, table: Table[T], listener: CacheListener) -> None:
         self._listeners.setdefault(table.name, []).append(listener)
 
+    def digests(self) -> dict[str, str]:
+        """Security domain -> its kept state digest, 64 hex digits."""
+        rows = self._database().conn.execute("SELECT domain, sum FROM state_digests").fetchall()
+        totals: dict[str, int] = {}
+        for domain, part in rows:
+            totals[domain] = (totals.get(domain, 0) + int.from_bytes(part, "big")) % (1 << 256)
+        return {domain: f"{total:064x}" for domain, total in sorted(totals.items())}
+
     def trim_changes(self) -> int:
         """Delete old announcements; returns how many. Called by the jobs process."""
         db = self._database()

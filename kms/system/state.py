@@ -85,6 +85,7 @@ class ServerState:
         self._phase = Phase.UNINITIALIZED
         self._instance: Instance | None = None
         self._ready = False
+        self._was_open = False
         self._problem: KmsError | None = None
         self._retry_at = 0.0
 
@@ -106,6 +107,11 @@ class ServerState:
         if self.phase is Phase.OPEN and not self._ready:
             self._try_open()
         return self._phase is Phase.OPEN and self._ready
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this process was open and the server has been sealed since: it must end."""
+        return self.phase is Phase.SEALED and self._was_open
 
     def admit(self, operation: Operation) -> None:
         """Raise unless the server can serve this operation now (kms.pipeline.Gate)."""
@@ -157,4 +163,4 @@ class ServerState:
                 self._retry_at = now + _RETRY_SECONDS
                 return
             self._problem = None
-            self._ready = True
+            self._ready = self._was_open = True
