@@ -11,9 +11,12 @@ the command line and doctor verify. The files are described in `layout`, their l
 """
 
 from kms.audit.event import Actor, Event
+from kms.audit.note import LogKey, LogSigner
 from kms.audit.outbox import Staged
 from kms.audit.receipt import HEADER, Receipt, parse_receipt
 from kms.audit.recorder import DEGRADED_SECONDS, REFUSE_SECONDS, Recorder
+from kms.audit.recovery import Recovery, recover
+from kms.audit.sequencer import Sequencer, Snapshot, Step
 
 __all__ = [
     "DEGRADED_SECONDS",
@@ -21,8 +24,15 @@ __all__ = [
     "REFUSE_SECONDS",
     "Actor",
     "Event",
+    "LogKey",
+    "LogSigner",
     "Receipt",
     "Recorder",
+    "Recovery",
+    "Sequencer",
+    "Snapshot",
     "Staged",
+    "Step",
     "parse_receipt",
+    "recover",
 ]

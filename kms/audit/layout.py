@@ -7,6 +7,8 @@
     DIR/log.pub                       the C2SP verifier keys of the log, one a line
     DIR/torn/<source>-<offset>-<n>.bin  bytes that were no whole line when a process died
 
+    DIR/checkpoint.tmp, torn.tmp      scratch: a file on its way to its name by rename(2)
+
 Folders are 0700, files 0600. Nothing else belongs there; the verifier names what it does not know.
 """
 
@@ -35,6 +37,7 @@ class Layout:
         self.checkpoints = self.log / "checkpoints.jsonl"
         self.checkpoint = folder / "checkpoint"
         self.scratch = folder / "checkpoint.tmp"
+        self.scratch_torn = folder / "torn.tmp"
         self.keys = folder / "log.pub"
 
     def segment(self, segment_id: str) -> Path:

@@ -18,6 +18,7 @@ from typing import Self
 
 from kms.audit.event import Event
 from kms.audit.layout import Layout
+from kms.audit.note import check_origin
 from kms.audit.outbox import Staged, sort_out, stage
 from kms.audit.receipt import Receipt
 from kms.audit.record import encode_event
@@ -80,7 +81,7 @@ class Recorder:
             store: the database of this process; need not be unsealed.
             clock: wall time stands in the records, monotonic time measures.
             origin: the log's name, the same in every process of the instance: printable ASCII without space,
-                '+' or ';', at most 128 characters.
+                '+' or ';', at most 128 characters (INVALID otherwise).
             hash_key: gives the key for `hmac`; asked when first needed, may raise SEALED before.
 
         Raises:
@@ -88,6 +89,7 @@ class Recorder:
         """
         # The empty file comes first and is locked, so that recovery never meets a row whose file is yet to be
         # made; the row is committed before the first byte, so that no segment with records can be unknown.
+        check_origin(origin)
         segment = Segment.create(Layout(folder), new_id())
         with store.transaction() as tx:
             tx.insert(SEGMENTS, segment.id, SegmentRow(state="live", opened=clock.now()))
