@@ -64,14 +64,15 @@ class Api:
         headers: Mapping[str, str | bytes] | None = None,
     ) -> Answer:
         """One request. `raw` sends those bytes instead of JSON."""
-        sent = {
-            name: value.encode() if isinstance(value, str) else value
-            for name, value in (headers or {}).items()
-        }
+        sent = dict(headers or {})
         if self.token:
-            sent.setdefault("X-Vault-Token", self.token.encode())
+            sent.setdefault("X-Vault-Token", self.token)
+        pairs = [
+            (name.encode(), value.encode() if isinstance(value, str) else value)
+            for name, value in sent.items()
+        ]
         content = raw if raw is not None else (None if body is None else json.dumps(body).encode())
-        reply = self._client.request(verb, path, content=content, headers=sent)
+        reply = self._client.request(verb, path, content=content, headers=pairs)
         return Answer(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, reply.content)
 
     def get(self, path: str) -> Answer:

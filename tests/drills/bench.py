@@ -1,0 +1,261 @@
+"""The same requests against Keystead and OpenBao on this machine, side by side.
+
+What is compared is the CPU time that the server spends on a request: user and system time of its whole
+process tree, from /proc, divided by the requests that the load generator counted. Requests per second and
+latency are printed too, but they depend on who else uses the machine. Both servers write their audit log to
+a file, and both are asked with a token that is not root and has one policy of two rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.drills.peer import Peer
+from tests.harness import processes
+from tests.harness.api import Api
+from tests.harness.dev import DevServer
+
+LUA = Path(__file__).with_name("load.lua")
+MESSAGE = base64.b64encode(bytes(64)).decode()
+POLICY = """
+path "transit/*" { capabilities = ["create", "update"] }
+path "pki/issue/*" { capabilities = ["update"] }
+"""
+NAME = "host.svc.example.test"
+
+
+class Server(Protocol):
+    """What the bench needs of a server."""
+
+    address: str
+    token: str
+
+    @property
+    def pid(self) -> int:
+        """The root of its process tree."""
+        ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of request. `body` may ask the server first, for a ciphertext to decrypt."""
+
+    name: str
+    path: str
+    body: Callable[[Api], dict[str, Any]]
+    items: int = 1
+
+
+def _ciphertext(api: Api) -> dict[str, Any]:
+    return {"ciphertext": api.ok("POST", "transit/encrypt/aes", {"plaintext": MESSAGE})["ciphertext"]}
+
+
+def _issue(_api: Api) -> dict[str, Any]:
+    return {"common_name": NAME, "ttl": "1h"}
+
+
+ROWS = [
+    Row("encrypt", "transit/encrypt/aes", lambda _: {"plaintext": MESSAGE}),
+    Row("decrypt", "transit/decrypt/aes", _ciphertext),
+    Row(
+        "encrypt, batch of 400",
+        "transit/encrypt/aes",
+        lambda _: {"batch_input": [{"plaintext": MESSAGE}] * 400},
+        400,
+    ),
+    Row("sign ecdsa-p256", "transit/sign/ec", lambda _: {"input": MESSAGE}),
+    Row("sign ed25519", "transit/sign/ed", lambda _: {"input": MESSAGE}),
+    Row("sign rsa-2048", "transit/sign/rsa", lambda _: {"input": MESSAGE}),
+    Row("issue, stored", "pki/issue/stored", _issue),
+    Row("issue, not stored", "pki/issue/unstored", _issue),
+]
+
+
+@dataclass
+class Figures:
+    """What one server did on one row."""
+
+    cpu_us: float = 0
+    per_second: float = 0
+    p50_ms: float = 0
+    p99_ms: float = 0
+    requests: int = 0
+
+
+@dataclass
+class Line:
+    """One row of the answer."""
+
+    name: str
+    ours: Figures
+    theirs: Figures
+    ratio: float = field(default=0)
+
+
+def prepare(api: Api) -> str:
+    """The same keys, roles and policy on both; returns the token that asks."""
+    api.ok("POST", "sys/mounts/transit", {"type": "transit"})
+    api.ok("POST", "sys/mounts/pki", {"type": "pki", "config": {"max_lease_ttl": "87600h"}})
+    for name, kind in (("aes", "aes256-gcm96"), ("ec", "ecdsa-p256"), ("ed", "ed25519"), ("rsa", "rsa-2048")):
+        api.ok("POST", f"transit/keys/{name}", {"type": kind})
+    api.ok(
+        "POST", "pki/root/generate/internal", {"common_name": "Bench Root", "key_type": "ec", "ttl": "8760h"}
+    )
+    role = {
+        "allowed_domains": "svc.example.test",
+        "allow_subdomains": True,
+        "key_type": "ec",
+        "key_bits": 256,
+    }
+    api.ok("POST", "pki/roles/stored", role | {"no_store": False})
+    api.ok("POST", "pki/roles/unstored", role | {"no_store": True})
+    api.ok("POST", "sys/policies/acl/bench", {"policy": POLICY})
+    answer = api.post("auth/token/create", {"policies": ["bench"], "no_default_policy": True, "ttl": "24h"})
+    token: str = answer.json["auth"]["client_token"]
+    return token
+
+
+def load(server: Server, token: str, row: Row, seconds: int, folder: Path) -> dict[str, float]:
+    """Run wrk: one thread, 16 kept connections."""
+    with Api(server.address, server.token) as api:
+        (folder / "body").write_text(json.dumps(row.body(api)))
+    (folder / "token").write_text(token)
+    command = [processes.program("wrk"), "-t1", "-c16", f"-d{seconds}s", "--timeout", "10s", "-s", str(LUA)]
+    done = subprocess.run(
+        [*command, f"{server.address}/v1/{row.path}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"LOAD_FOLDER": str(folder)},
+    )
+    results = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert results, done.stdout + done.stderr
+    counted: dict[str, float] = json.loads(results[0].removeprefix("RESULT "))
+    if counted["refused"] or counted["broken"] or not counted["requests"]:
+        raise RuntimeError(f"{row.name} at {server.address}: {counted}")
+    return counted
+
+
+def measure(server: Server, token: str, row: Row, seconds: int, folder: Path) -> Figures:
+    """One warm-up, then the run that counts."""
+    load(server, token, row, 1, folder)
+    before = processes.cpu_seconds(server.pid)
+    counted = load(server, token, row, seconds, folder)
+    used = processes.cpu_seconds(server.pid) - before
+    return Figures(
+        cpu_us=used / counted["requests"] * 1e6,
+        per_second=counted["requests"] / counted["seconds"],
+        p50_ms=counted["p50_ms"],
+        p99_ms=counted["p99_ms"],
+        requests=int(counted["requests"]),
+    )
+
+
+def table(lines: list[Line], peer: str) -> Table:
+    """The figures as people read them."""
+    shown = Table(title=f"server CPU per request, Keystead beside {peer}")
+    shown.add_column("request")
+    for heading in (
+        "ours",
+        "peer",
+        "peer / ours",
+        "ours/s",
+        "peer/s",
+        "p50 ours",
+        "p50 peer",
+        "p99 ours",
+        "p99 peer",
+    ):
+        shown.add_column(heading, justify="right")
+    for line in lines:
+        ours, theirs = line.ours, line.theirs
+        style = "green" if line.ratio >= 1 else "red"
+        shown.add_row(
+            line.name,
+            f"{ours.cpu_us:,.0f} us",
+            f"{theirs.cpu_us:,.0f} us",
+            f"[{style}]{line.ratio:.2f}[/]",
+            f"{ours.per_second:,.0f}",
+            f"{theirs.per_second:,.0f}",
+            *(f"{value:.1f} ms" for value in (ours.p50_ms, theirs.p50_ms, ours.p99_ms, theirs.p99_ms)),
+        )
+    return shown
+
+
+def run(seconds: int, workers: int, wanted: str, console: Console) -> dict[str, Any]:
+    """Start both, ask both, stop both."""
+    rows = [row for row in ROWS if wanted in row.name]
+    with tempfile.TemporaryDirectory(prefix="keystead-bench-") as name:
+        folder = Path(name)
+        ours, theirs = DevServer(folder / "ours", workers=workers), Peer(folder / "peer")
+        lines: list[Line] = []
+        try:
+            ours.start()
+            theirs.start()
+            servers: tuple[Server, Server] = (ours, theirs)
+            tokens = []
+            for server in servers:
+                with Api(server.address, server.token) as api:
+                    tokens.append(prepare(api))
+            for row in rows:
+                console.print(f"[cyan]==>[/] {row.name}")
+                figures = [
+                    measure(server, token, row, seconds, folder)
+                    for server, token in zip(servers, tokens, strict=True)
+                ]
+                lines.append(
+                    Line(row.name, figures[0], figures[1], figures[1].cpu_us / max(figures[0].cpu_us, 0.001))
+                )
+            memory = {
+                "ours": processes.resident_bytes(ours.pid),
+                "peer": processes.resident_bytes(theirs.pid),
+            }
+            peer = theirs.name
+        finally:
+            ours.stop()
+            theirs.stop()
+    console.print(table(lines, peer))
+    console.print(f"memory after the runs: ours {memory['ours'] >> 20} MiB, peer {memory['peer'] >> 20} MiB")
+    return {
+        "peer": peer,
+        "seconds": seconds,
+        "workers": workers,
+        "memory": memory,
+        "rows": [asdict(x) for x in lines],
+    }
+
+
+def main() -> int:
+    """Command line of scripts/bench."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--seconds", type=int, default=8, help="length of each measured run")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes of Keystead")
+    parser.add_argument("--rows", default="", help="only rows whose name holds this text")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    given = parser.parse_args()
+    figures = run(
+        given.seconds, given.workers, given.rows, Console(width=None if sys.stdout.isatty() else 160)
+    )
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    slower = [line["name"] for line in figures["rows"] if line["ratio"] < 1]
+    if slower:
+        sys.stderr.write(f"more CPU than the peer: {', '.join(slower)}\n")
+    return 1 if slower else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
