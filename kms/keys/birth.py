@@ -144,7 +144,9 @@ class Birth:
         tx.replace(KEY_VERSIONS, row, value)
 
 
-def resolve(reader: Reader, envelope: Envelope, intent: Mapping[str, str | int]) -> External[bytes | None] | None:
+def resolve(
+    reader: Reader, envelope: Envelope, intent: Mapping[str, str | int]
+) -> External[bytes | None] | None:
     """Finish or undo a birth that a crash interrupted. Asks the HSM before anything is written.
 
     Returns:

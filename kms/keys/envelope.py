@@ -46,7 +46,10 @@ _ROOTS = {
     Purpose.KEY_MAC: Purpose.ROOT_WRAP_MAC,
     Purpose.KEY_SIGN: Purpose.ROOT_WRAP_SIGN,
 }
-_CURVES: dict[KeySpec | None, ec.EllipticCurve] = {KeySpec.EC_P256: ec.SECP256R1(), KeySpec.EC_P384: ec.SECP384R1()}
+_CURVES: dict[KeySpec | None, ec.EllipticCurve] = {
+    KeySpec.EC_P256: ec.SECP256R1(),
+    KeySpec.EC_P384: ec.SECP384R1(),
+}
 _LABEL = "keystead key"
 
 
@@ -88,13 +91,18 @@ class Envelope:
         algorithm = key.algorithm
         purpose = purpose_of(algorithm.kind)
         if key.protection is Protection.SOFTWARE:
+            material: Material
             material, public = _software_main(key)
             mac: Material | None = SoftwareMaterial(os.urandom(HMAC_BYTES))
         else:
             if algorithm.spec is None:
                 raise ValueError(f"{algorithm.name} has no HSM form")
             material, public = self._born(key, number, purpose, algorithm.spec)
-            mac = None if algorithm.kind is Kind.MAC else self._born(key, number, Purpose.KEY_MAC, KeySpec.HMAC)[0]
+            mac = (
+                None
+                if algorithm.kind is Kind.MAC
+                else self._born(key, number, Purpose.KEY_MAC, KeySpec.HMAC)[0]
+            )
         if algorithm.kind is Kind.MAC:
             mac = None
         planned = any(isinstance(part, ResidentMaterial) for part in (material, mac))
@@ -119,9 +127,7 @@ class Envelope:
         public = version.public
         for part in residents(version):
             label = f"{_LABEL} {version.key_id} v{version.version}"
-            made = self._hsm().generate(
-                Purpose(part.purpose), KeySpec(part.spec), CkaId(part.cka_id), label
-            )
+            made = self._hsm().generate(Purpose(part.purpose), KeySpec(part.spec), CkaId(part.cka_id), label)
             public = made or public
         return public
 

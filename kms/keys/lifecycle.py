@@ -25,7 +25,9 @@ from kms.keys.catalogue import (
 from kms.keys.model import NamedKey
 
 MIN_AUTO_ROTATE_SECONDS: Final = 3600
-_NUMBERING = "since Vault 0.3 (prior to the OpenBao fork), transit key numbering starts at 1; forcing minimum to 1"
+_NUMBERING = (
+    "since Vault 0.3 (prior to the OpenBao fork), transit key numbering starts at 1; forcing minimum to 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,9 @@ def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey
 
 
 def _protection(algorithm: Algorithm, wish: Wish) -> Protection:
-    clear = "exportable" if wish.exportable else "allow_plaintext_backup" if wish.allow_plaintext_backup else ""
+    clear = (
+        "exportable" if wish.exportable else "allow_plaintext_backup" if wish.allow_plaintext_backup else ""
+    )
     if not wish.protection:
         return Protection.SOFTWARE if clear else algorithm.default
     try:
@@ -140,7 +144,9 @@ def configure(key: NamedKey, given: Mapping[str, Any]) -> tuple[NamedKey, tuple[
     for flag in ("exportable", "allow_plaintext_backup"):
         if given.get(flag):
             if key.protection is Protection.HSM:
-                raise invalid(f"{flag} cannot be set on a key of protection hsm: its bytes never leave the HSM")
+                raise invalid(
+                    f"{flag} cannot be set on a key of protection hsm: its bytes never leave the HSM"
+                )
             changes[flag] = True
     changed = msgspec.structs.replace(key, **changes)
     encryption, decryption = changed.min_encryption_version, changed.min_decryption_version

@@ -33,7 +33,9 @@ class LiveKey:
 
     __slots__ = ("_lock", "_open", "_versions", "algorithm", "deadline", "key")
 
-    def __init__(self, key: NamedKey, deadline: float, opener: Callable[[NamedKey, int], ReadyVersion]) -> None:
+    def __init__(
+        self, key: NamedKey, deadline: float, opener: Callable[[NamedKey, int], ReadyVersion]
+    ) -> None:
         self.key = key
         self.algorithm: Algorithm = key.algorithm
         self.deadline = deadline

@@ -95,7 +95,7 @@ class HsmMac:
     ref: KeyRef
 
     def compute(self, hash_name: str, data: bytes) -> bytes:
-        return self.hsm().mac(self.ref, hash_name, data)
+        return self.hsm().mac(self.ref, hash_name.replace("_", "-"), data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,9 @@ class Oaep:
         """
         limit = self.public.key_size // 8 - 2 * 32 - 2
         if len(plaintext) > limit:
-            raise invalid(f"the plaintext is too long for this RSA key: at most {limit} bytes; use a data key")
+            raise invalid(
+                f"the plaintext is too long for this RSA key: at most {limit} bytes; use a data key"
+            )
         return self.public.encrypt(plaintext, OAEP)
 
     def decrypt(self, ciphertext: bytes) -> bytes:

@@ -102,8 +102,11 @@ class KeyService:
         """Create a key and use it at once, in one commit: `encrypt` on a name that is not there.
 
         Args:
+            mount_id: of the mount that the name is in.
+            name: not there yet, or only since a moment ago.
+            wish: the key to make; its protection must be software.
             uses: how many encryptions `use` will make.
-            use: gets the key; runs inside the transaction, so the key's protection is software.
+            use: gets the key; runs inside the transaction, so it may not call the HSM.
         """
         check_name(name, "key name")
         key, version = self._conceive(mount_id, name, wish)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -148,7 +149,7 @@ class SoftwareRsa:
 
 @dataclass(frozen=True, slots=True)
 class HsmRsa:
-    """RSA in the HSM. PSS salts are as long as the hash, the one length every token offers."""
+    """RSA in the HSM. An `auto` PSS salt is as long as the hash, the one length that every token offers."""
 
     hsm: Callable[[], Hsm]
     ref: KeyRef
@@ -158,11 +159,11 @@ class HsmRsa:
             return self.hsm().sign(self.ref, Scheme.RSA_PKCS1_NONE, data)
         scheme = _SCHEMES.get((how.pkcs1v15, how.hash_name))
         if scheme is None:
-            raise invalid("the HSM cannot sign with this hash_algorithm and signature_algorithm; use sha2-256")
-        size = HASHES[how.hash_name].digest_size
-        if not how.pkcs1v15 and how.salt not in (SALT_AUTO, SALT_HASH, size):
-            raise invalid("keys of protection hsm sign with a salt_length of 'auto' or 'hash' only")
-        return self.hsm().sign(self.ref, scheme, digest(data, how))
+            raise invalid(
+                "the HSM cannot sign with this hash_algorithm and signature_algorithm; use sha2-256"
+            )
+        salt = None if how.pkcs1v15 or how.salt <= 0 else how.salt
+        return self.hsm().sign(self.ref, scheme, digest(data, how), salt_length=salt)
 
 
 _SCHEMES: Final = {
@@ -208,7 +209,9 @@ def verify(public: PublicKey, signature: bytes, data: bytes, how: How) -> None:
     elif isinstance(public, ec.EllipticCurvePublicKey):
         public.verify(signature, data, ec.ECDSA(_hash(data, how)))
     elif how.hash_name == NO_HASH:
-        public.verify(signature, data, padding.PKCS1v15(), utils.NoDigestInfo())
+        # The padded bytes are not a DigestInfo here, so they are recovered and compared (public data).
+        if public.recover_data_from_signature(signature, padding.PKCS1v15(), None) != data:
+            raise InvalidSignature
     else:
         _verify_rsa(public, signature, data, how)
 

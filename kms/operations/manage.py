@@ -1,0 +1,68 @@
+"""Handlers of the key paths: create, read, list, rotate, config, delete, and a mount's settings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kms.errors import not_found
+from kms.keys.lifecycle import Wish
+from kms.keys.service import KeyService
+from kms.operation import Call, Change, Outcome, Result
+
+_WISHES: Final[tuple[str, ...]] = tuple(Wish.__dataclass_fields__)
+_SETTINGS: Final[tuple[str, ...]] = (
+    "min_decryption_version",
+    "min_encryption_version",
+    "deletion_allowed",
+    "exportable",
+    "allow_plaintext_backup",
+    "auto_rotate_period",
+)
+
+
+class Management:
+    """Translates calls to the verbs of `KeyService`."""
+
+    def __init__(self, service: KeyService) -> None:
+        self._service = service
+
+    def create(self, call: Call) -> Outcome:
+        """A new key, or the unchanged existing one."""
+        wish = Wish(**{name: call.args[name] for name in _WISHES})
+        return self._service.create(call.mount.id, call.args["name"], wish)
+
+    def read(self, call: Call) -> Result:
+        """The key object."""
+        return self._service.read(call.mount.id, call.args["name"])
+
+    def list(self, call: Call) -> Result:
+        """Names in order; 404 when there are none."""
+        limit = call.args["limit"]
+        names = self._service.names(
+            call.mount.id, after=call.args["after"], limit=limit if limit > 0 else None
+        )
+        if not names:
+            raise not_found()
+        return Result(data={"keys": names}, items=len(names))
+
+    def rotate(self, call: Call) -> Outcome:
+        """A new primary version."""
+        return self._service.rotate(call.mount.id, call.args["name"])
+
+    def configure(self, call: Call) -> Change:
+        """Change the settings that were really given."""
+        given = {name: call.args[name] for name in _SETTINGS if name in call.given}
+        return self._service.configure(call.mount.id, call.args["name"], given)
+
+    def delete(self, call: Call) -> Change:
+        """Free the name; schedule the material's destruction."""
+        return self._service.delete(call.mount.id, call.args["name"])
+
+    def read_settings(self, call: Call) -> Result:
+        """config/keys."""
+        return Result(data={"disable_upsert": self._service.settings(call.mount.id).disable_upsert})
+
+    def change_settings(self, call: Call) -> Change:
+        """config/keys."""
+        given = {"disable_upsert": call.args["disable_upsert"]} if "disable_upsert" in call.given else {}
+        return self._service.change_settings(call.mount.id, given)

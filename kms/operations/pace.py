@@ -1,0 +1,78 @@
+"""Which calls are quick enough for an event loop. Looks at memory only: no key is loaded to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from kms.keys.catalogue import Kind, Protection, Use
+from kms.keys.live import LiveKey
+from kms.keys.service import KeyService
+from kms.operation import Call
+
+BUDGET_MICROS: Final = 2_000
+MAX_INLINE_CHARACTERS: Final = 256 * 1024
+_PER_ITEM: Final = 2  # parsing and rendering
+# Verification is always in software; HMAC costs what it costs where the key is.
+_VERIFY_MICROS: Final = {Kind.EC: 120, Kind.EDWARDS: 150, Kind.RSA: 60, Kind.AEAD: 3, Kind.MAC: 3}
+_SLOW_VERIFY: Final = 800  # P-384
+_MAC_MICROS: Final = {Protection.SOFTWARE: 3, Protection.HSM: 40}
+
+Judge = Callable[[Call], bool]
+
+
+def quick(service: KeyService, use: Use, *payloads: str) -> Judge:
+    """True when the key is open in memory and the call's estimated cost is within the budget.
+
+    Args:
+        service: where keys in memory are.
+        use: what the call does.
+        payloads: argument names whose size counts.
+    """
+
+    def judge(call: Call) -> bool:
+        args = call.args
+        live = service.peek(call.mount.id, args["name"])
+        if live is None:
+            return False
+        version = live.opened(live.key.latest_version)
+        if version is None:
+            return False
+        items = args.get("batch_input")
+        count = len(items) if items else 1
+        if use is Use.ENCRYPT and version.allowance is not None and not version.allowance.covers(count):
+            return False
+        if any(len(args[name] or "") > MAX_INLINE_CHARACTERS for name in payloads):
+            return False
+        return count * (_micros(live, use) + _PER_ITEM) <= BUDGET_MICROS
+
+    return judge
+
+
+def quick_verify(service: KeyService) -> Judge:
+    """As `quick`, for verification with the public key."""
+
+    def judge(call: Call) -> bool:
+        args = call.args
+        live = service.peek(call.mount.id, args["name"])
+        if live is None or live.opened(live.key.latest_version) is None:
+            return False
+        count = len(args["batch_input"] or (None,))
+        micros = _SLOW_VERIFY if live.algorithm.bits == 384 else _VERIFY_MICROS[live.algorithm.kind]
+        if args["hmac"] is not None or args["batch_input"]:
+            micros = max(micros, _MAC_MICROS[live.key.protection])
+        return len(args["input"] or "") <= MAX_INLINE_CHARACTERS and count * micros <= BUDGET_MICROS
+
+    return judge
+
+
+def small(name: str) -> Judge:
+    """True when one argument is short."""
+    return lambda call: len(call.args[name] or "") <= MAX_INLINE_CHARACTERS
+
+
+def _micros(live: LiveKey, use: Use) -> int:
+    protection = live.key.protection
+    if use is Use.MAC:
+        return _MAC_MICROS[protection]
+    return live.algorithm.micros[protection]

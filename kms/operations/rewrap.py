@@ -1,0 +1,62 @@
+"""rewrap: the same plaintext under a newer version, without the caller seeing it."""
+
+from __future__ import annotations
+
+from kms.errors import invalid
+from kms.keys.live import LiveKey
+from kms.keys.service import KeyService
+from kms.operation import Call, Result
+from kms.operations.batch import Item, each, items_of
+from kms.operations.encrypt import check_context, key_of, seal, unseal
+
+_MISSING = "missing ciphertext to decrypt"
+
+
+class Rewrapping:
+    """The handler of transit.rewrap."""
+
+    def __init__(self, service: KeyService) -> None:
+        self._service = service
+
+    def rewrap(self, call: Call) -> Result:
+        """Decrypt and encrypt again. A batch answers 200; each item that failed says so.
+
+        Associated data is not taken, as in the Vault API: what was sealed with some is re-encrypted
+        by its owner.
+        """
+        args = call.args
+        items = items_of(args)
+        if items is None:
+            if not args["ciphertext"]:
+                raise invalid(_MISSING)
+            check_context(args["context"])
+            live = key_of(self._service, call)
+            ciphertext, version = _again(live, args["ciphertext"], args["key_version"])
+            return Result(
+                data={"ciphertext": ciphertext, "key_version": version},
+                subject={"key_id": live.key.id, "key_version": version},
+            )
+        live = key_of(self._service, call)
+
+        def work(item: Item, _index: int) -> Item:
+            given = item.get("ciphertext")
+            if not given:
+                raise invalid(_MISSING)
+            if item.get("context"):
+                check_context(str(item["context"]))
+            requested = item.get("key_version") or 0
+            if not isinstance(requested, int):
+                raise invalid("key_version must be a number")
+            ciphertext, version = _again(live, str(given), requested)
+            return {"ciphertext": ciphertext, "key_version": version}
+
+        results, failures = each(items, work, {})
+        return Result(
+            data={"batch_results": results},
+            items=len(results),
+            subject={"key_id": live.key.id, "failed": failures},
+        )
+
+
+def _again(live: LiveKey, ciphertext: str, version: int) -> tuple[str, int]:
+    return seal(live, version, unseal(live, ciphertext))

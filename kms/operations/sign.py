@@ -1,0 +1,219 @@
+"""sign and verify: parameters are read once per request and hold for every item of its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from kms.errors import KmsError, invalid
+from kms.keys.catalogue import Kind, Use
+from kms.keys.lifecycle import processing_version, protecting_version
+from kms.keys.live import LiveKey
+from kms.keys.ready import ReadyVersion
+from kms.keys.service import KeyService
+from kms.keys.signing import NO_HASH, SALT_AUTO, SALT_HASH, How, der_of, raw_of, verify
+from kms.operation import Call, Result
+from kms.operations.batch import Item, each, items_of
+from kms.operations.formats import Base64Error, decode, decode_url, encode, encode_url, hash_name, split
+from kms.operations.mac import check_mac, decoded, mac_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How a request wants its signatures: `jws` says which encoding."""
+
+    how: How
+    jws: bool
+
+
+def parameters(args: Mapping[str, Any], kind: Kind) -> Parameters:
+    """Read and check the parameters of sign and verify. Ed25519 ignores those about hashing.
+
+    Raises:
+        KmsError(INVALID)
+    """
+    name = hash_name(args["urlalgorithm"] or args["hash_algorithm"] or args["algorithm"] or "sha2-256")
+    marshaling = args["marshaling_algorithm"]
+    if marshaling not in ("asn1", "jws"):
+        raise invalid(f'invalid marshaling type "{marshaling}"')
+    salt = _salt(args["salt_length"])
+    scheme = args["signature_algorithm"]
+    if kind is Kind.RSA and scheme not in ("", "pss", "pkcs1v15"):
+        raise invalid(f"unsupported rsa signature algorithm {scheme}")
+    pkcs1v15, prehashed = scheme == "pkcs1v15", args["prehashed"]
+    if kind is Kind.EDWARDS:
+        return Parameters(How(), marshaling == "jws")
+    if name == NO_HASH:
+        if not (prehashed and pkcs1v15):
+            raise invalid("hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15")
+        if kind is not Kind.RSA:
+            raise invalid("hash_algorithm=none is for RSA keys; name the hash that made the digest")
+    return Parameters(How(name, prehashed, pkcs1v15, salt), marshaling == "jws")
+
+
+def _salt(text: str) -> int:
+    if text == "auto":
+        return SALT_AUTO
+    if text == "hash":
+        return SALT_HASH
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 6):
+        raise invalid(f"salt length neither 'auto', 'hash', nor an int: {text}")
+    if int(text) < SALT_HASH:
+        raise invalid(f"salt length is invalid: {text}")
+    return int(text)
+
+
+class Signing:
+    """The handlers of transit.sign and transit.verify."""
+
+    def __init__(self, service: KeyService) -> None:
+        self._service = service
+
+    def sign(self, call: Call) -> Result:
+        """Sign the input, or each item's. A batch answers 200; items that failed say so."""
+        args = call.args
+        items = items_of(args)
+        live = self._key(call, "signing key not found")
+        if not live.algorithm.allows(Use.SIGN, live.key.protection):
+            raise invalid(f"key type {live.key.type} does not support signing")
+        how = parameters(args, live.algorithm.kind)
+        version = live.version(protecting_version(live.key, args["key_version"], "signing"))
+        subject: dict[str, str | int] = {"key_id": live.key.id, "key_version": version.number}
+        if items is None:
+            signature = _sign(version, decoded(args["input"]), how)
+            return Result(data={"signature": signature, "key_version": version.number}, subject=subject)
+
+        def work(item: Item, _index: int) -> Item:
+            if item.get("input") is None:
+                raise invalid("missing input")
+            signature = _sign(version, decoded(item["input"]), how)
+            return {"signature": signature, "key_version": version.number}
+
+        results, failures = each(items, work, {"key_version": 0})
+        return Result(
+            data={"batch_results": results}, items=len(results), subject=subject | {"failed": failures}
+        )
+
+    def verify(self, call: Call) -> Result:
+        """Check a signature or an HMAC; `valid` is the answer, an error means it was neither."""
+        args = call.args
+        items = items_of(args)
+        what = _what(items) if items is not None else _what_of_one(args)
+        live = self._key(call, "signature verification key not found")
+        check = self._mac_check(args, live) if what == "hmac" else _signature_check(args, live)
+        subject: dict[str, str | int] = {"key_id": live.key.id}
+        if items is None:
+            valid = check(str(args[what]), decoded(args["input"]))
+            return Result(data={"valid": valid}, subject=subject | {"valid": int(valid)})
+
+        def work(item: Item, _index: int) -> Item:
+            if item.get("input") is None:
+                raise invalid("missing input")
+            return {"valid": check(str(item[what]), decoded(item["input"]))}
+
+        results, failures = each(items, work, {} if what == "hmac" else {"valid": False})
+        return Result(
+            data={"batch_results": results}, items=len(results), subject=subject | {"failed": failures}
+        )
+
+    def _key(self, call: Call, missing: str) -> LiveKey:
+        live = self._service.get(call.mount.id, call.args["name"])
+        if live is None:
+            raise invalid(missing)
+        return live
+
+    @staticmethod
+    def _mac_check(args: Mapping[str, Any], live: LiveKey) -> Any:
+        asked = args["urlalgorithm"] or args["hash_algorithm"] or args["algorithm"] or "sha2-256"
+        hash_name(asked)
+        name = mac_hash(asked)
+        return lambda text, data: check_mac(live, text, data, name)
+
+
+def _what_of_one(args: Mapping[str, Any]) -> str:
+    if args["signature"] is not None:
+        return "signature"
+    if args["hmac"] is not None:
+        return "hmac"
+    raise invalid("neither a 'signature' nor an 'hmac' were given to verify")
+
+
+def _what(items: list[Item]) -> str:
+    kinds = {
+        "signature" if item.get("signature") is not None else "hmac" if item.get("hmac") is not None else ""
+        for item in items
+    }
+    if kinds == {""}:
+        raise invalid("no batch_input elements have 'signature' or 'hmac'")
+    if len(kinds) > 1:
+        raise invalid("elements of batch_input must all provide 'signature' or all provide 'hmac'")
+    return kinds.pop()
+
+
+def _sign(version: ReadyVersion, data: bytes, wanted: Parameters) -> str:
+    if version.signer is None:
+        raise TypeError("the key was checked to sign")
+    signature = version.signer.sign(data, wanted.how)
+    encoded = encode_url(_raw(version, signature)) if wanted.jws else encode(signature)
+    return f"vault:v{version.number}:{encoded}"
+
+
+def _raw(version: ReadyVersion, signature: bytes) -> bytes:
+    public = version.public
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return raw_of(signature, (public.key_size + 7) // 8)
+    return signature
+
+
+def _signature_check(args: Mapping[str, Any], live: LiveKey) -> Any:
+    if not live.algorithm.allows(Use.SIGN, live.key.protection):
+        raise invalid(f"key type {live.key.type} does not support verification")
+    wanted = parameters(args, live.algorithm.kind)
+    return lambda text, data: _verify(live, text, data, wanted)
+
+
+def _verify(live: LiveKey, text: str, data: bytes, wanted: Parameters) -> bool:
+    number, encoded = split(text, "signature")
+    version = live.version(processing_version(live.key, number, "signature"))
+    public = version.public
+    if public is None:
+        raise TypeError("the key was checked to verify")
+    try:
+        signature = decode_url(encoded) if wanted.jws else decode(encoded)
+    except Base64Error:
+        raise invalid("invalid base64 signature value") from None
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        der = _der(signature, (public.key_size + 7) // 8, jws=wanted.jws)
+        if der is None:
+            return False
+        signature = der
+    try:
+        verify(public, signature, data, wanted.how)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _der(signature: bytes, size: int, *, jws: bool) -> bytes | None:
+    """The DER form of an ECDSA signature; None when it is one that no key could have made.
+
+    Raises:
+        KmsError(INVALID): not a DER signature.
+    """
+    if jws:
+        return der_of(signature) if len(signature) == 2 * size else None
+    try:
+        decode_dss_signature(signature)
+    except ValueError:
+        raise _malformed() from None
+    return signature
+
+
+def _malformed() -> KmsError:
+    return invalid("supplied signature is invalid")
