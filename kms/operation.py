@@ -240,6 +240,8 @@ class Operation:
             that did not have to make its key. The record follows the type that was returned.
         exists: whether the resource exists; None when create and update do not differ.
         sudo: the ACL rule must carry sudo as well.
+        any_token: every token may call it, whatever its policies; the handler shows each caller only
+            what its policies reach.
         resolve: effect external only: given a stored intent that has no outcome, find out whether
             the act happened, and finish or undo it. Called at start.
         inline_if: runs inline only: False sends this call to the pool (a large batch, a key that is
@@ -257,6 +259,7 @@ class Operation:
     runs: Runs = Runs.POOL
     needs: Needs = Needs.UNSEALED
     sudo: bool = False
+    any_token: bool = False
     fields: tuple[Field, ...] = ()
     resolve: Callable[[Mapping[str, str | int]], External[Any] | None] | None = None
     inline_if: Callable[[Call], bool] | None = None

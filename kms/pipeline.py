@@ -76,6 +76,8 @@ def _check(operation: Operation) -> None:
         raise ValueError(f"{operation.name}: only operations without effect may stream")
     if operation.exists is not None and operation.capability is not Capability.UPDATE:
         raise ValueError(f"{operation.name}: only 'update' splits into create and update")
+    if operation.any_token and (operation.effect is not Effect.NONE or operation.sudo):
+        raise ValueError(f"{operation.name}: what any token may call must not change or need anything")
 
 
 class Gate(Protocol):
@@ -180,6 +182,8 @@ class Pipeline:
         call.capability = operation.capability
         if operation.exists is not None and not operation.exists(call):
             call.capability = Capability.CREATE
+        if operation.any_token:
+            return "any-token"
         decision = self._decide(call.principal, call)
         if not decision.allowed:
             self._recorder.write(self._event(call, "denied", ErrorKind.DENIED.value, rule=decision.rule))

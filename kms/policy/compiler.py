@@ -128,6 +128,21 @@ class Acl:
             self._memo[key] = found
         return found
 
+    def reaches(self, prefix: str) -> bool:
+        """Whether any rule grants anything at `prefix` or below: who may see that a mount is there.
+
+        Walks all rules; for listings, not for decisions.
+        """
+        if self.root or any(
+            path.startswith(prefix) and compiled.grants - {DENY} for path, compiled in self._exact.items()
+        ):
+            return True
+        return any(
+            (head.startswith(prefix) or prefix.startswith(head)) and pattern.compiled.grants - {DENY}
+            for head, patterns in self._heads.items()
+            for pattern in patterns
+        )
+
     def _search(self, path: str, *, listing: bool) -> Compiled | None:
         if listing and path.endswith("/"):
             bare = path[:-1]

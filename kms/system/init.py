@@ -173,7 +173,11 @@ class Initializer:
         )
         tx.replace(INSTANCE, row, done)
         root_token = self._root_token(tx, token)
-        subject: dict[str, str | int] = {"instance": row.value.id, "recovery": self._recovery, "shares": custodians.shares}
+        subject: dict[str, str | int] = {
+            "instance": row.value.id,
+            "recovery": self._recovery,
+            "shares": custodians.shares,
+        }
         return Result(data=_answer(prepared.shares, custodians, root_token), subject=subject)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kms.errors import invalid
+from kms.errors import ErrorKind, KmsError, invalid
 from kms.operation import (
     Call,
     Capability,
@@ -227,8 +227,8 @@ class MountHandlers:
             Operation("sys.auth.list", read, self.list_auth),
             Operation("sys.auth.tuning", read, self.auth_tuning, fields=(path,), sudo=True),
             Operation("sys.audit.list", read, self.list_audit, sudo=True),
-            Operation("sys.internal.mounts", read, self.internal_mounts),
-            Operation("sys.internal.mount", read, self.internal_mount, fields=(path,)),
+            Operation("sys.internal.mounts", read, self.internal_mounts, any_token=True),
+            Operation("sys.internal.mount", read, self.internal_mount, fields=(path,), any_token=True),
         ]
 
 

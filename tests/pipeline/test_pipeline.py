@@ -129,6 +129,7 @@ _ILLEGAL = {
     },
     "external without resolve": {"effect": Effect.EXTERNAL},
     "streaming with an effect": {"release": Release.STREAM, "effect": Effect.STATE},
+    "any token may change": {"any_token": True, "effect": Effect.STATE},
     "exists on a read": {"exists": lambda _call: True, "capability": Capability.READ},
 }
 
