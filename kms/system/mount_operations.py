@@ -125,9 +125,8 @@ class MountHandlers:
         found = self._mounts.resolve(call.args["path"].strip("/") + "/")
         if found is None or not self._visible(call.principal, found[0].path):
             # Which of the two it is, is nobody's business who may not see the mount.
-            raise invalid(
-                "preflight capability check returned 403, please ensure client's policies grant access"
-            )
+            detail = "preflight capability check returned 403, please ensure client's policies grant access"
+            raise KmsError(ErrorKind.DENIED, f'{detail} to path "{call.args["path"]}"')
         ref, _ = found
         return Result({"path": ref.path, **describe(self._mounts.rows()[ref.path].value)})
 
