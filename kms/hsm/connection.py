@@ -19,22 +19,16 @@ from kms.hsm import failures, objects, rawops
 from kms.hsm.failures import AbsentError, TokenLostError
 from kms.hsm.loaded import LoadedKeys
 from kms.hsm.mechanisms import KWP_CANDIDATES
-from kms.hsm.model import HsmConfig, KeySpec, Purpose, Resident, TokenInfo
-from kms.hsm.module import Module, unavailable
+from kms.hsm.model import KeySpec, Purpose, Resident, TokenInfo
+from kms.hsm.module import Module
 from kms.hsm.pool import MAX_SESSIONS, SessionPool
-from kms.hsm.templates import attribute_mapper
 from kms.ids import CkaId
 
 SENTINEL_ID: Final = CkaId(b"keystead-sentinl")
 SENTINEL_LABEL: Final = "keystead sentinel"
 MAX_LOADED: Final = 2048
-MAX_PIN_FILE: Final = 1024
 _PROBE: Final = b"keystead sentinel v1"
 _WRONG_DATA: Final = (p11.GeneralError, p11.FunctionFailed, p11.ArgumentsBad)
-
-
-class PinRefusedError(Exception):
-    """The token refused the PIN. Trying again could lock it, so nobody does."""
 
 
 @dataclass(frozen=True)
@@ -184,58 +178,3 @@ class Connection:
         """A key that must be there was not found: lost token, or lost key?"""
         self.prove_alive(session)
         return integrity(f"the HSM answers, but holds no key with CKA_ID {error}")
-
-
-def read_pin(config: HsmConfig) -> str:
-    """The PIN, without the newline at its end.
-
-    Raises:
-        KmsError(HSM_UNAVAILABLE): no such file, empty, or readable by everybody.
-    """
-    try:
-        if config.pin_file.stat().st_mode & 0o004:
-            raise unavailable(f"everybody can read the PIN file {config.pin_file}: chmod 600 it")
-        with config.pin_file.open("rb") as file:
-            pin = file.read(MAX_PIN_FILE).decode("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise unavailable(f"cannot read the PIN file {config.pin_file} ({type(error).__name__})") from error
-    if not pin:
-        raise unavailable(f"the PIN file {config.pin_file} is empty")
-    return pin
-
-
-def find_token(module: Module, label: str) -> Any:
-    """The one token with this label.
-
-    Raises:
-        KmsError(HSM_UNAVAILABLE): none, several, or the module does not answer; lists the labels seen.
-    """
-    try:
-        tokens = list(module.library.get_tokens())
-    except p11.PKCS11Error as error:
-        raise unavailable(f"the PKCS#11 module lists no tokens ({type(error).__name__})") from error
-    named = [token for token in tokens if token.label == label]
-    if len(named) != 1:
-        seen = ", ".join(sorted(repr(token.label) for token in tokens if token.label)) or "none"
-        raise unavailable(f"{len(named)} tokens have the label {label!r}; labels seen: {seen}")
-    return named[0]
-
-
-def connect(module: Module, config: HsmConfig) -> Connection:
-    """Find the token and log in, once. The module is initialised and nothing is open.
-
-    Raises:
-        KmsError(HSM_UNAVAILABLE)
-        PinRefusedError: do not try again.
-    """
-    token = find_token(module, config.token_label)
-    pin = read_pin(config)
-    try:
-        first = token.open(rw=True, user_pin=pin, attribute_mapper=attribute_mapper())
-        connection = Connection(module, token, first)
-        connection.find_sentinel(first)
-    except failures.PIN_REFUSED as error:
-        raise PinRefusedError(type(error).__name__) from error
-    except p11.PKCS11Error as error:
-        raise unavailable(f"cannot open a session with the token ({type(error).__name__})") from error
-    return connection

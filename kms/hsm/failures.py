@@ -64,6 +64,22 @@ PIN_REFUSED: Final = (
 )
 
 
+# Codes for which python-pkcs11 has no class.
+_UNMAPPED: Final = {
+    "0x1b": "ActionProhibited",
+    "0x68": "KeyFunctionNotPermitted",
+    "0x190": "CryptokiNotInitialized",
+}
+
+
+def name_of(error: p11.PKCS11Error) -> str:
+    """The PKCS#11 name of an error, or its number."""
+    if type(error) is not p11.PKCS11Error:
+        return type(error).__name__
+    code = str(error).rpartition(" ")[2]
+    return _UNMAPPED.get(code, f"CKR {code}")
+
+
 def needs_sentinel(error: p11.PKCS11Error) -> bool:
     """True if the error may or may not mean that the token is lost."""
     return not isinstance(error, LOST + _CERTAIN)
@@ -71,7 +87,7 @@ def needs_sentinel(error: p11.PKCS11Error) -> bool:
 
 def translate(error: p11.PKCS11Error) -> KmsError:
     """The refusal for an error of a token that is there. Names the PKCS#11 error, never the data."""
-    name = type(error).__name__
+    name = name_of(error)
     if isinstance(error, _BAD_DATA):
         return KmsError(ErrorKind.INVALID, f"the HSM refused the data ({name})")
     if isinstance(error, _BAD_BLOB):

@@ -4,7 +4,7 @@ Rules:
  1. Only a lost token leads to a new initialisation (failures.py says what that is).
  2. Reopening waits until no call is in flight: C_Finalize under a running call crashes modules.
  3. Attempts are bounded: at most one per back-off step (0.25 s doubling to 2 s), whoever asks.
- 4. A refused PIN is final for this process: a second attempt could lock the token.
+ 4. A refused PIN is never sent again by this process (login.py).
  5. A call is repeated after reopening only if its caller said that it may be, and once.
  6. A gate that was opened before a fork is dead in the child (H2).
 """
@@ -21,8 +21,9 @@ from pkcs11.exceptions import PKCS11Error
 
 from kms.clock import Clock
 from kms.errors import KmsError
-from kms.hsm.connection import Connection, PinRefusedError, connect
+from kms.hsm.connection import Connection
 from kms.hsm.failures import AbsentError, TokenLostError
+from kms.hsm.login import connect
 from kms.hsm.model import HsmConfig
 from kms.hsm.module import Module, unavailable
 
@@ -165,14 +166,7 @@ class Gate:
                 self._delay = min(2 * self._delay, LAST_DELAY)
 
     def _establish(self) -> Connection:
-        try:
-            connection = connect(self._module, self._config)
-        except PinRefusedError as error:
-            self._dead = (
-                f"the token refused the PIN in {self._config.pin_file} ({error}); not tried again, so that it is "
-                "not locked: mend the file and restart"
-            )
-            raise unavailable(self._dead) from error
+        connection = connect(self._module, self._config)
         if self._answer and connection.answer != self._answer:
             raise unavailable(
                 "another token stands under the label: its sentinel key is missing or different"

@@ -11,6 +11,7 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.hsm import objects, probe, rawops, selftest, vectors, wrapped
 from kms.hsm.connection import Connection
+from kms.hsm.durable import TokenFolder
 from kms.hsm.gate import Gate
 from kms.hsm.mechanisms import HMACS, sign_call
 from kms.hsm.model import (
@@ -41,9 +42,10 @@ class Hsm:
     it, at most every 0.25 to 2 seconds.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, files: TokenFolder) -> None:
         """Use `Hsm.open`."""
-        self._gate = gate
+        self.gate = gate  # for this package only: theft.py and capabilities.py go through it
+        self._files = files
         self._wrappable: dict[KeySpec, bool] = {}
 
     @classmethod
@@ -54,25 +56,25 @@ class Hsm:
             KmsError(HSM_UNAVAILABLE): with a hint at what to mend.
         """
         vectors.check()
-        return cls(Gate(config, clock, _accept))
+        return cls(Gate(config, clock, _accept), TokenFolder(config.softhsm2_conf))
 
     def close(self) -> None:
         """Log out and give the module back. Idempotent; every later call is refused."""
-        self._gate.close()
+        self.gate.close()
 
     @property
     def info(self) -> TokenInfo:
         """Facts about token and module."""
-        return self._gate.run(lambda connection, _: connection.info, repeat=True)
+        return self.gate.run(lambda connection, _: connection.info, repeat=True)
 
     def mechanisms(self) -> frozenset[str]:
         """Names of the token's mechanisms, as python-pkcs11 spells them; 0x... for those without a name."""
-        found = self._gate.run(lambda connection, _: connection.mechanisms, repeat=True)
+        found = self.gate.run(lambda connection, _: connection.mechanisms, repeat=True)
         return frozenset(m.name if isinstance(m, Mechanism) else f"0x{int(m):x}" for m in found)
 
     def check(self) -> None:
         """Use the sentinel key; tries to reopen a lost token."""
-        self._gate.run(lambda connection, session: connection.prove_alive(session), repeat=True)
+        self.gate.run(lambda connection, session: connection.prove_alive(session), repeat=True)
 
     def self_test(self, *, thorough: bool = False) -> list[str]:
         """Test primitives and token; a line for each thing tested. See selftest.py for what it proves.
@@ -81,7 +83,7 @@ class Hsm:
             KmsError(HSM_UNAVAILABLE): an answer is wrong.
         """
         vectors.check()
-        return self._gate.run(
+        return self.gate.run(
             lambda connection, session: selftest.token(connection, session, thorough=thorough), repeat=True
         )
 
@@ -89,7 +91,7 @@ class Hsm:
         """`n` bytes from the token's generator, at most 1 MiB."""
         if not 0 < n <= MAX_RANDOM:
             raise invalid(f"ask for 1 to {MAX_RANDOM} random bytes")
-        return self._gate.run(lambda _, session: bytes(session.generate_random(n * 8)))
+        return self.gate.run(lambda _, session: bytes(session.generate_random(n * 8)))
 
     # --- token objects ---
 
@@ -107,7 +109,9 @@ class Hsm:
             connection.ensure_sentinel(session)
             return objects.generate_resident(session, purpose, spec, cka_id, label)
 
-        return self._gate.run(work)
+        spki = self.gate.run(work)
+        self._files.sync()
+        return spki
 
     def public_key(self, cka_id: CkaId) -> bytes:
         """SubjectPublicKeyInfo in DER of a resident pair.
@@ -115,7 +119,7 @@ class Hsm:
         Raises:
             KmsError(INTEGRITY): the token answers, but has no such pair, or two.
         """
-        return self._gate.run(lambda connection, session: connection.public_key(session, cka_id), repeat=True)
+        return self.gate.run(lambda connection, session: connection.public_key(session, cka_id), repeat=True)
 
     def exists(self, cka_id: CkaId) -> bool:
         """Whether the token holds the key. False only after the sentinel key answered.
@@ -129,7 +133,7 @@ class Hsm:
             connection.prove_alive(session)
             return bool(found.secrets)
 
-        return self._gate.run(work, repeat=True)
+        return self.gate.run(work, repeat=True)
 
     def destroy(self, cka_id: CkaId) -> None:
         """Destroy a resident key and its public half. Nothing there is a success, once the sentinel answered."""
@@ -139,7 +143,7 @@ class Hsm:
             if not objects.destroy(session, cka_id):
                 connection.prove_alive(session)
 
-        self._gate.run(work)
+        self.gate.run(work)
 
     def objects(self, label_prefix: str) -> list[tuple[CkaId, str]]:
         """Id and label of all keys whose label starts with the prefix, for reconciling orphans."""
@@ -149,7 +153,7 @@ class Hsm:
             connection.prove_alive(session)
             return rows
 
-        return self._gate.run(work, repeat=True)
+        return self.gate.run(work, repeat=True)
 
     # --- sealing ---
 
@@ -184,7 +188,7 @@ class Hsm:
         """Whether keys of this type can live outside the token as blobs. Tried once per process."""
         family = wrapped.FAMILY[spec]
         if family not in self._wrappable:
-            self._wrappable[family] = self._gate.run(
+            self._wrappable[family] = self.gate.run(
                 lambda connection, session: wrapped.try_wrapping(connection, session, family), repeat=True
             )
         return self._wrappable[family]
@@ -202,11 +206,11 @@ class Hsm:
             with wrapped.usable(connection, session, ref):
                 return ref
 
-        return self._gate.run(work)
+        return self.gate.run(work)
 
     def retire_unused(self, keep: int = 0) -> None:
         """Destroy all but the `keep` most recently used session objects of wrapped keys."""
-        self._gate.run(
+        self.gate.run(
             lambda connection, session: connection.destroy_idle(session, connection.loaded.shrink(keep)),
             repeat=True,
         )
@@ -235,7 +239,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.encrypt(session, key, nonce, plaintext, aad)
 
-        return self._gate.run(work)
+        return self.gate.run(work)
 
     def _decrypt(self, ref: KeyRef, nonce: bytes, data: bytes, aad: bytes) -> bytes:
         if len(nonce) != NONCE_SIZE or len(data) < rawops.TAG_SIZE:
@@ -245,7 +249,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.decrypt(session, key, nonce, data, aad)
 
-        return self._gate.run(work, repeat=True, data_refused=_UNREADABLE)
+        return self.gate.run(work, repeat=True, data_refused=_UNREADABLE)
 
     def mac(self, ref: KeyRef, hash_name: str, data: bytes) -> bytes:
         """HMAC with "sha224" to "sha512" or "sha3-224" to "sha3-512".
@@ -263,7 +267,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.mac(session, key, mechanism, size, data)
 
-        return self._gate.run(work, repeat=True)
+        return self.gate.run(work, repeat=True)
 
     def sign(self, ref: KeyRef, scheme: Scheme, payload: bytes, *, salt_length: int | None = None) -> bytes:
         """Sign; Scheme says what `payload` is and what comes back.
@@ -285,7 +289,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.sign(session, key, mechanism, parameter, data, size)
 
-        return self._gate.run(work)
+        return self.gate.run(work)
 
 
 def _accept(connection: Connection, session: Any) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,11 +51,11 @@ def unavailable(detail: str) -> KmsError:
 class Module:
     """One loaded PKCS#11 module, initialised for this process. At most one user per process.
 
-    SOFTHSM2_CONF, the login state and C_Finalize are process-wide, so two users of one module would
-    pull the rug from under each other; the second is refused.
+    The login state and C_Finalize belong to the process, so two users of one module would pull the rug
+    from under each other; the second is refused.
     """
 
-    _users: ClassVar[dict[Path, int]] = {}  # module path -> pid of the process that has it open
+    _users: ClassVar[weakref.WeakValueDictionary[Path, Module]] = weakref.WeakValueDictionary()
     _guard: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, path: Path, softhsm2_conf: Path | None) -> None:
@@ -65,13 +66,20 @@ class Module:
         """
         self.path = path
         self.os_locking = False
+        self._softhsm2_conf = softhsm2_conf
+        self.pid = os.getpid()
         with Module._guard:
-            if Module._users.get(path) == os.getpid():
+            user = Module._users.get(path)
+            if user is not None and user.pid == self.pid:
                 raise unavailable(f"{path} is already open in this process; share one Hsm, it is thread safe")
-            if softhsm2_conf is not None:
-                os.environ["SOFTHSM2_CONF"] = str(softhsm2_conf)
+            self._set_environment()
             self._load()
-            Module._users[path] = os.getpid()
+            Module._users[path] = self
+
+    def _set_environment(self) -> None:
+        """SoftHSM reads it at each C_Initialize."""
+        if self._softhsm2_conf is not None:
+            os.environ["SOFTHSM2_CONF"] = str(self._softhsm2_conf)
 
     def _load(self) -> None:
         try:
@@ -104,6 +112,7 @@ class Module:
         In a forked child the module reports "not initialised" (library.reset_on_fork, H2), which is as
         good as a successful finalise.
         """
+        self._set_environment()
         result = self._finalize(None)
         if result not in (CKR_OK, CKR_CRYPTOKI_NOT_INITIALIZED):
             raise unavailable(f"the PKCS#11 module {self.path} does not finalise (CKR 0x{result:x})")
@@ -131,6 +140,6 @@ class Module:
     def close(self) -> None:
         """Finalise. Idempotent, harmless in a forked child."""
         with Module._guard:
-            if Module._users.get(self.path) == os.getpid():
+            if Module._users.get(self.path) is self and self.pid == os.getpid():
                 del Module._users[self.path]
                 self._finalize(None)

@@ -37,7 +37,7 @@ _NO_READABLE: Final = (
 )
 
 
-class _Bench:
+class Bench:
     """Throwaway keys in one session, destroyed at the end."""
 
     def __init__(self, connection: Connection, session: Any) -> None:
@@ -81,7 +81,7 @@ def token(connection: Connection, session: Any, *, thorough: bool = False) -> li
     must(first != second and any(first), "the token's random generator repeats itself")
     report = ["random: two draws differ"]
     connection.prove_alive(session)
-    bench = _Bench(connection, session)
+    bench = Bench(connection, session)
     try:
         if Mechanism.AES_GCM in connection.mechanisms:
             report.append(_gcm(bench))
@@ -104,7 +104,7 @@ def _how(value: bytes | None) -> str:
     return "round trip only (the token makes no readable keys)" if value is None else "compared with software"
 
 
-def _gcm(bench: _Bench) -> str:
+def _gcm(bench: Bench) -> str:
     key, value = bench.secret(KeyType.AES, Mechanism.AES_KEY_GEN, Attribute.ENCRYPT, Attribute.DECRYPT)
     nonce, plain, aad = secrets.token_bytes(12), secrets.token_bytes(37), b"self-test"
     sealed = rawops.encrypt(bench.session, key, nonce, plain, aad)
@@ -118,7 +118,7 @@ def _gcm(bench: _Bench) -> str:
     raise failed("the token accepts a wrong GCM tag")
 
 
-def _hmac(bench: _Bench) -> str:
+def _hmac(bench: Bench) -> str:
     key, value = bench.secret(
         KeyType.GENERIC_SECRET, Mechanism.GENERIC_SECRET_KEY_GEN, Attribute.SIGN, Attribute.VERIFY, bits=512
     )
@@ -135,7 +135,7 @@ def _hmac(bench: _Bench) -> str:
     return f"HMAC {', '.join(names)}: {_how(value)}"
 
 
-def _kwp(bench: _Bench) -> str:
+def _kwp(bench: Bench) -> str:
     """Also settles which of the two mechanism numbers is RFC 5649 on this token."""
     root, kek = bench.secret(KeyType.AES, Mechanism.AES_KEY_GEN, Attribute.WRAP, Attribute.UNWRAP)
     key, value = bench.secret(KeyType.AES, Mechanism.AES_KEY_GEN, Attribute.ENCRYPT)
@@ -149,7 +149,7 @@ def _kwp(bench: _Bench) -> str:
     return "AES-KWP: the token means something else by it, not used"
 
 
-def _pair(bench: _Bench, spec: KeySpec, scheme: Scheme) -> str:
+def _pair(bench: Bench, spec: KeySpec, scheme: Scheme) -> str:
     key, spki = bench.pair(spec)
     mechanism, parameter, payload, size = sign_call(spec, scheme, hashlib.sha256(b"self-test").digest(), None)
     signature = rawops.sign(bench.session, key, mechanism, parameter, payload, size)

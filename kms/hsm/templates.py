@@ -26,7 +26,7 @@ from kms.hsm.model import KeySpec, Purpose
 
 Template = dict[Attribute, Any]
 
-_USES: Final = (
+ALL_USES: Final = (
     Attribute.ENCRYPT,
     Attribute.DECRYPT,
     Attribute.SIGN,
@@ -82,7 +82,7 @@ def check_pairing(purpose: Purpose, spec: KeySpec) -> None:
 
 def _uses(purpose: Purpose, without: tuple[Attribute, ...]) -> Template:
     wanted = USES[purpose][0]
-    return {use: DEFAULT if use in without else use in wanted for use in _USES}
+    return {use: DEFAULT if use in without else use in wanted for use in ALL_USES}
 
 
 def _guards(*, extractable: bool) -> Template:
@@ -111,7 +111,7 @@ def secret_half(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bo
 def public_half(purpose: Purpose, spec: KeySpec, *, token: bool) -> Template:
     """The template of the public key of a pair: it verifies, and nothing else."""
     template: Template = {Attribute.TOKEN: token, Attribute.PRIVATE: False}
-    template |= {use: DEFAULT if use in _NOT_PUBLIC else use is Attribute.VERIFY for use in _USES}
+    template |= {use: DEFAULT if use in _NOT_PUBLIC else use is Attribute.VERIFY for use in ALL_USES}
     if SPECS[spec].curve:
         template[Attribute.EC_PARAMS] = SPECS[spec].curve
     check_pairing(purpose, spec)
@@ -140,7 +140,7 @@ def throwaway(*uses: Attribute, readable: bool) -> Template:
         Attribute.SENSITIVE: not readable,
         Attribute.EXTRACTABLE: True,
     }
-    return template | {use: use in uses for use in _USES}
+    return template | {use: use in uses for use in ALL_USES}
 
 
 # --- CKA_UNWRAP_TEMPLATE ----------------------------------------------------------------------------
