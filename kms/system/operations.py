@@ -27,6 +27,7 @@ from kms.system.init import Custodians, Initializer
 from kms.system.sealing import API_VERSION, Sealing
 from kms.system.state import Board, Phase, ServerState
 
+LOCAL_DOOR = "cli"
 _PUBLIC = {"caller": Caller.PUBLIC, "needs": Needs.NOTHING}
 _SHARES = tuple(
     Field(name, Type.INT)
@@ -116,7 +117,10 @@ class LifeHandlers:
             threshold=call.args[f"{names}_threshold"] or min(3, call.args[f"{names}_shares"] or 5),
             recovery_names=names == "recovery",
         )
-        external = self._initializer.initialize(custodians, call.credential)
+        # `keystead dev` may choose the root token. Over the network it may not: a client that still
+        # sends an old token with sys/init would make that old token root.
+        wanted = call.credential if call.door == LOCAL_DOOR else ""
+        external = self._initializer.initialize(custodians, wanted)
         return External(
             external.intent,
             external.begin,
