@@ -25,7 +25,7 @@ class Route:
     Args:
         verb: GET, LIST, POST (PUT is the same), DELETE or PATCH.
         pattern: path below the mount; `{name}` is one segment, `{path...}` the rest (one or more
-            segments, last only). Parameters land in `Call.args`.
+            segments; only literals may follow it). Parameters land in `Call.args`.
         operation: the registered operation's name.
         status: code of a success that carries data (no data is 204).
         raw: the answer is the bare data object without the envelope (sys/health and its kin).

@@ -58,6 +58,7 @@ class Match:
 @dataclass(slots=True)
 class _Table:
     rest: bool
+    tail: int = 0
     verbs: dict[str, Compiled] = field(default_factory=dict)
 
 
@@ -66,7 +67,7 @@ class _Node:
     literal: dict[str, _Node] = field(default_factory=dict)
     parameter: _Node | None = None
     here: _Table = field(default_factory=lambda: _Table(rest=False))
-    rest: _Table = field(default_factory=lambda: _Table(rest=True))
+    rest: dict[tuple[str, ...], _Table] = field(default_factory=dict)
     tails: dict[str, _Table] = field(default_factory=dict)  # `{path...}/tune`: the rest, but for its end
 
 
@@ -97,7 +98,7 @@ class Router:
         if slash and verb != "LIST":
             # A trailing slash is part of the name for `{path...}` and only there: `keys/a/` is not
             # another spelling of `keys/a`, and `keys/` (a folder) can only be listed.
-            if not table.rest:
+            if not table.rest or table.tail:
                 return "verb" if "LIST" in table.verbs else "path"
             captured[-1] += "/"
         compiled = table.verbs.get(_VERBS.get(verb, verb))
@@ -108,35 +109,33 @@ class Router:
             raise ValueError(f"route {route.verb} {route.pattern} names no operation: {route.operation}")
         node = self._root
         names: list[str] = []
-        rest, tail = False, ""
-        for segment in [s for s in route.pattern.strip("/").split("/") if s]:
-            if rest:
-                if tail or segment.startswith("{"):
-                    raise ValueError(f"route {route.pattern}: after {{name...}} only one literal may follow")
-                tail = segment
-                continue
-            if not segment.startswith("{"):
-                node = node.literal.setdefault(segment, _Node())
-                continue
-            name = segment.strip("{}")
-            rest = name.endswith("...")
-            names.append(name.removesuffix("..."))
-            if not rest:
+        segments = [s for s in route.pattern.strip("/").split("/") if s]
+        rest = next((i for i, segment in enumerate(segments) if segment.endswith("...}")), len(segments))
+        for segment in segments[:rest]:
+            if segment.startswith("{"):
+                names.append(segment.strip("{}"))
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
-        if tail:
-            table = node.tails.setdefault(tail, _Table(rest=False)).verbs
-        else:
-            table = (node.rest if rest else node.here).verbs
+            else:
+                node = node.literal.setdefault(segment, _Node())
+        table = node.here
+        if rest < len(segments):
+            tail = tuple(segments[rest + 1 :])
+            if any(segment.startswith("{") for segment in tail):
+                raise ValueError(f"route {route.pattern}: only literals may follow {{name...}}")
+            names.append(segments[rest].strip("{}").removesuffix("..."))
+            table = node.rest.setdefault(tail, _Table(rest=True, tail=len(tail)))
+            # Longest tail first, so that `{path...}/tune` is tried before `{path...}`.
+            node.rest = dict(sorted(node.rest.items(), key=lambda item: -len(item[0])))
         verb = _VERBS.get(route.verb, route.verb)
-        if verb in table:
+        if verb in table.verbs:
             raise ValueError(f"route {route.verb} {route.pattern} is declared twice")
         operation = registry[route.operation]
         checked = tuple(
-            name not in route.free and not (rest and index == len(names) - 1)
+            name not in route.free and not (table.rest and index == len(names) - 1)
             for index, name in enumerate(names)
         )
-        table[verb] = Compiled(route, operation, tuple(names), checked, Plan(operation))
+        table.verbs[verb] = Compiled(route, operation, tuple(names), checked, Plan(operation))
 
 
 def _walk(node: _Node, segments: list[str], at: int, captured: list[str]) -> _Table | None:
@@ -156,7 +155,9 @@ def _walk(node: _Node, segments: list[str], at: int, captured: list[str]) -> _Ta
     if node.tails and len(segments) - at > 1 and segments[-1] in node.tails:
         captured.append("/".join(segments[at:-1]))
         return node.tails[segments[-1]]
-    if node.rest.verbs:
-        captured.append("/".join(segments[at:]))
-        return node.rest
+    for tail, table in node.rest.items():
+        end = len(segments) - len(tail)
+        if end > at and tuple(segments[end:]) == tail:
+            captured.append("/".join(segments[at:end]))
+            return table
     return None

@@ -1,0 +1,80 @@
+"""A small HTTP client for the commands that ask a running server."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from kms.errors import ErrorKind, KmsError, invalid
+
+SECONDS = 30.0
+
+
+def address(given: str | None) -> str:
+    """The server's address: the option, BAO_ADDR, VAULT_ADDR, or the default."""
+    return given or os.environ.get("BAO_ADDR") or os.environ.get("VAULT_ADDR") or "http://127.0.0.1:8200"
+
+
+def token(file: Path | None) -> str:
+    """The token from a file, BAO_TOKEN or VAULT_TOKEN; never an argument, which `ps` would show.
+
+    Raises:
+        KmsError(INVALID): there is none.
+    """
+    if file is not None:
+        lines = file.read_text("utf-8").splitlines()
+        found = lines[0].strip() if lines else ""
+    else:
+        found = os.environ.get("BAO_TOKEN") or os.environ.get("VAULT_TOKEN") or ""
+    if not found:
+        raise invalid("no token: set BAO_TOKEN or VAULT_TOKEN, or give --token-file")
+    return found
+
+
+def ask(url: str, method: str, path: str, credential: str = "") -> tuple[int, dict[str, Any]]:
+    """(status, decoded body) of one request to /v1/`path`.
+
+    Raises:
+        KmsError(INVALID): the server cannot be reached, or does not answer JSON.
+    """
+    connection = _connect(url)
+    headers = {"X-Vault-Token": credential} if credential else {}
+    try:
+        connection.request(method, f"/v1/{path}", headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise invalid(f"cannot reach {url}: {reason}; is the server running, and BAO_ADDR right?") from None
+    finally:
+        connection.close()
+    try:
+        return response.status, msgspec.json.decode(body, type=dict[str, Any]) if body else {}
+    except msgspec.DecodeError:
+        raise KmsError(ErrorKind.INVALID, f"{url} does not answer like a Keystead server") from None
+
+
+def demand(url: str, method: str, path: str, credential: str = "") -> dict[str, Any]:
+    """The decoded body of a request that must succeed; KmsError(INVALID) with its errors otherwise."""
+    status, body = ask(url, method, path, credential)
+    if status >= 300:
+        texts = "; ".join(" ".join(str(text).split()) for text in body.get("errors", []))
+        raise invalid(f"{method} {path}: {texts or f'status {status}'}")
+    return body
+
+
+def _connect(url: str) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise invalid(f"{url} is not an http:// or https:// address")
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=SECONDS)
+    roots = os.environ.get("BAO_CACERT") or os.environ.get("VAULT_CACERT")
+    context = ssl.create_default_context(cafile=roots)
+    return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=SECONDS, context=context)

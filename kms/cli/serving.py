@@ -1,0 +1,186 @@
+"""dev, init and serve: the commands that start processes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kms import __version__
+from kms.clock import SystemClock
+from kms.config import Config, DataConfig, HsmSection, check_files, check_private, load, render, split_address
+from kms.errors import invalid
+from kms.server import ServerApp, Supervisor, hardening, lock, run_offline
+from kms.shared import Shared
+
+CONFIG_NAME = "keystead.toml"
+MAX_TOKEN_CHARACTERS = 256
+
+_path = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--listen", default="127.0.0.1:8200", show_default=True, help="Address of the API; loopback only."
+)
+@click.option(
+    "--data-dir", type=_path, required=True, help="Folder for token/, storage/ and audit/; made if missing."
+)
+@click.option(
+    "--root-token", help="Root token to create at the first start. It shows in `ps`; prefer the file."
+)
+@click.option("--root-token-file", type=_path, help="File (mode 0600) whose first line is that root token.")
+@click.option("--no-init", is_flag=True, help="Serve uninitialised, so that sys/init can be called.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Worker processes.")
+def dev(
+    listen: str,
+    data_dir: Path,
+    root_token: str | None,
+    root_token_file: Path | None,
+    no_init: bool,
+    workers: int,
+) -> None:
+    """Make a SoftHSM token, initialise and serve, until interrupted.
+
+    A second start on the same folder carries on with the same keys.
+    """
+    split_address(listen)
+    token = _chosen_token(root_token, root_token_file)
+    folder = data_dir.absolute()
+    lock.make_private(folder)
+    config = _dev_config(folder, listen, workers)
+    address = config.url
+
+    def work(app: ServerApp) -> dict[str, Any]:
+        return {} if no_init else _ensure_initialised(app, token)
+
+    def report(value: Any) -> None:
+        for line in _dev_lines(config, folder, value, token):
+            click.echo(line)
+
+    supervisor = Supervisor(config, _builder(), SystemClock(), ready=lambda: click.echo(f"ready: {address}"))
+    sys.exit(supervisor.run(work, report))
+
+
+@click.command()
+@click.option("--config", "path", type=_path, required=True, help="Configuration file (TOML).")
+@click.option(
+    "--shares", type=click.IntRange(1, 255), default=5, show_default=True, help="Custodians' shares."
+)
+@click.option("--threshold", type=click.IntRange(1, 255), default=3, show_default=True, help="Shares needed.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def init(path: Path, shares: int, threshold: int, style: str) -> None:
+    """Create the root keys in the HSM; print the custodians' shares and the first root token, once."""
+    config = load(path.absolute())
+    check_files(config)
+    hardening.harden()
+    for folder in (config.data.storage, config.data.audit):
+        lock.make_private(folder)
+    clock = SystemClock()
+    lock.hold(config.data.storage, clock)
+
+    def work(app: ServerApp) -> dict[str, Any]:
+        from kms.cli.local import Local  # noqa: PLC0415  (the child alone needs the door)
+
+        body = {"recovery_shares": shares, "recovery_threshold": threshold}
+        return Local(app).demand("POST", "sys/init", body)
+
+    answer = run_offline(config, Shared(), _builder(), clock, work)
+    if style == "json":
+        click.echo(json.dumps(answer))
+        return
+    for number, share in enumerate(answer.get("recovery_keys_base64", []), 1):
+        click.echo(f"share {number}: {share}")
+    click.echo(f"root token: {answer['root_token']}")
+    click.echo(f"recovery: {config.recovery} ({threshold} of {shares} shares; they are not stored anywhere)")
+
+
+@click.command()
+@click.option("--config", "path", type=_path, required=True, help="Configuration file (TOML).")
+def serve(path: Path) -> None:
+    """Serve until SIGTERM or SIGINT. SIGHUP reads the TLS files again without dropping a request."""
+    config = load(path.absolute())
+    ready = f"ready: {config.url}"
+    sys.exit(Supervisor(config, _builder(), SystemClock(), ready=lambda: click.echo(ready)).run())
+
+
+def _builder() -> Callable[..., Any]:
+    from kms.app import build  # noqa: PLC0415  (loads every part; help and status need none)
+
+    return build
+
+
+def _chosen_token(given: str | None, file: Path | None) -> str:
+    if given is not None and file is not None:
+        raise invalid("give --root-token or --root-token-file, not both")
+    if file is not None:
+        check_private(file, "--root-token-file")
+        lines = file.read_text("utf-8").splitlines()
+        given = lines[0].strip() if lines else ""
+    if given is None:
+        return ""
+    if not given or len(given) > MAX_TOKEN_CHARACTERS or not (given.isascii() and given.isprintable()):
+        raise invalid(f"a root token is 1 to {MAX_TOKEN_CHARACTERS} printable ASCII characters")
+    if " " in given:
+        raise invalid("a root token has no spaces")
+    return given
+
+
+def _dev_config(folder: Path, listen: str, workers: int) -> Config:
+    from kms.hsm import softhsm_token  # noqa: PLC0415  (help needs no HSM library)
+
+    token = softhsm_token(folder / "token")
+    config = Config(
+        listen=listen,
+        workers=workers,
+        recovery="quorum",
+        data=DataConfig(storage=folder / "storage", audit=folder / "audit"),
+        hsm=HsmSection(
+            module=token.module,
+            token_label=token.token_label,
+            pin_file=token.pin_file,
+            softhsm2_conf=token.softhsm2_conf,
+        ),
+    )
+    # Written for `keystead doctor --data-dir` and as an example; dev itself goes by its options.
+    path = folder / CONFIG_NAME
+    path.touch(mode=0o600)
+    path.write_text(render(config), "utf-8")
+    return load(path)
+
+
+def _ensure_initialised(app: ServerApp, token: str) -> dict[str, Any]:
+    from kms.cli.local import Local  # noqa: PLC0415  (the child alone needs the door)
+
+    local = Local(app)
+    if not local.demand("GET", "sys/init")["initialized"]:
+        return local.demand("POST", "sys/init", {"secret_shares": 1, "secret_threshold": 1}, token)
+    status, _ = local.call("GET", "auth/token/lookup-self", token=token) if token else (200, {})
+    if status == 403:
+        raise invalid(
+            "this folder was initialised with another root token; leave the option out, or use a new --data-dir"
+        )
+    return {"again": True}
+
+
+def _dev_lines(config: Config, folder: Path, value: dict[str, Any], token: str) -> list[str]:
+    lines = [
+        f"keystead {__version__} on {config.url} ({config.workers} workers)",
+        f"data in {folder}: token/ storage/ audit/ {CONFIG_NAME}",
+    ]
+    token = value.get("root_token", token)
+    if token:
+        lines.append(f"root token: {token}")
+    elif value.get("again"):
+        lines.append("root token: as printed at the first start")
+    else:
+        lines.append("not initialised: call sys/init (bao operator init)")
+    lines += [f"custodian share: {share}" for share in value.get("keys_base64", [])]
+    lines += [f"export BAO_ADDR={config.url}", f"export VAULT_ADDR={config.url}"]
+    if token:
+        lines += [f"export BAO_TOKEN={token}", f"export VAULT_TOKEN={token}"]
+    return lines
