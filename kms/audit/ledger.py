@@ -45,6 +45,8 @@ class Ledger:
         self._layout = layout
         self._leaves = leaves
         self._notes = notes
+        self._whole = 0  # bytes of the history's whole lines
+        self._newest = 0  # size of its last checkpoint
 
     @classmethod
     def open(cls, layout: Layout) -> Ledger:
@@ -136,12 +138,19 @@ class Ledger:
 
     # -- checkpoints --------------------------------------------------------------------------------
 
-    def publish(self, note: bytes) -> None:
-        """Add a signed note to the history, then make it the current one. Durable when it returns."""
-        line = msgspec.json.encode(NoteLine(note.decode())).decode().replace("—", "\\u2014").encode("ascii")
+    def publish(self, note: bytes, size: int) -> None:
+        """Add a signed note to the history, then make it the current one. Durable when it returns.
+
+        Repeatable: a note of the size that the history ends with is not added again.
+        """
         with _io():
-            write_all(self._notes, line + b"\n")
-            os.fdatasync(self._notes)
+            if size != self._newest:
+                line = note_line(note)
+                os.ftruncate(self._notes, self._whole)
+                write_all(self._notes, line)
+                os.fdatasync(self._notes)
+                self._whole += len(line)
+                self._newest = size
             write_whole(self._layout.checkpoint, note, self._layout.scratch)
 
     def current(self, keys: Sequence[LogKey]) -> Checkpoint | None:
@@ -165,7 +174,9 @@ class Ledger:
         first = data.find(b"\n") + 1 if start else 0
         whole = data.rfind(b"\n") + 1
         notes = [open_checkpoint(read_note(line), keys) for line in data[first:whole].splitlines()]
-        return notes, start + whole
+        self._whole = start + whole
+        self._newest = notes[-1].size if notes else 0
+        return notes, self._whole
 
     def write_keys(self, keys: Sequence[LogKey]) -> None:
         """Write log.pub if it does not say this already."""
@@ -173,6 +184,12 @@ class Ledger:
         with _io():
             if not self._layout.keys.exists() or self._layout.keys.read_bytes() != text:
                 write_whole(self._layout.keys, text, self._layout.scratch)
+
+
+def note_line(note: bytes) -> bytes:
+    """The one spelling of a note in the history, newline included."""
+    text = msgspec.json.encode(NoteLine(note.decode())).decode()
+    return text.replace("—", "\\u2014").encode("ascii") + b"\n"
 
 
 def read_note(line: bytes) -> bytes:

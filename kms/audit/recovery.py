@@ -124,11 +124,11 @@ def _missing(store: Store, found: Salvage) -> list[Row[OutboxRow]]:
 
 def _void(layout: Layout, store: Store, row: Row[SegmentRow]) -> Ended:
     """The segment never got its first line; nothing was recorded in it."""
+    layout.segment(row.key).unlink(missing_ok=True)
     torn = _unnamed(layout, row.key, set())
     parts = tuple((one.name, one.bytes, one.sha256) for one in torn)
     with store.transaction() as tx:
         tx.replace(SEGMENTS, row, msgspec.structs.replace(row.value, state="void", torn=parts))
-    layout.segment(row.key).unlink(missing_ok=True)
     return Ended(row.key, torn, void=True)
 
 

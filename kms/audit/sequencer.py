@@ -74,6 +74,7 @@ class _Gathered:
     closed: list[str] = field(default_factory=list)
     voided: list[str] = field(default_factory=list)
     wall: float = 0.0
+    beat: float | None = None
     stopped: bool = False
 
     def add(self, control: Control) -> None:
@@ -106,6 +107,7 @@ class Sequencer:
         self._fence = 0
         self._beat = 0.0
         self._first: list[Control] = []
+        self._unsure: tuple[int, _Gathered] | None = None
 
     def start(self) -> None:
         """Take over the log.
@@ -198,7 +200,6 @@ class Sequencer:
             gathered.add(last)
         if gathered.lines:
             self._commit(self._ledger, row, gathered)
-            self._first = []
         reason = self._sign(self._ledger)
         return Step(self._tree.size, self._signed, broken, reason)
 
@@ -210,8 +211,8 @@ class Sequencer:
                 raise KmsError(ErrorKind.CONFLICT, "another process sequences this audit log now")
             self._row = row
             self._tree = CompactRange(row.value.size, row.value.peaks)
-            if row.value.size:
-                self._first = []
+            if self._unsure is not None and row.revision != self._unsure[0]:
+                self._committed(self._unsure[1])
         return self._row
 
     def _gather(self, state: LogRow, gathered: _Gathered) -> dict[str, str]:
@@ -251,7 +252,7 @@ class Sequencer:
                 mono=mono,
             )
         )
-        self._beat = mono
+        gathered.beat = mono
 
     def _commit(self, ledger: Ledger, row: Row[LogRow], gathered: _Gathered) -> None:
         tree = self._tree.copy()
@@ -268,11 +269,18 @@ class Sequencer:
             wall=gathered.wall or row.value.wall,
             stopped=gathered.stopped,
         )
-        self._row = None  # unknown until the commit returns
+        self._row, self._unsure = None, (row.revision, gathered)  # until the commit returns
         with self._store.transaction() as tx:
             stored = tx.replace(LOG, row, head)
             _drop_covered(tx, gathered)
         self._row, self._tree = stored, tree
+        self._committed(gathered)
+
+    def _committed(self, gathered: _Gathered) -> None:
+        self._first = []
+        self._unsure = None
+        if gathered.beat is not None:
+            self._beat = gathered.beat
 
     def _sign(self, ledger: Ledger) -> str:
         if self._signed == self._tree.size:
@@ -288,7 +296,7 @@ class Sequencer:
         except KmsError as error:
             # The head is stored and its leaves are durable; it is signed when the HSM answers again.
             return error.detail
-        ledger.publish(note)
+        ledger.publish(note, checkpoint.size)
         self._signed = checkpoint.size
         return ""
 
