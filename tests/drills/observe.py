@@ -1,0 +1,140 @@
+"""Looks at a server at rest: over its API, in its log, in its token, and into every byte it left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cryptography import x509
+
+from tests.harness import log
+from tests.harness.api import Api
+from tests.harness.dev import KEYSTEAD, DevServer, clean_environment
+from tests.invariants import Ledger, Observed, Sample, serial_of
+
+MOUNT_CERTIFICATES = "pki"
+
+
+def versions_of(api: Api, names: Iterable[str]) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """Version numbers and the primary of each key that exists."""
+    versions: dict[str, list[int]] = {}
+    primary: dict[str, int] = {}
+    for name in names:
+        answer = api.get(f"transit/keys/{name}")
+        if answer.status == 404:
+            continue
+        versions[name] = sorted(int(number) for number in answer.data["keys"])
+        verb, field, result = ("encrypt", "plaintext", "ciphertext")
+        if not answer.data["supports_encryption"]:
+            verb, field, result = ("sign", "input", "signature")
+        made = api.ok("POST", f"transit/{verb}/{name}", {field: "AAAA"})
+        primary[name] = int(made[result].split(":")[1][1:])
+    return versions, primary
+
+
+def lost(api: Api, samples: Iterable[Sample]) -> list[tuple[Sample, str]]:
+    """Samples that no longer open, or whose signature no longer holds."""
+
+    def check(sample: Sample) -> tuple[Sample, str] | None:
+        if ":" in sample.made and api.get(f"transit/keys/{sample.key}").json.get("data", {}).get(
+            "supports_encryption"
+        ):
+            answer = api.post(f"transit/decrypt/{sample.key}", {"ciphertext": sample.made})
+            good = answer.status == 200 and answer.data["plaintext"] == sample.message
+        else:
+            answer = api.post(
+                f"transit/verify/{sample.key}", {"input": sample.message, "signature": sample.made}
+            )
+            good = answer.status == 200 and answer.data["valid"] is True
+        return None if good else (sample, f"{answer.status} {answer.content[:120]!r}")
+
+    with ThreadPoolExecutor(4) as pool:
+        return [found for found in pool.map(check, samples) if found is not None]
+
+
+def certificates(api: Api, ours: set[str]) -> tuple[list[str], list[str]]:
+    """Serials of stored leaf certificates, and serials on the CRL, as the log spells them."""
+    listed = api.list(f"{MOUNT_CERTIFICATES}/certs")
+    stored = [plain(serial) for serial in listed.data["keys"]] if listed.status == 200 else []
+    crl = x509.load_der_x509_crl(api.get(f"{MOUNT_CERTIFICATES}/crl").content)
+    return [serial for serial in stored if serial not in ours], [f"{entry.serial_number:x}" for entry in crl]
+
+
+def plain(serial: str) -> str:
+    """A serial without separators."""
+    return serial.replace(":", "").replace("-", "").lower()
+
+
+def verify(server: DevServer) -> tuple[bool, str]:
+    """The offline verifier on the live folder: nothing of it may be missing or changed."""
+    done = subprocess.run(
+        [KEYSTEAD, "audit", "verify", str(server.audit)],
+        capture_output=True,
+        text=True,
+        env=clean_environment(server.folder),
+        check=False,
+    )
+    return done.returncode in {0, 3}, done.stdout + done.stderr
+
+
+def leaks(server: DevServer, secrets: Iterable[str]) -> list[str]:
+    """Files and processes of the server in which a secret of the run appears."""
+    needles = [secret.encode() for secret in secrets]
+    found = []
+    places: dict[str, bytes] = {}
+    for folder in (server.data / "audit", server.data / "storage"):
+        places |= {
+            str(path.relative_to(server.data)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+    places["stderr"] = server.errors.read_bytes()
+    for process in server.tree():
+        for name in ("cmdline", "environ"):
+            places[f"/proc/{process.command[-20:]}/{name}"] = proc_file(process.pid, name)
+    for name, data in places.items():
+        found += [f"{name}: {needle[:12]!r}..." for needle in needles if needle in data]
+    return found
+
+
+def proc_file(pid: int, name: str) -> bytes:
+    """A file of the process table; empty when the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def doctor(server: DevServer) -> list[dict[str, str]]:
+    """What `keystead doctor` finds."""
+    done = subprocess.run(
+        [KEYSTEAD, "doctor", "--data-dir", str(server.data), "--format", "json"],
+        capture_output=True,
+        text=True,
+        env=clean_environment(server.folder),
+        check=False,
+    )
+    findings: list[dict[str, str]] = json.loads(done.stdout)
+    return findings
+
+
+def observe(server: DevServer, api: Api, ledger: Ledger, samples: list[Sample], ours: set[str]) -> Observed:
+    """Everything that the invariants look at, but the token and the checkpoints."""
+    listed = api.list("transit/keys")
+    names = listed.data["keys"] if listed.status == 200 else []
+    versions, primary = versions_of(api, names)
+    stored, revoked = certificates(api, ours)
+    root = api.ok("GET", "sys/hsm/root/rotate")
+    return Observed(
+        versions=versions,
+        primary=primary,
+        lost=lost(api, samples),
+        log=[entry for entry in log.entries(server.audit) if serial_of(entry) not in ours],
+        certificates=stored,
+        revoked=revoked,
+        root_version=int(root["version"]),
+        leaks=leaks(server, ledger.secrets),
+    )
