@@ -14,7 +14,7 @@ from kms.policy.compiler import Acl, Decision, compile_acl
 from kms.policy.decide import Arguments, capabilities, decide, has_sudo
 from kms.policy.language import parse
 from kms.policy.model import PolicyDocument, Rule
-from kms.policy.names import canonical_name
+from kms.policy.names import canonical_name, canonical_names
 from kms.policy.operations import TokenPolicies, operations
 from kms.policy.service import PolicyService
 
@@ -30,6 +30,7 @@ __all__ = [
     "Rule",
     "TokenPolicies",
     "canonical_name",
+    "canonical_names",
     "capabilities",
     "compile_acl",
     "decide",

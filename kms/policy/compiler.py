@@ -92,6 +92,14 @@ class _Pattern:
                 return False
         return True
 
+    def reaches(self, parts: list[str], folder: str) -> bool:
+        """Whether the pattern can match something below the folder of these segments."""
+        if self.segments == ("",):
+            return self.compiled.pattern.startswith(folder)
+        return len(self.segments) > len(parts) and all(
+            segment in {"+", part} for segment, part in zip(self.segments, parts, strict=False)
+        )
+
 
 class Acl:
     """The compiled rules of one set of policies. Immutable but for a bounded memo of found patterns."""
@@ -140,6 +148,23 @@ class Acl:
         return any(
             (head.startswith(prefix) or prefix.startswith(head)) and pattern.compiled.grants - {DENY}
             for head, patterns in self._heads.items()
+            for pattern in patterns
+        )
+
+    def covers(self, folder: str) -> bool:
+        """Whether anything at or below `folder` (a mount path, with its last slash) is granted.
+
+        For listings of mounts only: it looks at every pattern.
+        """
+        if self.root:
+            return True
+        here = self.find(folder)
+        if here is not None and here.allow:
+            return True
+        parts = folder.removesuffix("/").split("/")
+        return any(path.startswith(folder) and found.allow for path, found in self._exact.items()) or any(
+            pattern.compiled.allow and pattern.reaches(parts, folder)
+            for patterns in self._heads.values()
             for pattern in patterns
         )
 

@@ -30,11 +30,3 @@ def parse_seconds(value: object) -> int:
     if not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"invalid duration {value!r}; it must be positive and sane")
     return seconds
-
-
-def go_duration(seconds: int) -> str:
-    """The short form that the peer prints: 5400 -> "1h30m", 0 -> "0s"."""
-    hours, rest = divmod(seconds, 3600)
-    minutes, left = divmod(rest, 60)
-    parts = [f"{n}{unit}" for n, unit in ((hours, "h"), (minutes, "m"), (left, "s")) if n]
-    return "".join(parts) or "0s"

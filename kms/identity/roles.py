@@ -1,0 +1,142 @@
+"""Token roles: reading, and checked updates of single fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from kms.errors import invalid
+from kms.identity.lifetimes import MAX_TTL
+from kms.identity.model import TokenRole
+from kms.identity.store import ROLES
+from kms.ids import check_name
+from kms.policy import canonical_names
+from kms.tables import Reader, Transaction
+
+_GLOB = re.compile(r"[a-z0-9_.*-]{1,128}\Z")
+_SUFFIX = re.compile(r"\w[\w.-]{1,126}\w\Z", re.ASCII)
+_UNSUPPORTED = ("token_bound_cidrs", "bound_cidrs", "allowed_entity_aliases")
+_TYPES = ("service", "default-service")
+# The names of old clients, and the fields they fill.
+_OLD = {"period": "token_period", "explicit_max_ttl": "token_explicit_max_ttl"}
+
+
+def read_role(reader: Reader, name: str) -> TokenRole | None:
+    """The role, or None."""
+    row = reader.get(ROLES, name)
+    return row.value if row is not None else None
+
+
+def write_role(tx: Transaction, name: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Create or update a role; only the fields in `given` change. Returns warnings.
+
+    Raises:
+        KmsError(INVALID): a value that is not allowed, or a restriction that is not enforced here.
+    """
+    check_name(name, "role name")
+    held = tx.get(ROLES, name)
+    before = held.value if held is not None else TokenRole(name=name)
+    changes, warnings = _changes(given)
+    after = replace(before, **changes)
+    if after.token_explicit_max_ttl > MAX_TTL:
+        warnings.append(
+            f"Given explicit max TTL of {after.token_explicit_max_ttl} is greater than system/mount allowed "
+            f"value of {MAX_TTL} seconds; tokens of this role end at the allowed value"
+        )
+    if held is None:
+        tx.insert(ROLES, name, after)
+    else:
+        tx.replace(ROLES, held, after)
+    return tuple(warnings)
+
+
+def delete_role(tx: Transaction, name: str) -> None:
+    """Delete a role; one that is not there is no error. Its tokens live on and cannot be renewed."""
+    held = tx.get(ROLES, name)
+    if held is not None:
+        tx.delete(ROLES, held)
+
+
+def describe(role: TokenRole) -> dict[str, Any]:
+    """The role as the API shows it."""
+    shown = {
+        "name": role.name,
+        "allowed_entity_aliases": None,
+        "allowed_policies": list(role.allowed_policies),
+        "allowed_policies_glob": list(role.allowed_policies_glob),
+        "disallowed_policies": list(role.disallowed_policies),
+        "disallowed_policies_glob": list(role.disallowed_policies_glob),
+        "explicit_max_ttl": 0,
+        "orphan": role.orphan,
+        "path_suffix": role.path_suffix,
+        "period": 0,
+        "renewable": role.renewable,
+        "token_explicit_max_ttl": role.token_explicit_max_ttl,
+        "token_no_default_policy": role.token_no_default_policy,
+        "token_period": role.token_period,
+        "token_type": role.token_type,
+    }
+    return shown | ({"token_num_uses": role.token_num_uses} if role.token_num_uses else {})
+
+
+def _changes(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    for name in _UNSUPPORTED:
+        if given.get(name):
+            # Stored and ignored it would be a restriction that is none.
+            raise invalid(f"'{name}' is not enforced by this server, so it is refused")
+    changes = {name: value for name, value in given.items() if name not in {*_OLD, *_UNSUPPORTED}}
+    warnings = []
+    for old, new in _OLD.items():
+        if old in given and new in given:
+            warnings.append(
+                f"Both '{new}' and deprecated '{old}' value supplied, ignoring the deprecated value"
+            )
+        elif old in given:
+            changes[new] = given[old]
+    return {
+        name: _READERS[name](value) if name in _READERS else value for name, value in changes.items()
+    }, warnings
+
+
+def _names(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(canonical_names(names))
+
+
+def _uses(uses: int) -> int:
+    if uses < 0:
+        raise invalid("error parsing role fields: 'token_num_uses' cannot be negative")
+    return uses
+
+
+def _type(kind: str) -> str:
+    if kind not in _TYPES:
+        raise invalid(f"invalid 'token_type' value {kind!r}; only service tokens are available")
+    return kind
+
+
+def _suffix(suffix: str) -> str:
+    if suffix and (not _SUFFIX.match(suffix) or ".." in suffix):
+        raise invalid("given role path suffix contains invalid characters; must match \\w[\\w-.]+\\w")
+    return suffix
+
+
+def _globs(globs: Sequence[str]) -> tuple[str, ...]:
+    lowered = sorted({glob.lower() if glob.isascii() else glob for glob in globs if glob})
+    for glob in lowered:
+        if not _GLOB.match(glob):
+            raise invalid(f"invalid policy glob {glob!r}")
+    return tuple(lowered)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "allowed_policies": _names,
+    "disallowed_policies": _names,
+    "allowed_policies_glob": _globs,
+    "disallowed_policies_glob": _globs,
+    "token_num_uses": _uses,
+    "token_type": _type,
+    "path_suffix": _suffix,
+}

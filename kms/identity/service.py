@@ -1,0 +1,311 @@
+"""TokenService: who is asking, and the life of tokens.
+
+A token is in force while its row exists, has not expired and has uses left, and the same holds for
+each of its ancestors. This chain is walked for every request (a dictionary lookup per ancestor, all in
+memory), and so a revocation is one small commit however large the tree below: once the row is gone or
+marked, no worker accepts the token or any descendant. The alternative, deleting all descendants in the
+transaction, would hold the only write lock for 0.1 ms each, ten seconds for a hundred thousand, and
+marking them lazily would leave a window. Rows of dead descendants are deleted where few, else by `reap`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from kms.clock import Clock
+from kms.errors import invalid
+from kms.identity.keys import MAX_TOKEN, RowKeys, check_custom, new_accessor, new_token, refused
+from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, AccessorRow, Token, TokenRole
+from kms.identity.roles import read_role
+from kms.identity.store import ACCESSORS, ROLES, TOKENS
+from kms.operation import Principal
+from kms.policy import ROOT
+from kms.sensitive import Sensitive
+from kms.tables import Cache, Reader, Row, Store, Transaction
+
+_CACHED = 16_384
+# Rows deleted inside a revocation's own transaction; the rest is left to `reap`.
+_EAGER = 200
+
+
+class _LastUse(threading.local):
+    """What this thread's request used up: it may still look at itself."""
+
+    key: str = ""
+    token: Token | None = None
+
+
+class TokenService:
+    """One per process, safe to use from several threads. Reads are as of the last `Store.refresh`.
+
+    Args:
+        mac_key: gives the key of the token HMACs; asked when first needed, because a sealed server
+            has none.
+    """
+
+    def __init__(self, store: Store, mac_key: Callable[[], Sensitive], clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._keys = RowKeys(mac_key)
+        self._cache = Cache(store, TOKENS, _CACHED)
+        self._principals: dict[str, tuple[Row[Token], Principal]] = {}
+        self._last_use = _LastUse()
+
+    # -- the hot path -----------------------------------------------------------------------------
+
+    def authenticate(self, token: str) -> Principal:
+        """The principal behind a token; one of its uses is spent, durably, where uses are limited.
+
+        Raises:
+            KmsError(UNAUTHENTICATED): no token, unknown, revoked, expired or used up: all the same.
+        """
+        if not token or len(token) > MAX_TOKEN:
+            raise refused()
+        key = self._keys.token(token)
+        row = self._cache.get(key)
+        if row is None:
+            raise refused()
+        held = row.value
+        now = self._clock.now()
+        if held.expires_at <= now or (held.parent and not self._chain_alive(held.parent, now)):
+            raise refused()
+        if held.num_uses:
+            return _principal(key, self._use(key, now))
+        known = self._principals.get(key)
+        if known is not None and known[0] is row:
+            return known[1]
+        principal = _principal(key, held)
+        if len(self._principals) >= _CACHED:
+            self._principals.clear()
+        self._principals[key] = (row, principal)
+        return principal
+
+    def _chain_alive(self, key: str, now: float) -> bool:
+        for _ in range(MAX_DEPTH + 1):
+            row = self._cache.get(key)
+            if row is None or row.value.expires_at <= now:
+                return False
+            key = row.value.parent
+            if not key:
+                return True
+        return False
+
+    def _use(self, key: str, now: float) -> Token:
+        # The cached row says only that uses are limited. How many are left is read and written under
+        # the write lock, so that N uses are N requests, whatever the number of workers (T-33).
+        with self._store.transaction() as tx:
+            row = tx.get(TOKENS, key)
+            if row is None or row.value.expires_at <= now:
+                raise refused()
+            if row.value.num_uses > 1:
+                left = replace(row.value, num_uses=row.value.num_uses - 1)
+                tx.replace(TOKENS, row, left)
+                return left
+            self._delete(tx, row)
+        spent = replace(row.value, num_uses=-1)
+        self._last_use.key, self._last_use.token = key, spent
+        return spent
+
+    # -- looking up -------------------------------------------------------------------------------
+
+    def key_of(self, token: str) -> str:
+        """The row key of a token string."""
+        return self._keys.token(token)
+
+    def live(self, key: str, reader: Reader | None = None) -> Row[Token] | None:
+        """The row of a token in force, its whole chain checked. Inside a transaction, hand that in."""
+        reader = reader or self._store.reader()
+        now = self._clock.now()
+        found = row = reader.get(TOKENS, key)
+        for _ in range(MAX_DEPTH + 1):
+            if row is None or row.value.expires_at <= now:
+                return None
+            if not row.value.parent:
+                return found
+            row = reader.get(TOKENS, row.value.parent)
+        return None
+
+    def own(self, principal: Principal) -> Token | None:
+        """The caller's own token, even if this request was its last use."""
+        row = self.live(principal.token_id)
+        if row is not None:
+            return row.value
+        return self._last_use.token if self._last_use.key == principal.token_id else None
+
+    def key_of_accessor(self, accessor: str, reader: Reader | None = None) -> str | None:
+        """The row key of the token in force that has this accessor."""
+        held = (reader or self._store.reader()).get(ACCESSORS, self._keys.accessor(accessor))
+        if held is None or self.live(held.value.token, reader) is None:
+            return None
+        return held.value.token
+
+    def accessors(self) -> list[str]:
+        """The accessors of all tokens that have not expired, sorted. Reads every row."""
+        reader = self._store.reader()
+        dead = {row.key for row in reader.find(TOKENS, {}, below=("expires_at", self._clock.now()))}
+        return sorted(row.value.accessor for row in reader.scan(ACCESSORS) if row.value.token not in dead)
+
+    def policies_of_token(self, token: str) -> tuple[str, ...]:
+        """The policies of a token in force. Raises KmsError(INVALID) when there is none."""
+        row = self.live(self._keys.token(token))
+        if row is None:
+            raise invalid("invalid token")
+        return row.value.policies
+
+    def policies_of_accessor(self, accessor: str) -> tuple[str, ...]:
+        """The policies of the token in force with this accessor. Raises KmsError(INVALID) when there is none."""
+        key = self.key_of_accessor(accessor)
+        row = self.live(key) if key else None
+        if row is None:
+            raise invalid("invalid accessor")
+        return row.value.policies
+
+    def now(self) -> float:
+        """Seconds since the epoch, on the clock that expiry is judged by."""
+        return self._clock.now()
+
+    def role(self, name: str) -> TokenRole | None:
+        """A token role, or None."""
+        return read_role(self._store.reader(), name)
+
+    def roles(self) -> list[str]:
+        """The names of all token roles, sorted."""
+        return self._store.reader().keys(ROLES)
+
+    # -- birth ----------------------------------------------------------------------------------
+
+    def create_root(self, tx: Transaction, wanted: str = "") -> str:
+        """The first root token: an orphan that never expires. `wanted` is its string, "" for a random one."""
+        self._keys.forget()
+        token = wanted or new_token()
+        born = Token(
+            accessor=new_accessor(),
+            parent="",
+            expires_at=NEVER,
+            policies=(ROOT,),
+            path="auth/token/root",
+            display_name="root",
+            created=self._clock.now(),
+        )
+        try:
+            self._insert(tx, token, born)
+        finally:
+            self._keys.forget()
+        return token
+
+    def insert(self, tx: Transaction, born: Token, custom: str = "") -> str:
+        """Store a new token and return its string, which nobody can read again.
+
+        Raises:
+            KmsError(INVALID): `custom` is not allowed or taken, the parent died meanwhile, or the chain
+                of parents is too long.
+        """
+        token = check_custom(custom) if custom else new_token()
+        if born.parent and self.live(born.parent, tx) is None:
+            raise invalid("parent token lookup failed: no parent found")
+        if born.depth > MAX_DEPTH:
+            raise invalid(f"a token has at most {MAX_DEPTH} ancestors; create an orphan")
+        self._insert(tx, token, born)
+        return token
+
+    def _insert(self, tx: Transaction, token: str, born: Token) -> None:
+        key = self._keys.token(token)
+        if tx.get(TOKENS, key) is not None:
+            raise invalid("cannot create a token with a duplicate ID")
+        tx.insert(TOKENS, key, born)
+        tx.insert(ACCESSORS, self._keys.accessor(born.accessor), AccessorRow(born.accessor, key))
+
+    # -- death ----------------------------------------------------------------------------------
+
+    def revoke(self, tx: Transaction, key: str) -> str:
+        """Put a token and all its descendants out of force; they are refused once `tx` has committed.
+
+        Returns:
+            Its accessor, "" when there was no such token.
+        """
+        row = tx.get(TOKENS, key)
+        if row is None:
+            return ""
+        left = self._prune(tx, key, _EAGER)
+        if left >= 1:
+            self._delete(tx, row)
+        else:
+            tx.replace(TOKENS, row, replace(row.value, expires_at=REVOKED))
+        return row.value.accessor
+
+    def revoke_orphan(self, tx: Transaction, key: str) -> str:
+        """Put one token out of force; its children live on as orphans. Costs a write per child.
+
+        Returns:
+            Its accessor, "" when there was no such token.
+        """
+        row = tx.get(TOKENS, key)
+        if row is None:
+            return ""
+        for child in tx.find(TOKENS, {"parent": key}):
+            tx.replace(TOKENS, child, replace(child.value, parent=""))
+        self._delete(tx, row)
+        return row.value.accessor
+
+    def reap(self, limit: int = 500) -> int:
+        """Delete rows of tokens that have expired or were revoked, at most `limit`; returns how many.
+
+        Called by the jobs process, again while it returns `limit`. Nothing waits for it: a dead row is
+        refused as it is.
+        """
+        with self._store.transaction() as tx:
+            return self.tidy(tx, limit)
+
+    def tidy(self, tx: Transaction, limit: int = 500) -> int:
+        """`reap` inside a caller's transaction."""
+        left = limit
+        for row in tx.find(TOKENS, {}, below=("expires_at", self._clock.now()), limit=limit):
+            # An earlier one's tree may have held this one.
+            held = tx.get(TOKENS, row.key)
+            if held is None:
+                continue
+            left = self._prune(tx, row.key, left)
+            if left < 1:
+                break
+            self._delete(tx, held)
+            left -= 1
+        return limit - left
+
+    def _prune(self, tx: Transaction, key: str, budget: int) -> int:
+        """Delete descendants, leaves first, so that what remains still hangs on its dead ancestor.
+
+        Returns:
+            What is left of the budget; 0 means that the tree may not be empty yet.
+        """
+        path: list[Row[Token]] = []
+        while budget > 0:
+            below = path[-1].key if path else key
+            children = tx.find(TOKENS, {"parent": below}, limit=1)
+            if children:
+                path.append(children[0])
+            elif path:
+                self._delete(tx, path.pop())
+                budget -= 1
+            else:
+                break
+        return budget
+
+    def _delete(self, tx: Transaction, row: Row[Token]) -> None:
+        tx.delete(TOKENS, row)
+        held = tx.get(ACCESSORS, self._keys.accessor(row.value.accessor))
+        if held is not None:
+            tx.delete(ACCESSORS, held)
+
+
+def _principal(key: str, token: Token) -> Principal:
+    return Principal(
+        accessor=token.accessor,
+        token_id=key,
+        display_name=token.display_name,
+        policies=token.policies,
+        entity_id=token.entity_id,
+        root=ROOT in token.policies,
+    )

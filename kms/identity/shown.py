@@ -1,0 +1,58 @@
+"""Tokens as the API shows them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kms.clock import rfc3339
+from kms.identity.model import NEVER, Token
+
+
+def auth_object(token: Token, shown: str) -> dict[str, Any]:
+    """The `auth` object of a creation or renewal; `shown` is the token string, "" for accessor calls."""
+    return {
+        "client_token": shown,
+        "accessor": token.accessor,
+        "policies": list(token.policies),
+        "token_policies": list(token.policies),
+        "metadata": token.meta,
+        "lease_duration": token.lease_ttl,
+        "renewable": token.renewable,
+        "entity_id": token.entity_id,
+        "token_type": "service",
+        "orphan": not token.parent,
+        "mfa_requirement": None,
+        "num_uses": token.num_uses,
+    }
+
+
+def lookup_object(token: Token, shown: str, now: float) -> dict[str, Any]:
+    """The `data` object of a lookup."""
+    expires = token.expires_at < NEVER
+    data: dict[str, Any] = {
+        "accessor": token.accessor,
+        "creation_time": int(token.created),
+        "creation_ttl": token.creation_ttl,
+        "display_name": token.display_name,
+        "entity_id": token.entity_id,
+        "expire_time": rfc3339(token.expires_at) if expires else None,
+        "explicit_max_ttl": token.explicit_max_ttl,
+        "id": shown,
+        "issue_time": rfc3339(token.created),
+        "meta": token.meta,
+        "num_uses": token.num_uses,
+        "orphan": not token.parent,
+        "path": token.path,
+        "policies": list(token.policies),
+        "renewable": token.renewable,
+        "ttl": max(0, math.floor(token.expires_at - now)) if expires else 0,
+        "type": "service",
+    }
+    if token.last_renewal:
+        data |= {"last_renewal": rfc3339(token.last_renewal), "last_renewal_time": int(token.last_renewal)}
+    if token.period:
+        data["period"] = token.period
+    if token.role:
+        data["role"] = token.role
+    return data
