@@ -108,14 +108,32 @@ def make(
     session: Any, purpose: Purpose, spec: KeySpec, *, token: bool, cka_id: bytes, label: str
 ) -> tuple[Any, Any]:
     """Generate a key or pair with its whole template at once; (secret half, public half or None)."""
+    common = {"id": cka_id, "label": label, "store": token}
+    *full, last = templates.variants(purpose, spec, token=token, extractable=not token)
+    for secret in full:
+        try:
+            return _generate(session, purpose, spec, secret, common)
+        except templates.REFUSED:
+            continue  # nothing was made; the theft test will say what the token does not enforce
+    return _generate(session, purpose, spec, last, common)
+
+
+def make_readable(session: Any, purpose: Purpose, spec: KeySpec) -> tuple[Any, Any]:
+    """A session key whose value can be read. Only the theft test makes one, to see it refused."""
+    secret = templates.secret_half(purpose, spec, token=False, extractable=True)
+    return _generate(session, purpose, spec, secret | {Attribute.SENSITIVE: False}, {"store": False})
+
+
+def _generate(
+    session: Any, purpose: Purpose, spec: KeySpec, secret: templates.Template, common: dict[str, Any]
+) -> tuple[Any, Any]:
     row = SPECS[spec]
-    common = {"id": cka_id, "label": label, "store": token, "capabilities": 0, "mechanism": row.generate}
-    secret = templates.secret_half(purpose, spec, token=token, extractable=not token)
+    common = {**common, "capabilities": 0, "mechanism": row.generate}
     if spec.is_pair:
         public, private = session.generate_keypair(
             row.key_type,
             row.bits if row.key_type is KeyType.RSA else None,
-            public_template=templates.public_half(purpose, spec, token=token),
+            public_template=templates.public_half(purpose, spec, token=common["store"]),
             private_template=secret,
             **common,
         )

@@ -4,7 +4,8 @@
   wrap and decrypt at once and so gives "sensitive" keys away (H6).
 - Token objects are written once: not modifiable, not copyable (H4).
 - Wrapping keys carry CKA_UNWRAP_TEMPLATE: whatever they unwrap is sensitive, not extractable, and of
-  exactly one use. With it a thief with PIN and database cannot have a blob given back readable.
+  exactly one use. With it a thief with PIN and database cannot have a blob given back readable. And
+  CKA_WRAP_TEMPLATE: they wrap only what was born in the token for that use.
 - SoftHSM applies attributes in order and refuses further ones after MODIFIABLE=false, so that comes last.
 - `asserted` says what the finished object must show; objects.py reads it back after each generation.
 """
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from pkcs11.attributes import AttributeMapper
 from pkcs11.constants import DEFAULT, Attribute, ObjectClass
+from pkcs11.exceptions import AttributeTypeInvalid, AttributeValueInvalid, TemplateInconsistent
 from pkcs11.mechanisms import KeyType
 
 from kms.errors import invalid
@@ -42,6 +44,9 @@ _NOT_PUBLIC: Final = (Attribute.DECRYPT, Attribute.SIGN, Attribute.UNWRAP)
 _AES = frozenset({KeySpec.AES_128, KeySpec.AES_256})
 _PAIRS = frozenset(spec for spec in KeySpec if spec.is_pair)
 _ROOT = frozenset({KeySpec.AES_256})
+
+# What a token answers to an attribute that it does not know. Nothing was made then.
+REFUSED: Final = (AttributeTypeInvalid, AttributeValueInvalid, TemplateInconsistent)
 
 # purpose -> (uses of the secret half, key types that may have it)
 USES: Final = MappingProxyType(
@@ -104,8 +109,25 @@ def secret_half(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bo
     template = {Attribute.TOKEN: token, **_guards(extractable=extractable)}
     template |= _uses(purpose, _NOT_PRIVATE if spec.is_pair else ())
     if purpose in WRAPS:
-        template[Attribute.UNWRAP_TEMPLATE] = _unwrap_template(WRAPS[purpose])
+        template[Attribute.UNWRAP_TEMPLATE] = _packed(unwrap_attributes(WRAPS[purpose]))
+        template[Attribute.WRAP_TEMPLATE] = _packed(wrap_attributes(WRAPS[purpose]))
     return template | _closing()
+
+
+def variants(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool) -> list[Template]:
+    """The templates to try in turn: a token may know no nested templates, and then has to go without.
+
+    All that is lost is who enforces the use of what is unwrapped: then Keystead does, and theft.py says so.
+    """
+    whole = secret_half(purpose, spec, token=token, extractable=extractable)
+    if purpose not in WRAPS:
+        return [whole]
+    concessions: list[tuple[Attribute, ...]] = [
+        (),
+        (Attribute.WRAP_TEMPLATE,),
+        (Attribute.WRAP_TEMPLATE, Attribute.UNWRAP_TEMPLATE),
+    ]
+    return [{name: value for name, value in whole.items() if name not in without} for without in concessions]
 
 
 def public_half(purpose: Purpose, spec: KeySpec, *, token: bool) -> Template:
@@ -121,8 +143,10 @@ def public_half(purpose: Purpose, spec: KeySpec, *, token: bool) -> Template:
 def asserted(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool) -> Template:
     """What a key must show when it is read back, over and above what was asked for."""
     template = secret_half(purpose, spec, token=token, extractable=extractable)
-    template.pop(Attribute.UNWRAP_TEMPLATE, None)  # an array of pointers; theft.py tests its effect
-    expected = {name: value for name, value in template.items() if value is not DEFAULT}
+    arrays = (Attribute.UNWRAP_TEMPLATE, Attribute.WRAP_TEMPLATE)  # of pointers; theft.py tests their effect
+    expected = {
+        name: value for name, value in template.items() if value is not DEFAULT and name not in arrays
+    }
     if token:
         expected |= {
             Attribute.NEVER_EXTRACTABLE: True,
@@ -143,44 +167,60 @@ def throwaway(*uses: Attribute, readable: bool) -> Template:
     return template | {use: use in uses for use in ALL_USES}
 
 
-# --- CKA_UNWRAP_TEMPLATE ----------------------------------------------------------------------------
+# --- CKA_UNWRAP_TEMPLATE and CKA_WRAP_TEMPLATE -------------------------------------------------------
 #
 # python-pkcs11 crashes on a dict as an attribute's value, so the value is a packed CK_ATTRIBUTE array
 # {type, pointer, length}. The bytes behind the pointers must outlive every call: they are kept for ever
-# in _KEPT (three templates of a dozen attributes).
+# in _KEPT (six templates of a dozen attributes).
 
 _KEPT: list[ctypes.Array[ctypes.c_char]] = []
-_PACKED: dict[Purpose, bytes] = {}
+_PACKED: dict[tuple[tuple[Attribute, Any], ...], bytes] = {}
+
+
+def _kind(wrapped: Purpose) -> Template:
+    if wrapped is Purpose.KEY_SIGN:
+        return {Attribute.CLASS: ObjectClass.PRIVATE_KEY}
+    key_type = KeyType.AES if wrapped is Purpose.KEY_ENC else KeyType.GENERIC_SECRET
+    return {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: key_type}
+
+
+def _only_uses(wrapped: Purpose) -> Template:
+    uses = _uses(wrapped, _NOT_PRIVATE if wrapped is Purpose.KEY_SIGN else ())
+    return {name: value for name, value in uses.items() if value is not DEFAULT}
 
 
 def unwrap_attributes(wrapped: Purpose) -> Template:
     """What everything unwrapped by the root of `wrapped` is, whatever the caller of C_UnwrapKey says."""
-    pair = wrapped is Purpose.KEY_SIGN
-    template: Template = {
-        Attribute.CLASS: ObjectClass.PRIVATE_KEY if pair else ObjectClass.SECRET_KEY,
-    }
-    if not pair:
-        template[Attribute.KEY_TYPE] = KeyType.AES if wrapped is Purpose.KEY_ENC else KeyType.GENERIC_SECRET
-    template |= {Attribute.TOKEN: False, **_guards(extractable=False)}
-    template |= _uses(wrapped, _NOT_PRIVATE if pair else ())
-    return {name: value for name, value in (template | _closing()).items() if value is not DEFAULT}
+    template = _kind(wrapped) | {Attribute.TOKEN: False, **_guards(extractable=False)}
+    return template | _only_uses(wrapped) | _closing()
 
 
-def _unwrap_template(wrapped: Purpose) -> bytes:
-    if wrapped not in _PACKED:
+def wrap_attributes(wrapped: Purpose) -> Template:
+    """What a key must be for the root of `wrapped` to wrap it: born here, and never readable.
+
+    Otherwise a thief could wrap a key that he knows, put the blob into a row, and read what is encrypted later.
+    """
+    born_here = {Attribute.SENSITIVE: True, Attribute.ALWAYS_SENSITIVE: True, Attribute.LOCAL: True}
+    return _kind(wrapped) | born_here | _only_uses(wrapped)
+
+
+def _packed(template: Template) -> bytes:
+    key = tuple(template.items())
+    if key not in _PACKED:
         plain = AttributeMapper()
         packed = b""
-        for name, value in unwrap_attributes(wrapped).items():
+        for name, value in template.items():
             data = plain.pack_attribute(name, value)
             kept = ctypes.create_string_buffer(data, len(data))
             _KEPT.append(kept)
             packed += struct.pack("@LPL", int(name), ctypes.addressof(kept), len(data))
-        _PACKED[wrapped] = packed
-    return _PACKED[wrapped]
+        _PACKED[key] = packed
+    return _PACKED[key]
 
 
 def attribute_mapper() -> AttributeMapper:
     """A mapper that passes packed attribute arrays through."""
     mapper = AttributeMapper()
     mapper.register_handler(Attribute.UNWRAP_TEMPLATE, bytes, bytes)
+    mapper.register_handler(Attribute.WRAP_TEMPLATE, bytes, bytes)
     return mapper

@@ -22,7 +22,7 @@ from pkcs11.constants import DEFAULT, Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType, Mechanism
 
 from kms.errors import ErrorKind, KmsError
-from kms.hsm import rawops, templates
+from kms.hsm import objects, rawops, templates
 from kms.hsm.connection import Connection
 from kms.hsm.failures import LOST, name_of
 from kms.hsm.hsm import Hsm
@@ -199,6 +199,13 @@ def _root_wraps_loaded(booty: Booty) -> str:
     return "a loaded key was wrapped again"
 
 
+def _wrap_known(booty: Booty) -> str:
+    """Plant a key: with it in a row, everything encrypted from then on is the thief's."""
+    known, _ = objects.make_readable(booty.session, booty.ref.purpose, booty.ref.spec)
+    booty.root.wrap_key(known, mechanism=booty.connection.kwp)
+    return "the root wraps keys that the thief knows"
+
+
 def _read_value(booty: Booty) -> str:
     return "the value was read" if booty.loaded[Attribute.VALUE] else ""
 
@@ -222,6 +229,7 @@ ATTEMPTS: Final[dict[str, Callable[[Booty], str]]] = {
     "wrap the loaded key with an own wrapping key": _own_wraps_loaded,
     "wrap the wrapping key with an own wrapping key": _own_wraps_root,
     "wrap the loaded key again": _root_wraps_loaded,
+    "wrap a key whose value is known": _wrap_known,
     "read the value of the loaded key": _read_value,
 }
 

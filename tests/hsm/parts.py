@@ -1,0 +1,100 @@
+"""Private tokens for tests.
+
+SoftHSM keeps its state per shared object, so a copy of the module in a folder of its own is a module of its own: tests
+can open, break and lose a token without touching the one that other tests of the process use.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from kms.clock import Clock, SystemClock
+from kms.hsm import Hsm, HsmConfig, KeySpec, Purpose, find_softhsm_module, softhsm_token
+from kms.hsm.templates import WRAPS
+from kms.ids import CkaId, new_cka_id
+
+SPY_PLACES = ("/usr/lib/x86_64-linux-gnu/pkcs11-spy.so", "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so")
+
+
+def private_token(folder: Path) -> HsmConfig:
+    """A new token in `folder`, with a module that nobody else in this process uses."""
+    config = softhsm_token(folder / "token")
+    module = folder / "private-softhsm.so"
+    shutil.copy(find_softhsm_module(), module)
+    return replace(config, module=module)
+
+
+@contextmanager
+def opened(config: HsmConfig, clock: Clock | None = None) -> Iterator[Hsm]:
+    """An Hsm that is closed at the end."""
+    hsm = Hsm.open(config, clock or SystemClock())
+    try:
+        yield hsm
+    finally:
+        hsm.close()
+
+
+def make_roots(hsm: Hsm) -> dict[Purpose, CkaId]:
+    """One root key of each kind."""
+    roots = {purpose: new_cka_id() for purpose in (Purpose.ROOT_SEAL, *WRAPS)}
+    for purpose, cka_id in roots.items():
+        hsm.generate(purpose, KeySpec.AES_256, cka_id, f"test {purpose}")
+    return roots
+
+
+class StepClock:
+    """A clock that tests move by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class Vanishing:
+    """Takes a token's files away and puts them back, as a pulled-out HSM would."""
+
+    def __init__(self, config: HsmConfig) -> None:
+        self.here = config.pin_file.parent / "tokens"
+        self.away = config.pin_file.parent / "away"
+
+    def vanish(self) -> None:
+        self.here.rename(self.away)
+        self.here.mkdir()
+
+    def come_back(self) -> None:
+        self.here.rmdir()
+        self.away.rename(self.here)
+
+
+def run_python(
+    program: str, *arguments: object, environment: dict[str, str] | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in an interpreter of its own; it finds `config` made from its first argument, a token folder."""
+    head = """
+        import sys
+        from pathlib import Path
+        from kms.clock import SystemClock
+        from kms.hsm import Hsm, KeySpec, Purpose, Resident, Scheme, softhsm_token
+        from kms.ids import new_cka_id
+        config = softhsm_token(Path(sys.argv[1]))
+    """
+    text = textwrap.dedent(head) + textwrap.dedent(program)
+    command = [sys.executable, "-c", text, *(str(each) for each in arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
+    )
