@@ -29,6 +29,7 @@ from kms.keys.model import (
     SoftwareMaterial,
     VersionState,
 )
+from kms.keys.ready import ReadyVersion
 from kms.keys.store import KEY_VERSIONS, MOUNT_SETTINGS, NAMED_KEYS, RETIRED_KEYS, name_key, version_key
 from kms.operation import Change, External, Outcome, Result
 from kms.tables import Cache, Row, Store, Transaction
@@ -82,7 +83,10 @@ class KeyService:
         check_name(name, "key name")
         existing = self._row(mount_id, name)
         if existing is not None:
-            return answer(self._store.reader(), existing.value)
+            key = existing.value
+            other = wish.protection not in ("", key.protection.value)
+            note = (f"key {name} exists with protection {key.protection.value}, which never changes",)
+            return answer(self._store.reader(), key, warnings=note if other else ())
         key, version = self._conceive(mount_id, name, wish)
         if version.state is VersionState.PLANNED:
             return Birth(self._envelope, key, version, first=True).external()
@@ -122,7 +126,13 @@ class KeyService:
             ready = self._live.open(found, current.value)
             if ready.allowance is not None:
                 ready.allowance.reserve(tx, uses)
-            return use(LiveKey(found, 0.0, lambda _key, _number: ready))
+
+            def only(_key: NamedKey, number: int) -> ReadyVersion:
+                if number != ready.number:
+                    raise moved(found)
+                return ready
+
+            return use(LiveKey(found, 0.0, only))
 
         return Change(write)
 

@@ -9,8 +9,9 @@ from kms.errors import invalid
 from kms.keys.catalogue import Protection
 from kms.keys.service import KeyService
 from kms.operation import Call, Result
-from kms.operations.encrypt import key_of, payload, seal, warnings
+from kms.operations.encrypt import key_of, warnings
 from kms.operations.formats import encode
+from kms.operations.sealing import Sealer, payload
 
 _BITS: Final = (128, 256, 512)
 
@@ -36,7 +37,7 @@ class DataKeys:
             raise invalid("invalid bit length")
         size = args["bits"] // 8
         secret = self._service.hsm_random(size) if live.key.protection is Protection.HSM else os.urandom(size)
-        ciphertext, version = seal(live, args["key_version"], secret, args["associated_data"])
+        ciphertext, version = Sealer(live, 1).seal(args["key_version"], secret, args["associated_data"])
         data: dict[str, str | int] = {"ciphertext": ciphertext, "key_version": version}
         if args["kind"] == "plaintext":
             data["plaintext"] = encode(secret)

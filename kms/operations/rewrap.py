@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kms.errors import invalid
-from kms.keys.live import LiveKey
 from kms.keys.service import KeyService
 from kms.operation import Call, Result
 from kms.operations.batch import Item, each, items_of
-from kms.operations.encrypt import check_context, key_of, seal, unseal
+from kms.operations.encrypt import key_of
+from kms.operations.sealing import Opener, Sealer, payload
 
 _MISSING = "missing ciphertext to decrypt"
 
@@ -29,25 +29,28 @@ class Rewrapping:
         if items is None:
             if not args["ciphertext"]:
                 raise invalid(_MISSING)
-            check_context(args["context"])
+            if args["context"]:
+                payload(args["context"])
             live = key_of(self._service, call)
-            ciphertext, version = _again(live, args["ciphertext"], args["key_version"])
+            plaintext = Opener(live).open(args["ciphertext"])
+            ciphertext, version = Sealer(live, 1).seal(args["key_version"], plaintext, "")
             return Result(
                 data={"ciphertext": ciphertext, "key_version": version},
                 subject={"key_id": live.key.id, "key_version": version},
             )
         live = key_of(self._service, call)
+        opener, sealer = Opener(live), Sealer(live, len(items))
 
         def work(item: Item, _index: int) -> Item:
             given = item.get("ciphertext")
             if not given:
                 raise invalid(_MISSING)
             if item.get("context"):
-                check_context(str(item["context"]))
+                payload(str(item["context"]))
             requested = item.get("key_version") or 0
             if not isinstance(requested, int):
                 raise invalid("key_version must be a number")
-            ciphertext, version = _again(live, str(given), requested)
+            ciphertext, version = sealer.seal(requested, opener.open(str(given)), "")
             return {"ciphertext": ciphertext, "key_version": version}
 
         results, failures = each(items, work, {})
@@ -56,7 +59,3 @@ class Rewrapping:
             items=len(results),
             subject={"key_id": live.key.id, "failed": failures},
         )
-
-
-def _again(live: LiveKey, ciphertext: str, version: int) -> tuple[str, int]:
-    return seal(live, version, unseal(live, ciphertext))
