@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,3 +62,24 @@ def checkpoint(audit: Path) -> tuple[int, str]:
         return 0, ""
     _origin, size, root = path.read_text().split("\n")[:3]
     return int(size), root
+
+
+def roots(audit: Path, sizes: list[int]) -> dict[int, str]:
+    """The RFC 6962 root over the first `size` leaves for each size asked for, computed here from the leaves."""
+    peaks: list[tuple[int, bytes]] = []
+    found: dict[int, str] = {}
+    wanted = set(sizes)
+    path = audit / "log" / "leaves.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for count, line in enumerate(lines, 1):
+        height, value = 0, hashlib.sha256(b"\0" + line).digest()
+        while peaks and peaks[-1][0] == height:
+            value = hashlib.sha256(b"\1" + peaks.pop()[1] + value).digest()
+            height += 1
+        peaks.append((height, value))
+        if count in wanted:
+            root = peaks[-1][1]
+            for _, left in reversed(peaks[:-1]):
+                root = hashlib.sha256(b"\1" + left + root).digest()
+            found[count] = base64.b64encode(root).decode()
+    return found
