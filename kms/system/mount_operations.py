@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kms.durations import seconds
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.operation import (
     Call,
@@ -233,8 +234,12 @@ class MountHandlers:
 
 def _ttl(config: dict[str, Any], name: str) -> int:
     value = config.get(name) or 0
-    if isinstance(value, str) and value.isdigit():
-        value = int(value)
-    if not isinstance(value, int) or value < 0:
-        raise invalid(f"config.{name} must be a number of seconds")
-    return value
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise invalid(f'config.{name} must be a duration, such as 3600 or "1h"')
+    try:
+        ttl = seconds(str(value))
+    except ValueError as error:
+        raise invalid(f"config.{name}: {error}") from None
+    if ttl < 0:
+        raise invalid(f"config.{name} must not be negative")
+    return ttl

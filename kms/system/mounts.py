@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -42,6 +42,9 @@ BUILTIN: tuple[tuple[str, str, str], ...] = (
     ("identity/", "identity", "identity store"),
 )
 
+SYSTEM = MountRef(id="sys", path="sys/", type="system", accessor="")
+"""sys/ as it is known before the table can be read."""
+
 
 def new_mount(kind: str, description: str = "", *, builtin: bool = False) -> Mount:
     """A mount row with fresh ids."""
@@ -64,10 +67,15 @@ def canonical_path(path: str) -> str:
 
 
 class MountTable:
-    """All mounts, in memory, kept current through announcements. Lookup costs one dict probe a segment."""
+    """All mounts, in memory, kept current through announcements. Lookup costs one dict probe a segment.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        demand_open: returns when sealed rows can be read, or raises why they cannot.
+    """
+
+    def __init__(self, store: Store, demand_open: Callable[[], None]) -> None:
         self._store = store
+        self._demand_open = demand_open
         self._rows: dict[str, Row[Mount]] | None = None
         self._refs: dict[str, MountRef] = {}
         self._epoch = 0
@@ -97,10 +105,16 @@ class MountTable:
     def resolve(self, path: str) -> tuple[MountRef, str] | None:
         """The mount that answers `path` (no leading slash), and the rest below it; or None.
 
-        Mounts never nest, so the first one found is the only one.
+        Mounts never nest, so the first one found is the only one. sys/ answers on a sealed server too.
+
+        Raises:
+            KmsError(UNINITIALIZED, SEALED, HSM_UNAVAILABLE): any other path, while nobody can know.
         """
         refs = self._refs
         if self._rows is None:
+            if path.startswith(SYSTEM.path):
+                return SYSTEM, path[len(SYSTEM.path) :]
+            self._demand_open()
             refs = {key: reference(row) for key, row in self.rows().items()}
         for end in _slashes(path):
             ref = refs.get(path[:end])

@@ -117,6 +117,19 @@ class ServerState:
         """Raise unless the server can serve this operation now (kms.pipeline.Gate)."""
         if operation.needs is Needs.NOTHING:
             return
+        self.demand_open()
+        if operation.effect is not Effect.NONE and self._audit_lag() > _AUDIT_STALLED_SECONDS:
+            detail = (
+                "the audit log has not been sequenced for a minute; state changes are refused until it is"
+            )
+            raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, detail)
+
+    def demand_open(self) -> None:
+        """Return when keys can be used, opening the keyring first where this process has not yet.
+
+        Raises:
+            KmsError(UNINITIALIZED, SEALED, HSM_UNAVAILABLE, INTEGRITY): why they cannot.
+        """
         if self.phase is Phase.UNINITIALIZED:
             raise KmsError(ErrorKind.UNINITIALIZED, "Vault is sealed")
         if self._phase is Phase.SEALED:
@@ -125,11 +138,6 @@ class ServerState:
             self._try_open()
             if self._problem is not None:
                 raise KmsError(self._problem.kind, self._problem.detail)
-        if operation.effect is not Effect.NONE and self._audit_lag() > _AUDIT_STALLED_SECONDS:
-            detail = (
-                "the audit log has not been sequenced for a minute; state changes are refused until it is"
-            )
-            raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, detail)
 
     def _look(self) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kms.errors import KmsError
+from kms.errors import ErrorKind, KmsError
 from kms.system.mounts import MOUNTS, MountTable, canonical_path, new_mount
 from tests.support import make_sealer, make_store
 
@@ -41,10 +41,29 @@ def test_slashes_at_the_ends_do_not_matter(given: str, canonical: str) -> None:
     assert canonical_path(given) == canonical
 
 
+def _open() -> None:
+    return None
+
+
+def test_only_sys_answers_while_the_table_cannot_be_read(tmp_path: Path) -> None:
+    def sealed() -> None:
+        raise KmsError(ErrorKind.SEALED, "Vault is sealed")
+
+    store = make_store(tmp_path)
+    table = MountTable(store, sealed)
+    found = table.resolve("sys/health")
+    assert found is not None
+    assert (found[0].type, found[1]) == ("system", "health")
+    with pytest.raises(KmsError) as error:
+        table.resolve("transit/encrypt/x")
+    assert error.value.kind is ErrorKind.SEALED
+    store.close()
+
+
 def test_mounts_do_not_nest_and_are_seen_by_other_processes(tmp_path: Path) -> None:
     sealer = make_sealer()
     store, other = make_store(tmp_path, sealer), make_store(tmp_path, sealer)
-    here, there = MountTable(store), MountTable(other)
+    here, there = MountTable(store, _open), MountTable(other, _open)
     assert there.resolve("team/keys/encrypt/x") is None
     with store.transaction() as tx:
         here.enable(tx, "team/keys/", new_mount("transit"))

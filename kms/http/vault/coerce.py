@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from kms.durations import seconds
 from kms.errors import KmsError, invalid
 from kms.operation import Field, Operation, Type
 
@@ -19,8 +20,6 @@ WHOLE_BODY = "*"
 """A field of this name receives all body fields as one map (documents: cubbyhole, key-value)."""
 
 MAX_INT = 2**63 - 1
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _INTEGER = re.compile(r"[+-]?\d{1,20}\Z")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
@@ -28,30 +27,6 @@ _FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 
 class _Unconvertible(Exception):  # noqa: N818  (carries the text of a 400, never leaves this module)
     pass
-
-
-def seconds(text: str) -> int:
-    """A duration in seconds: "3600", "1h30m", "1.5h", "1d"; "" is 0. Fractions are cut off.
-
-    Raises:
-        ValueError: not a duration, with the real server's text.
-    """
-    if not text:
-        return 0
-    if len(text) > 64:
-        raise ValueError("time: invalid duration")
-    if _INTEGER.match(text):
-        return int(text)
-    sign, rest = (-1, text[1:]) if text[0] == "-" else (1, text)
-    total, at = 0.0, 0
-    for part in _DURATION.finditer(rest):
-        if part.start() != at:
-            break
-        total += float(part[1]) * _UNITS[part[2]]
-        at = part.end()
-    if not rest or at != len(rest):
-        raise ValueError(f'time: invalid duration "{text}"')
-    return sign * int(total)
 
 
 def _kind(value: object) -> str:

@@ -1,0 +1,316 @@
+"""The composition root: builds every part of one process and hands it what it needs.
+
+The only module that sees everything, pki too. Nothing here decides or acts; no module below reads the
+configuration, opens a socket or loads the HSM on its own.
+
+    (1) storage        the database; row keys come later, from the HSM
+    (2) audit          this process's segment: nothing is served without a log
+    (3) token          opened on first use, never before the fork
+    (4) services       keys, identity, policy, pki, the server itself
+    (5) the road       registry, pipeline, routes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from kms import metrics
+from kms.audit import Recorder
+from kms.audit.recovery import recover
+from kms.audit.sequencer import Snapshot
+from kms.clock import Clock
+from kms.config import Config
+from kms.errors import ErrorKind, KmsError, integrity
+from kms.hsm import Hsm, HsmConfig
+from kms.http.vault import policies as policy_routes
+from kms.http.vault import sys as sys_routes
+from kms.http.vault import token as token_routes
+from kms.http.vault import transit as transit_routes
+from kms.http.vault.route import Route
+from kms.identity import TokenService
+from kms.identity import operations as identity_operations
+from kms.identity.store import ACCESSORS, TOKENS
+from kms.identity.store import ROLES as TOKEN_ROLES
+from kms.ids import new_id, new_uuid
+from kms.jobs.logkeeper import LogKeeper
+from kms.jobs.scheduler import Task
+from kms.keys import KeyService
+from kms.keys.keyring import open_terms
+from kms.keys.roots import Roots
+from kms.keys.rotation import RootRotator
+from kms.keys.store import KEY_VERSIONS
+from kms.keys.store import TABLES as KEY_TABLES
+from kms.operation import Needs, Operation, Principal
+from kms.operations import operations as transit_operations
+from kms.pipeline import Pipeline, Registry, resolve_intents
+from kms.policy import PolicyService
+from kms.policy import operations as policy_operations
+from kms.policy.store import POLICIES
+from kms.sensitive import Sensitive
+from kms.shared import Shared
+from kms.storage import FILE_NAME, RowSealer, SqliteStore, prepare, sweep
+from kms.system.init import Initializer
+from kms.system.instance import CUSTODY, Instance, insert_instance, read_instance
+from kms.system.mount_operations import MountHandlers
+from kms.system.mounts import MOUNTS, MountTable
+from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
+from kms.system.sealing import Sealing
+from kms.system.state import ServerState
+from kms.system.token import TokenHolder
+from kms.tables import Transaction
+
+Role = Literal["worker", "jobs", "start"]
+ENGINES = ("transit", "pki")
+DIGESTED = (MOUNTS, CUSTODY, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES, *KEY_TABLES)
+"""Tables of the security domains whose state digests the sweep compares."""
+
+
+class App:
+    """Everything of one process.
+
+    Args:
+        config: the operator's choices.
+        shared: the page that all processes of this server share.
+        clock: the machine's clocks.
+        role: what the process is for; `start` alone may migrate and recover.
+    """
+
+    def __init__(self, config: Config, shared: Shared, clock: Clock, role: Role) -> None:
+        self.config = config
+        self.shared = shared
+        self.clock = clock
+        self.role = role
+        if role == "start":
+            _prepare(config, clock)
+        self.store = SqliteStore.open(config.data.storage / FILE_NAME)  # (1)
+        self.instance_id = _instance_id(self.store)
+        self.origin = f"keystead/{self.instance_id}"
+        self.recorder = Recorder.open(  # (2)
+            config.data.audit,
+            self.store,
+            clock,
+            origin=self.origin,
+            hash_key=lambda: self.store.derived("audit-hmac"),
+        )
+        self.token = TokenHolder(self._open_hsm)  # (3)
+        self.state = ServerState(
+            self.store,
+            shared,
+            clock,
+            open_keyring=self._open_keyring,
+            close_keyring=self._close_keyring,
+            audit_lag=self.recorder.lag_seconds,
+        )
+        self._build_services()  # (4)
+        self._build_road()  # (5)
+
+    # -- (3) the token and what it opens -----------------------------------------------------------
+
+    def _open_hsm(self) -> Hsm:
+        section = self.config.hsm
+        config = HsmConfig(section.module, section.token_label, section.pin_file, section.softhsm2_conf)
+        return Hsm.open(config, self.clock)
+
+    def _open_keyring(self, instance_id: str) -> None:
+        self.token.allow()
+        terms = open_terms(self.token.get(), instance_id, self.store.reader())
+        self._unlock(instance_id, terms)
+
+    def _unlock(self, instance_id: str, terms: Mapping[int, Sensitive]) -> None:
+        self.store.unlock(RowSealer(instance_id, terms))
+
+    def _close_keyring(self) -> None:
+        self.store.lock()
+        self.token.forbid()
+
+    # -- (4) services --------------------------------------------------------------------------------
+
+    def _build_services(self) -> None:
+        store, clock = self.store, self.clock
+        self.mounts = MountTable(store, self.state.demand_open)
+        self.roots = Roots(store, self.token.get, clock)
+        self.policies = PolicyService(store, clock)
+        self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock)
+        self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock)
+        self.rotator = RootRotator(
+            store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
+        )
+        self.sealing = Sealing(
+            store,
+            self.state,
+            self.shared,
+            open_keyring=self._open_keyring,
+            close_keyring=self._close_keyring,
+        )
+        self.initializer = Initializer(
+            store,
+            self.token.get,
+            self.roots,
+            clock,
+            recovery=self.config.recovery,
+            unlock=self._unlock,
+            lock=store.lock,
+            root_token=self._first_root_token,
+        )
+
+        self.log_keeper = LogKeeper(
+            self.config.data.audit,
+            store,
+            self.roots,
+            self.token.get,
+            clock,
+            origin=self.origin,
+            snapshot=self._snapshot,
+        )
+
+    def _first_root_token(self, tx: Transaction, wanted: str) -> str:
+        return self.tokens.create_root(tx, wanted)
+
+    # -- (5) the road ----------------------------------------------------------------------------------
+
+    def _build_road(self) -> None:
+        self.meter = metrics.Meter(self.clock)
+        self.registry = Registry(self._tables())
+        self.routes: Mapping[str, tuple[Route, ...]] = {
+            "system": (*sys_routes.ROUTES, *policy_routes.ROUTES),
+            "token": token_routes.ROUTES,
+            "transit": transit_routes.ROUTES,
+            "cubbyhole": (),
+            "identity": (),
+        }
+        self.pipeline = Pipeline(
+            store=self.store,
+            gate=self.state,
+            authenticate=self.tokens.authenticate,
+            decide=self.policies.decide,
+            recorder=self.recorder,
+            meter=self.meter,
+            clock=self.clock,
+        )
+
+    def _tables(self) -> Sequence[Sequence[Operation]]:
+        status = StatusHandlers(
+            self.state, self.sealing, self.clock, lambda: metrics.render_metrics(self.meter)
+        )
+        life = LifeHandlers(self.sealing, self.initializer, self.rotator, self.shared)
+        mounts = MountHandlers(self.mounts, ENGINES, self._may_see, self._audit_devices)
+        return [
+            status.table(),
+            life.table(),
+            mounts.table(),
+            [NO_ROUTE],
+            policy_operations(self.policies, self.tokens),
+            identity_operations(self.tokens, self.policies),
+            transit_operations(self.keys),
+        ]
+
+    def _blobs_under(self, retired: Iterable[str]) -> int:
+        reader = self.store.reader()
+        columns = ("wrapping", "mac_wrapping")
+        return sum(reader.count(KEY_VERSIONS, {column: root}) for root in retired for column in columns)
+
+    def _may_see(self, principal: Principal, path: str) -> bool:
+        return self.policies.acl_for(principal.policies).reaches(path)
+
+    def _audit_devices(self) -> dict[str, Any]:
+        options = {"file_path": str(self.config.data.audit), "format": "json"}
+        device = {"type": "file", "description": "tamper-evident log", "local": False, "path": "file/"}
+        return {"file/": {**device, "options": options}}
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    def refresh(self) -> object:
+        """Bring caches up to everything committed before this call."""
+        return self.store.refresh()
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        """The periodic tasks of the jobs process."""
+        if self.role != "jobs":
+            return ()
+        return (
+            Task("audit.sequence", 0.5, self.log_keeper.step),
+            Task("audit.mend", 2.0, self.mend),
+            Task("hsm.check", 15.0, self._check_hsm),
+            Task("hsm.self-test", 600.0, self._self_test),
+            Task("storage.trim", 300.0, self.store.trim_changes),
+            Task("storage.sweep", 3600.0, self._sweep),
+            Task("tokens.reap", 30.0, self._when_serving(lambda: self.tokens.reap(1000))),
+        )
+
+    def mend(self) -> None:
+        """End the segments of processes that died, and the intents that they left open.
+
+        An intent whose operation needs keys waits until the server is open.
+        """
+        found = recover(self.config.data.audit, self.store, self.clock, origin=self.origin)
+        ready = [
+            intent
+            for intent in found.intents
+            if self.registry[intent.operation].needs is Needs.NOTHING or self.state.serving
+        ]
+        resolve_intents(self.registry, ready, store=self.store, recorder=self.recorder)
+
+    def _when_serving(self, work: Callable[[], object]) -> Callable[[], object]:
+        return lambda: work() if self.state.serving else None
+
+    def _check_hsm(self) -> None:
+        if self.state.serving:
+            self.token.get().check()
+
+    def _self_test(self) -> None:
+        if self.state.serving:
+            self.token.get().self_test()
+
+    def _sweep(self) -> None:
+        if not self.state.serving:
+            return
+        findings = sweep(self.store, DIGESTED)
+        if findings:
+            raise integrity("; ".join(finding.detail for finding in findings))
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(generation=self.store.refresh(), digests=self.store.digests())
+
+    def leaving(self) -> bool:
+        """Whether this process holds what it must forget: it was open, and the server was sealed since."""
+        return self.state.leaving
+
+    def close(self) -> None:
+        """Close the segment with its last line, log out of the HSM."""
+        self.recorder.close()
+        self.log_keeper.stop()
+        self.token.close()
+        self.store.close()
+
+
+def build(config: Config, shared: Shared, clock: Clock, role: Role) -> App:
+    """Build one process's parts. Call after the fork.
+
+    Raises:
+        KmsError: this process cannot start; the detail says why and what to do.
+    """
+    app = App(config, shared, clock, role)
+    if role == "start":
+        app.mend()
+    return app
+
+
+def _prepare(config: Config, clock: Clock) -> None:
+    """What must happen once, before any worker: the database's schema and the instance's name."""
+    store = SqliteStore.open(prepare(config.data.storage))
+    try:
+        with store.transaction() as tx:
+            if read_instance(tx) is None:
+                name = f"keystead-{new_id()[:8]}"
+                insert_instance(tx, Instance(id=new_uuid(), cluster_name=name, created=clock.now()))
+    finally:
+        store.close()
+
+
+def _instance_id(store: SqliteStore) -> str:
+    row = read_instance(store.reader())
+    if row is None:
+        raise KmsError(ErrorKind.STORAGE_UNAVAILABLE, "the database was not prepared; run 'keystead serve'")
+    return row.value.id
