@@ -31,6 +31,7 @@ class Authority:
         common: extensions of everything it issues: AKI, and AIA and CRL distribution points where
             the mount or the issuer has URLs.
         chain: PEM of the issuer and of what is above it in this mount, issuer first.
+        roots: for each of `chain`, whether it is self-issued.
         path_length: pathLenConstraint, None for no limit.
     """
 
@@ -41,6 +42,7 @@ class Authority:
     ref: Resident
     common: Extensions
     chain: tuple[str, ...]
+    roots: tuple[bool, ...]
     path_length: int | None
     constraints: x509.NameConstraints | None
 
@@ -138,9 +140,15 @@ def assemble(mount_id: str, issuer: Issuer, key: CaKey, urls: Urls, chain: list[
         ref=key_ref(key),
         common=((authority_key_identifier(certificate), False), *url_extensions(urls)),
         chain=tuple(pem(der) for der in chain),
+        roots=tuple(_self_issued(der) for der in chain),
         path_length=basic.path_length if isinstance(basic, x509.BasicConstraints) else None,
         constraints=constraints if isinstance(constraints, x509.NameConstraints) else None,
     )
+
+
+def _self_issued(der: bytes) -> bool:
+    certificate = x509.load_der_x509_certificate(der)
+    return certificate.issuer == certificate.subject
 
 
 def key_ref(key: CaKey) -> Resident:

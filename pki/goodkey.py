@@ -118,7 +118,7 @@ def _check_rsa(key: rsa.RSAPublicKey) -> None:
     numbers = key.public_numbers()
     bits = numbers.n.bit_length()
     if bits < RSA_MIN_BITS:
-        raise invalid(f"RSA keys < {RSA_MIN_BITS} bits are unsafe and not supported: got {bits}")
+        raise invalid(f"RSA keys < {RSA_MIN_BITS} bits are unsafe and not supported")
     if bits > RSA_MAX_BITS or bits % 8:
         raise invalid(f"RSA keys have at most {RSA_MAX_BITS} bits and a multiple of 8: got {bits}")
     if numbers.e < 65537 or numbers.e % 2 == 0 or numbers.e >= 1 << 256:

@@ -58,12 +58,12 @@ def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: R
         profile=_profile_name(usages),
         issuer=issuer,
         hash_name=hash_name,
-        attributes=fixed_attributes({field: getattr(role, field) for field in _SUBJECT_FIELDS}),
+        attributes=fixed_attributes({field: getattr(role, field) for field in SUBJECT_FIELDS}),
         constant=constant,
     )
 
 
-_SUBJECT_FIELDS = (
+SUBJECT_FIELDS = (
     "country",
     "organization",
     "ou",

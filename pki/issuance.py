@@ -1,0 +1,269 @@
+"""Issuing leaves, in the order that cannot lose a certificate (Boulder's, with its reasons).
+
+(1) validate: role, names, key, validity, the issuer's own name constraints
+(2) draft and lint the exact bytes, signed by nobody
+(3) record serial and linted bytes, in the commit of the audit intent
+(4) sign in the HSM those bytes and no others; compare and verify
+(5) record the certificate, in the commit of the audit outcome; then the answer leaves
+
+Boulder records the serial before it lints. Here (3) carries both, so a refused request leaves no row.
+A crash after (3) is closed as unknown and revoked (pki.ledger).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kms.errors import ErrorKind, KmsError
+from kms.operation import Call, External, MountRef, Result
+from kms.tables import Store, Transaction
+from pki import constraints, leafkeys, ledger
+from pki.authority import Authorities, Authority, pem
+from pki.goodkey import Blocklist, spki_der
+from pki.hsmkey import CaToken
+from pki.lint import Linter
+from pki.model import Certificate, CertificateState, serial_hex, wire_serial
+from pki.names import Names
+from pki.profiles import Draft, leaf_draft
+from pki.requests import names_from_api, names_from_csr, parse_csr
+from pki.rolebook import ReadyRole, RoleBook
+from pki.signing import Prepared, prepare, sign
+from pki.store import KEYS
+from pki.validity import Limits, leaf_limits, window
+
+Finish = Callable[[bytes], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Issuance:
+    """Steps (1) and (2) of each kind of request. One per process."""
+
+    store: Store
+    token: CaToken
+    authorities: Authorities
+    roles: RoleBook
+    linter: Linter
+    blocklist: Blocklist
+
+    def issue(self, call: Call, issuer_ref: str = "") -> External[bytes]:
+        """Make a key and a certificate for it; the private key is in the answer and nowhere else."""
+        ready, authority = self._ready(call, issuer_ref)
+        args = call.args
+        form = leafkeys.check_format(args)
+        names = names_from_api(args)
+        self._allow(call, ready, authority, names, "the API")
+        key_type, bits, warnings = leafkeys.wanted_key(args, ready.role)
+        valid, more = self._window(call, ready, authority)
+        private = leafkeys.generate(key_type, bits)
+        public = private.public_key()
+        draft = leaf_draft(ready.template, names, (public, key_type, spki_der(public)), valid)
+
+        def finish(der: bytes) -> dict[str, Any]:
+            data = answer(
+                authority, draft, der, form, without_roots=bool(args.get("remove_roots_from_chain"))
+            )
+            pkcs8 = args.get("private_key_format") == "pkcs8"
+            text = leafkeys.private_text(private, key_type, pkcs8=pkcs8, der=form == "der")
+            if form == "pem_bundle":
+                data["certificate"] = f"{text}\n{data['certificate']}"
+            return {**data, "private_key": text, "private_key_type": key_type}
+
+        return self._external(call, authority, ready, draft, (finish, (*more, *warnings)))
+
+    def sign(self, call: Call, issuer_ref: str = "") -> External[bytes]:
+        """Certify the key of a CSR."""
+        ready, authority = self._ready(call, issuer_ref)
+        args = call.args
+        form = leafkeys.check_format(args)
+        csr = parse_csr(str(args.get("csr") or ""))
+        public, key_type = leafkeys.csr_key(csr, ready.role, self.blocklist, self._is_ca_key)
+        names, source = names_from_csr(csr, args, ready.role)
+        self._allow(call, ready, authority, names, source)
+        valid, warnings = self._window(call, ready, authority)
+        draft = leaf_draft(ready.template, names, (public, key_type, spki_der(public)), valid)
+
+        def finish(der: bytes) -> dict[str, Any]:
+            return answer(
+                authority, draft, der, form, without_roots=bool(args.get("remove_roots_from_chain"))
+            )
+
+        return self._external(call, authority, ready, draft, (finish, warnings))
+
+    def _ready(self, call: Call, issuer_ref: str) -> tuple[ReadyRole, Authority]:
+        row = self.roles.known(call.mount.id, str(call.args["role"]))
+        try:
+            authority = self.authorities.get(call.mount.id, issuer_ref or row.value.issuer_ref)
+        except KmsError as error:
+            text = f"could not fetch the CA certificate (was one set?): {error.detail}"
+            raise KmsError(error.kind, text, status=error.status) from None
+        return self.roles.ready(row, authority), authority
+
+    def _allow(self, call: Call, ready: ReadyRole, authority: Authority, names: Names, source: str) -> None:
+        ready.rules.check(names, call.principal.display_name, source)
+        constraints.check(names, authority.constraints)
+
+    def _window(
+        self, call: Call, ready: ReadyRole, authority: Authority
+    ) -> tuple[tuple[int, int], tuple[str, ...]]:
+        default, maximum = leaf_limits(ready.role, call.mount)
+        issuer = authority.certificate
+        limits = Limits(
+            now=int(call.now),
+            default_ttl=default,
+            max_ttl=maximum,
+            issuer_from=int(issuer.not_valid_before_utc.timestamp()),
+            issuer_until=authority.issuer.not_after,
+            truncate=authority.issuer.leaf_not_after_behavior == "truncate",
+        )
+        return window(call.args, ready.role, limits)
+
+    def _is_ca_key(self, spki_sha256: str) -> bool:
+        return self.store.reader().count(KEYS, {"spki_hash": spki_sha256}) > 0
+
+    def _external(
+        self,
+        call: Call,
+        authority: Authority,
+        ready: ReadyRole,
+        draft: Draft,
+        ending: tuple[Finish, tuple[str, ...]],
+    ) -> External[bytes]:
+        prepared = prepare(draft, authority.public_key, self.linter)  # (2)
+        finish, warnings = ending
+        act = Act(
+            mount=call.mount,
+            now=int(call.now),
+            authority=authority,
+            prepared=prepared,
+            token=self.token,
+            role=str(call.args["role"]),
+            stored=not ready.role.no_store,
+            finish=finish,
+            warnings=warnings,
+        )
+        return act.external()
+
+
+@dataclass
+class Act:
+    """Steps (3) to (5) for one certificate of any profile."""
+
+    mount: MountRef
+    now: int
+    authority: Authority
+    prepared: Prepared
+    token: CaToken
+    finish: Finish
+    role: str = ""
+    stored: bool = True
+    warnings: tuple[str, ...] = ()
+    signed: bool = False  # a signature exists in this process
+
+    @property
+    def serial(self) -> str:
+        """Storage form."""
+        return serial_hex(self.prepared.draft.serial)
+
+    def external(self) -> External[bytes]:
+        """For the pipeline."""
+        draft = self.prepared.draft
+        intent: dict[str, str | int] = {
+            "mount": self.mount.id,
+            "issuer": self.authority.issuer.id,
+            "serial": self.serial,
+            "profile": draft.profile,
+            "not_after": draft.not_after,
+            "tbs_sha256": hashlib.sha256(self.prepared.tbs).hexdigest(),
+        }
+        return External(intent, self.begin, self.perform, self.conclude, self.abandon)
+
+    def begin(self, tx: Transaction) -> None:  # (3)
+        draft = self.prepared.draft
+        ledger.intend(
+            tx,
+            Certificate(
+                mount_id=self.mount.id,
+                serial=self.serial,
+                issuer_id=self.authority.issuer.id,
+                profile=draft.profile,
+                state=CertificateState.INTENT,
+                not_before=draft.not_before,
+                not_after=draft.not_after,
+                role=self.role,
+                tbs=self.prepared.tbs,
+                created_at=self.now,
+                stored=self.stored,
+            ),
+        )
+
+    def perform(self) -> bytes:  # (4)
+        try:
+            der = sign(self.prepared, self.authority.public_key, self.token, self.authority.ref)
+        except KmsError as error:
+            # When the HSM itself failed, no signature came out of it; a wrong one did.
+            self.signed = error.kind is ErrorKind.INTEGRITY
+            raise
+        self.signed = True
+        return der
+
+    def conclude(self, tx: Transaction, der: bytes) -> Result:  # (5)
+        ledger.issued(tx, self.mount.id, self.serial, der)
+        subject: dict[str, str | int] = {
+            "issuer": self.authority.issuer.id,
+            "serial": self.serial,
+            "profile": self.prepared.draft.profile,
+            "not_after": self.prepared.draft.not_after,
+            "sha256": hashlib.sha256(der).hexdigest(),
+        }
+        return Result(data=self.finish(der), subject=subject, warnings=self.warnings)
+
+    def abandon(self, tx: Transaction, error: KmsError) -> None:
+        del error
+        ledger.unissued(tx, self.mount.id, self.serial, self.now, signed=self.signed)
+
+
+def resolve_issue(intent: Mapping[str, str | int], now: int) -> External[None]:
+    """Close the intent of a certificate whose process died: unknown, and revoked."""
+    mount_id, serial = str(intent["mount"]), str(intent["serial"])
+
+    def conclude(tx: Transaction, done: None) -> Result:
+        del done
+        ledger.unissued(tx, mount_id, serial, now, signed=True)
+        return Result(subject={**intent, "state": "unknown"}, partial=True)
+
+    return External(intent, lambda _: None, lambda: None, conclude, lambda _tx, _error: None)
+
+
+def answer(
+    authority: Authority, draft: Draft, der: bytes, form: str, *, without_roots: bool
+) -> dict[str, Any]:
+    """The certificate's part of an answer, in the `format` asked for."""
+    chain = [
+        text
+        for text, root in zip(authority.chain, authority.roots, strict=True)
+        if not (root and without_roots)
+    ]
+    data: dict[str, Any] = {
+        "certificate": pem(der),
+        "issuing_ca": authority.pem,
+        "ca_chain": chain,
+        "serial_number": wire_serial(serial_hex(draft.serial)),
+        "expiration": draft.not_after,
+        "not_before": draft.not_before,
+    }
+    if form == "der":
+        data["certificate"] = base64.b64encode(der).decode("ascii")
+        data["issuing_ca"] = unpem(authority.pem)
+        data["ca_chain"] = [unpem(text) for text in chain]
+    elif form == "pem_bundle":
+        data["certificate"] = "\n".join([data["certificate"], *chain])
+    return data
+
+
+def unpem(text: str) -> str:
+    """The base64 inside PEM, in one line."""
+    return "".join(text.split("\n")[1:-1])

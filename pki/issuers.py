@@ -1,0 +1,117 @@
+"""The set of issuers of a mount: names, chains, the default, and what the public sees of them."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from kms.errors import invalid
+from kms.tables import Reader, Transaction
+from pki.model import CaKey, Issuer, KeyState, MountConfig, PublicIssuer
+from pki.store import DEFAULT, ISSUERS, KEYS, MOUNTS, PUBLIC_ISSUERS, issuers, mount_config, put
+
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_-])?\Z")
+_MAX_CHAIN = 10
+
+
+def check_new_names(reader: Reader, mount_id: str, issuer_name: str, key_name: str) -> None:
+    """Refuse names that are reserved, malformed or taken. Empty ones are fine.
+
+    Raises:
+        KmsError(INVALID): in the peer's words.
+    """
+    for what, name in (("issuer", issuer_name), ("key", key_name)):
+        if not name:
+            continue
+        if name == DEFAULT:
+            raise invalid(f"reserved keyword '{DEFAULT}' can not be used as {what} name")
+        if not _NAME.match(name):
+            raise invalid(f"{what} name contained invalid characters")
+    if issuer_name and any(issuer.name == issuer_name for issuer in issuers(reader, mount_id)):
+        raise invalid("issuer name already in use")
+    keys = (row.value for row in reader.scan(KEYS, f"{mount_id}/"))
+    if key_name and any(key.name == key_name and key.state != KeyState.ABANDONED for key in keys):
+        raise invalid("key name already in use")
+
+
+def find_key(reader: Reader, mount_id: str, ref: str) -> CaKey | None:
+    """A usable key by id or name."""
+    for row in reader.scan(KEYS, f"{mount_id}/"):
+        if row.value.state == KeyState.ACTIVE and ref in {row.value.id, row.value.name}:
+            return row.value
+    return None
+
+
+def store_issuer(tx: Transaction, mount_id: str, issuer: Issuer) -> None:
+    """Insert a new issuer or change a stored one."""
+    put(tx, ISSUERS, f"{mount_id}/{issuer.id}", issuer)
+
+
+def choose_default(tx: Transaction, mount_id: str, issuer: Issuer) -> None:
+    """A first signing issuer, or with default_follows_latest_issuer any new one, becomes the default."""
+    config = mount_config(tx, mount_id)
+    if issuer.key_id and (not config.default_issuer or config.default_follows_latest_issuer):
+        changed = msgspec.structs.replace(config, default_issuer=issuer.id, default_key=issuer.key_id)
+        put(tx, MOUNTS, mount_id, changed)
+
+
+def settle(tx: Transaction, mount_id: str) -> None:
+    """Recompute all chains and the public documents after any change to the set of issuers."""
+    known = issuers(tx, mount_id)
+    parsed = {issuer.id: x509.load_der_x509_certificate(issuer.certificate) for issuer in known}
+    by_id = {issuer.id: issuer for issuer in known}
+    config = mount_config(tx, mount_id)
+    for issuer in known:
+        chain = _chain(issuer.id, parsed)
+        if chain != issuer.chain:
+            put(tx, ISSUERS, f"{mount_id}/{issuer.id}", msgspec.structs.replace(issuer, chain=chain))
+        public = PublicIssuer(
+            id=issuer.id,
+            name=issuer.name,
+            certificate=issuer.certificate,
+            chain=tuple(by_id[above].certificate for above in chain),
+        )
+        _publish(tx, f"{mount_id}/{issuer.id}", public)
+        if issuer.id == config.default_issuer:
+            _publish(tx, f"{mount_id}/{DEFAULT}", public)
+
+
+def _publish(tx: Transaction, key: str, public: PublicIssuer) -> None:
+    row = tx.get(PUBLIC_ISSUERS, key)
+    if row is None or row.value != public:
+        put(tx, PUBLIC_ISSUERS, key, public)
+
+
+def _chain(start: str, parsed: dict[str, x509.Certificate]) -> tuple[str, ...]:
+    """From an issuer upwards, as far as the mount knows."""
+    chain = [start]
+    while len(chain) < _MAX_CHAIN:
+        current = parsed[chain[-1]]
+        if current.issuer == current.subject:
+            break
+        above = next(
+            (id_ for id_, other in parsed.items() if id_ not in chain and _issued(current, other)), None
+        )
+        if above is None:
+            break
+        chain.append(above)
+    return tuple(chain)
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def settings(tx: Transaction, mount_id: str, config: MountConfig) -> None:
+    """Store changed settings of a mount; the default issuer may be among them."""
+    put(tx, MOUNTS, mount_id, config)
+    settle(tx, mount_id)

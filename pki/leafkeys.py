@@ -1,0 +1,82 @@
+"""Keys of leaves: making one for `issue`, judging the one of a CSR for `sign`, writing it out."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from kms.errors import invalid
+from pki import goodkey
+from pki.authority import pem
+from pki.goodkey import Blocklist, LeafPublicKey
+from pki.model import Role
+from pki.rolewrite import key_bits as checked_bits
+
+LeafPrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+_CURVES: dict[int, ec.EllipticCurve] = {256: ec.SECP256R1(), 384: ec.SECP384R1(), 521: ec.SECP521R1()}
+_TRADITIONAL = {"ec": "EC PRIVATE KEY", "rsa": "RSA PRIVATE KEY"}
+
+FORMATS = ("pem", "der", "pem_bundle")
+
+
+def wanted_key(args: Mapping[str, Any], role: Role) -> tuple[str, int, tuple[str, ...]]:
+    """Type and size of the key to make, and warnings. Raises KmsError(INVALID)."""
+    asked, bits = str(args.get("key_type") or ""), int(args.get("key_bits") or 0)
+    if role.key_type != "any":
+        ignored = bool(asked or bits)
+        warning = "parameters key_type and key_bits ignored as role had specific values"
+        return role.key_type, role.key_bits, (warning,) if ignored else ()
+    if not asked or asked == "any":
+        raise invalid(
+            'role key type "any" not allowed for issuing certificates without providing'
+            " key_type and/or key_bits request parameters"
+        )
+    return asked, checked_bits(asked, bits), ()
+
+
+def generate(key_type: str, bits: int) -> LeafPrivateKey:
+    """A fresh key from OpenSSL's random source."""
+    if key_type == "ec":
+        return ec.generate_private_key(_CURVES[bits])
+    if key_type == "rsa":
+        return rsa.generate_private_key(65537, bits)
+    return ed25519.Ed25519PrivateKey.generate()
+
+
+def csr_key(
+    csr: x509.CertificateSigningRequest, role: Role, blocklist: Blocklist, is_ca_key: Callable[[str], bool]
+) -> tuple[LeafPublicKey, str]:
+    """The key of a request, if the role and goodkey accept it. Raises KmsError(INVALID)."""
+    public = csr.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
+        raise invalid("unsupported key type: use RSA, EC or Ed25519")
+    key_type, bits = goodkey.key_type_and_bits(public)
+    if role.key_type not in {"any", key_type}:
+        raise invalid(f"role requires keys of type {role.key_type}")
+    if bits < role.key_bits:
+        raise invalid(f"role requires a minimum of a {role.key_bits}-bit key, but CSR's key is {bits} bits")
+    return goodkey.check(public, blocklist, is_ca_key), key_type
+
+
+def check_format(args: Mapping[str, Any]) -> str:
+    """The `format` field. Raises KmsError(INVALID)."""
+    wanted = str(args.get("format") or "pem")
+    if wanted not in FORMATS:
+        raise invalid('the "format" path parameter must be "pem", "der", or "pem_bundle"')
+    return wanted
+
+
+def private_text(key: LeafPrivateKey, key_type: str, *, pkcs8: bool, der: bool) -> str:
+    """The private key as the answer carries it: PEM, or base64 of DER."""
+    traditional = not pkcs8 and key_type in _TRADITIONAL
+    layout = PrivateFormat.TraditionalOpenSSL if traditional else PrivateFormat.PKCS8
+    data = key.private_bytes(Encoding.DER, layout, NoEncryption())
+    if der:
+        return base64.b64encode(data).decode("ascii")
+    return pem(data, _TRADITIONAL[key_type] if traditional else "PRIVATE KEY")

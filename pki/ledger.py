@@ -1,0 +1,72 @@
+"""The life of a serial number in the database, in the transactions around its signature.
+
+    intent --signed and stored--> issued
+       |----no signature---------> failed
+       |----nobody knows---------> unknown, and revoked
+
+A certificate whose outcome is unknown may exist, although its answer never left: it is put on the CRL.
+Nobody lawful holds it, so that costs one entry until it expires; if somebody does hold it (a worker
+that was killed on purpose after C_Sign), it is dead. The other choice, leaving it merely revocable,
+would trust that nothing was copied out of a process that we know to have died.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kms.errors import ErrorKind, KmsError
+from kms.tables import Row, Transaction
+from pki.crl import allocate
+from pki.model import Certificate, CertificateState, Revocation
+from pki.store import CERTIFICATES, REVOCATIONS
+
+
+def intend(tx: Transaction, certificate: Certificate) -> None:
+    """Record a serial before anything is signed. Raises KmsError(CONFLICT) when it was ever used."""
+    tx.insert(CERTIFICATES, f"{certificate.mount_id}/{certificate.serial}", certificate)
+
+
+def issued(tx: Transaction, mount_id: str, serial: str, der: bytes) -> None:
+    """Record the signed certificate.
+
+    Raises:
+        KmsError(CONFLICT): the intent was closed meanwhile; the answer must not leave.
+    """
+    row = tx.get(CERTIFICATES, f"{mount_id}/{serial}")
+    if row is None or row.value.state != CertificateState.INTENT:
+        raise KmsError(ErrorKind.CONFLICT, f"the intent to issue {serial} was closed by somebody else")
+    done = msgspec.structs.replace(row.value, state=CertificateState.ISSUED, certificate=der, tbs=b"")
+    if done.stored or done.revoked_at:
+        tx.replace(CERTIFICATES, row, done)
+    else:
+        tx.delete(CERTIFICATES, row)
+
+
+def unissued(tx: Transaction, mount_id: str, serial: str, now: int, *, signed: bool) -> None:
+    """Close an intent that did not end in an answer. `signed`: the HSM may have made the signature."""
+    row = tx.get(CERTIFICATES, f"{mount_id}/{serial}")
+    if row is None or row.value.state != CertificateState.INTENT:
+        return
+    state = CertificateState.UNKNOWN if signed else CertificateState.FAILED
+    closed = msgspec.structs.replace(row.value, state=state)
+    row = tx.replace(CERTIFICATES, row, closed)
+    if signed and not closed.revoked_at:
+        revoke(tx, row, now)
+
+
+def revoke(tx: Transaction, row: Row[Certificate], now: int, reason: str = "") -> Revocation:
+    """Mark a serial revoked and allocate the CRL number that must show it; durable with the commit."""
+    certificate = row.value
+    tx.replace(CERTIFICATES, row, msgspec.structs.replace(certificate, revoked_at=now))
+    revocation = Revocation(
+        mount_id=certificate.mount_id,
+        issuer_id=certificate.issuer_id,
+        serial=certificate.serial,
+        revoked_at=now,
+        not_after=certificate.not_after,
+        crl_number=allocate(tx, certificate.mount_id, certificate.issuer_id),
+        reason=reason,
+    )
+    key = f"{certificate.mount_id}/{certificate.issuer_id}/{certificate.serial}"
+    tx.insert(REVOCATIONS, key, revocation)
+    return revocation

@@ -1,0 +1,204 @@
+"""Reading what is asked for: fields of the request, or a certificate signing request."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+from kms.errors import invalid
+from pki.model import Role
+from pki.names import BadName, Names, canonical_ip, check_ip, is_hostname
+from pki.profiles.usages import parse_oid
+from pki.roles import parse_other_san
+
+MAX_CSR = 64 * 1024  # characters; a post-quantum request with 100 names has about 20,000
+MAX_NAMES = 100  # of all kinds together
+
+_PEM_CSR = re.compile(
+    r"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----\s+(?P<body>[A-Za-z0-9+/=\s]+)-----END (?P=label)-----"
+)
+
+
+def parse_csr(text: str) -> x509.CertificateSigningRequest:
+    """A PEM request whose self-signature holds.
+
+    Raises:
+        KmsError(INVALID): what is wrong with it.
+    """
+    if not text:
+        raise invalid('"csr" is empty')
+    if len(text) > MAX_CSR:
+        raise invalid(f"the csr has more than {MAX_CSR} characters")
+    match = _PEM_CSR.search(text)
+    if match is None:
+        raise invalid("csr contains no data")
+    try:
+        csr = x509.load_der_x509_csr(base64.b64decode("".join(match["body"].split()), validate=True))
+        # Everything that is lazily parsed is touched here, so that later steps meet no parse errors.
+        csr.subject, csr.extensions, csr.public_key()
+        valid = csr.is_signature_valid
+    except (
+        ValueError,
+        binascii.Error,
+        UnsupportedAlgorithm,
+        InvalidSignature,
+        x509.DuplicateExtension,
+    ) as error:
+        raise invalid(f"certificate request could not be parsed: {error}") from None
+    except x509.UnsupportedGeneralNameType:
+        raise invalid("certificate request could not be parsed: it has an unsupported kind of name") from None
+    if not valid:
+        raise invalid("request signature is invalid: the requester does not hold the private key")
+    return csr
+
+
+def names_from_api(args: Mapping[str, Any], common_name: str | None = None) -> Names:
+    """Names from `common_name`, `alt_names`, `ip_sans`, `uri_sans`, `other_sans`, `user_ids`.
+
+    Raises:
+        KmsError(INVALID): something that is no name at all, or too many.
+    """
+    cn = str(args.get("common_name") or "") if common_name is None else common_name
+    alternatives = _list(args, "alt_names")
+    dns = [name for name in alternatives if "@" not in name]
+    emails = [name for name in alternatives if "@" in name]
+    return _complete(
+        args,
+        Names(
+            common_name=cn,
+            dns=tuple(dns),
+            emails=tuple(emails),
+            ips=tuple(_ip(text) for text in _list(args, "ip_sans")),
+            uris=tuple(_list(args, "uri_sans")),
+            others=tuple(_other(text) for text in _list(args, "other_sans")),
+            user_ids=tuple(_list(args, "user_ids")),
+            serial_number=str(args.get("serial_number") or ""),
+        ),
+    )
+
+
+def names_from_csr(
+    csr: x509.CertificateSigningRequest, args: Mapping[str, Any], role: Role
+) -> tuple[Names, str]:
+    """Names for `sign`, and where the alternative names came from ("CSR" or "the API").
+
+    As in the peer: with use_csr_common_name the CSR's common name wins, with use_csr_sans its
+    alternative names replace all of the API's. All other wishes of a CSR are ignored.
+    """
+    cn = _csr_attribute(csr, NameOID.COMMON_NAME) if role.use_csr_common_name else ""
+    cn = cn or str(args.get("common_name") or "")
+    if not role.use_csr_sans:
+        return names_from_api(args, cn), "the API"
+    found = _csr_names(csr)
+    serial = str(args.get("serial_number") or "")
+    if not serial and role.use_csr_common_name:
+        serial = _csr_attribute(csr, NameOID.SERIAL_NUMBER)
+    names = Names(
+        common_name=cn,
+        dns=found.dns,
+        emails=found.emails,
+        ips=found.ips,
+        uris=found.uris,
+        others=found.others,
+        user_ids=tuple(_list(args, "user_ids")),
+        serial_number=serial,
+    )
+    return _complete(args, names), "CSR"
+
+
+def _complete(args: Mapping[str, Any], names: Names) -> Names:
+    """Put the common name among the alternative names, drop repeats, count."""
+    dns, emails, cn = list(names.dns), list(names.emails), names.common_name
+    if cn and not args.get("exclude_cn_from_sans"):
+        if "@" in cn:
+            emails.insert(0, cn)
+        elif is_hostname(cn):
+            dns.insert(0, cn)
+    complete = Names(
+        common_name=cn,
+        dns=_unique(dns),
+        emails=_unique(emails),
+        ips=tuple(dict.fromkeys(names.ips)),
+        uris=_unique(names.uris),
+        others=tuple(dict.fromkeys(names.others)),
+        user_ids=_unique(names.user_ids),
+        serial_number=names.serial_number,
+    )
+    parts = (complete.dns, complete.emails, complete.ips, complete.uris, complete.others, complete.user_ids)
+    if sum(len(part) for part in parts) > MAX_NAMES:
+        raise invalid(f"a certificate has at most {MAX_NAMES} names")
+    return complete
+
+
+def _csr_names(csr: x509.CertificateSigningRequest) -> Names:
+    try:
+        alternatives = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return Names()
+    known = (x509.DNSName, x509.RFC822Name, x509.IPAddress, x509.UniformResourceIdentifier, x509.OtherName)
+    for name in alternatives:
+        if not isinstance(name, known):
+            raise invalid(f"the CSR asks for an unsupported kind of name: {type(name).__name__}")
+    return Names(
+        dns=tuple(alternatives.get_values_for_type(x509.DNSName)),
+        emails=tuple(alternatives.get_values_for_type(x509.RFC822Name)),
+        ips=tuple(_address(ip) for ip in alternatives.get_values_for_type(x509.IPAddress)),
+        uris=tuple(alternatives.get_values_for_type(x509.UniformResourceIdentifier)),
+        others=tuple(_csr_other(name) for name in alternatives if isinstance(name, x509.OtherName)),
+    )
+
+
+def _csr_attribute(csr: x509.CertificateSigningRequest, oid: x509.ObjectIdentifier) -> str:
+    values = csr.subject.get_attributes_for_oid(oid)
+    if len(values) > 1:
+        raise invalid(f"the CSR's subject has more than one {oid._name}")  # noqa: SLF001  (its only readable name)
+    value = values[0].value if values else ""
+    if not isinstance(value, str):
+        raise invalid("the CSR's subject is not text")
+    return value
+
+
+def _csr_other(name: x509.OtherName) -> tuple[str, str]:
+    value = name.value
+    # UTF8String of short length: what `oid;utf8:value` makes.
+    if len(value) < 2 or value[0] != 0x0C or value[1] > 127 or len(value) != value[1] + 2:
+        raise invalid(f"the CSR's other name {name.type_id.dotted_string} is not a short UTF-8 string")
+    try:
+        return name.type_id.dotted_string, value[2:].decode()
+    except UnicodeDecodeError:
+        raise invalid(f"the CSR's other name {name.type_id.dotted_string} is not UTF-8") from None
+
+
+def _address(ip: Any) -> Any:
+    if not hasattr(ip, "packed"):
+        raise invalid("the CSR asks for an IP network; certificates of ours name addresses")
+    return canonical_ip(ip)
+
+
+def _ip(text: str) -> Any:
+    try:
+        return check_ip(text)
+    except BadName:
+        raise invalid(f'the value "{text}" is not a valid IP address') from None
+
+
+def _other(text: str) -> tuple[str, str]:
+    oid, value = parse_other_san(text)
+    if parse_oid(oid) is None:
+        raise invalid(f'could not parse "{oid}" as an object identifier of an other SAN')
+    return oid, value
+
+
+def _list(args: Mapping[str, Any], name: str) -> list[str]:
+    return [text.strip() for text in args.get(name) or () if text.strip()]
+
+
+def _unique(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))

@@ -1,0 +1,162 @@
+"""Revoking: when the answer leaves, the CRL that everybody fetches lists the serial.
+
+The first commit marks the serial revoked, durably; then a CRL that must contain it is signed and
+published. If the HSM fails in between, the caller gets the error and the serial stays revoked:
+repeating the request, or the next renewal, publishes it. A failed revocation that had changed nothing
+would be worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kms.clock import rfc3339
+from kms.errors import ErrorKind, KmsError, invalid
+from kms.operation import Call, External, Outcome, Result
+from kms.tables import Reader, Store, Transaction
+from pki import ledger
+from pki.authority import Authorities
+from pki.bundle import parse_certificate
+from pki.model import Certificate, CertificateState, Revocation, parse_serial, serial_hex, wire_serial
+from pki.renewal import CrlAct, Crls, Renewals
+from pki.store import CERTIFICATES, PUBLIC_CRLS, REVOCATIONS, issuers
+
+
+@dataclass(frozen=True)
+class RevocationDesk:
+    """One per process."""
+
+    store: Store
+    authorities: Authorities
+    renewals: Renewals
+
+    def revoke(self, call: Call) -> Outcome:
+        """By `serial_number`, or by `certificate` for those of roles that store nothing.
+
+        Idempotent: the second time it answers the first time's moment.
+        """
+        given, text = str(call.args.get("serial_number") or ""), str(call.args.get("certificate") or "")
+        if given and text:
+            raise invalid("Must provide either the certificate or the serial to revoke; not both.")
+        if not given and not text:
+            raise invalid("The serial number or certificate to revoke must be provided.")
+        certificate = self._brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
+        self._check_revocable(certificate, int(call.now))
+        if not certificate.revoked_at:
+            return self._first(certificate, int(call.now))
+        revocation = _revocation(self.store.reader(), certificate, int(call.now))
+        public = self.store.reader().get(PUBLIC_CRLS, f"{certificate.mount_id}/{certificate.issuer_id}")
+        if public is not None and public.value.number >= revocation.crl_number:
+            return Result(data=_revoked(revocation), subject=_facts(certificate))
+        # Its first request died on the way to the CRL: publish one now.
+        return CrlAct(
+            self.renewals,
+            certificate.mount_id,
+            (certificate.issuer_id,),
+            finish=lambda: _revoked(revocation),
+            facts=_facts(certificate),
+        ).external()
+
+    def _first(self, certificate: Certificate, now: int) -> External[Crls]:
+        done: list[Revocation] = []
+        key = f"{certificate.mount_id}/{certificate.serial}"
+
+        def mark(tx: Transaction) -> int | None:
+            row = tx.get(CERTIFICATES, key) or tx.insert(CERTIFICATES, key, certificate)
+            if row.value.revoked_at:  # another request was quicker
+                done.append(_revocation(tx, row.value, now))
+                return None
+            done.append(ledger.revoke(tx, row, now))
+            return done[0].crl_number
+
+        return CrlAct(
+            self.renewals,
+            certificate.mount_id,
+            (certificate.issuer_id,),
+            mark=mark,
+            finish=lambda: _revoked(done[0]),
+            facts=_facts(certificate),
+        ).external()
+
+    def _stored(self, mount_id: str, given: str) -> Certificate:
+        serial = parse_serial(given)
+        row = self.store.reader().get(CERTIFICATES, f"{mount_id}/{serial}") if serial else None
+        if row is None:
+            raise invalid(f"certificate with serial {given} not found.")
+        return row.value
+
+    def _brought(self, mount_id: str, text: str) -> Certificate:
+        """A certificate in PEM that one of this mount's issuers signed."""
+        certificate = parse_certificate(text)
+        serial = serial_hex(certificate.serial_number)
+        row = self.store.reader().get(CERTIFICATES, f"{mount_id}/{serial}")
+        for issuer in issuers(self.store.reader(), mount_id):
+            if not issuer.key_id or not _signed_by(certificate, issuer.certificate):
+                continue
+            return Certificate(
+                mount_id=mount_id,
+                serial=serial,
+                issuer_id=issuer.id,
+                profile="brought",
+                state=CertificateState.ISSUED,
+                not_before=int(certificate.not_valid_before_utc.timestamp()),
+                not_after=int(certificate.not_valid_after_utc.timestamp()),
+                certificate=certificate.public_bytes(Encoding.DER),
+                revoked_at=row.value.revoked_at if row is not None else 0,
+            )
+        raise invalid("this certificate was not signed by an issuer of this mount")
+
+    def _check_revocable(self, certificate: Certificate, now: int) -> None:
+        mount_id = certificate.mount_id
+        for issuer in issuers(self.store.reader(), mount_id):
+            if issuer.serial == certificate.serial and issuer.id == certificate.issuer_id:
+                raise invalid(f"adding issuer (id: {issuer.id}) to its own CRL is not allowed")
+        allowed = self.authorities.config(mount_id).allow_expired_cert_revocation
+        if certificate.not_after < now and not certificate.revoked_at and not allowed:
+            raise invalid(
+                f"certificate with serial {wire_serial(certificate.serial)} already expired; refusing to add"
+                " to CRL. Enable 'AllowExpiredCertRevocation' to allow revoking expired certificates."
+            )
+
+
+def _signed_by(certificate: x509.Certificate, issuer: bytes) -> bool:
+    try:
+        certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _revocation(reader: Reader, certificate: Certificate, now: int) -> Revocation:
+    key = f"{certificate.mount_id}/{certificate.issuer_id}/{certificate.serial}"
+    row = reader.get(REVOCATIONS, key)
+    if row is not None:
+        return row.value
+    if certificate.not_after >= now:
+        raise KmsError(ErrorKind.INTEGRITY, f"serial {certificate.serial} is revoked but has no revocation")
+    # Tidied away: it expired, and a CRL after its end has listed it.
+    return Revocation(
+        mount_id=certificate.mount_id,
+        issuer_id=certificate.issuer_id,
+        serial=certificate.serial,
+        revoked_at=certificate.revoked_at,
+        not_after=certificate.not_after,
+        crl_number=0,
+    )
+
+
+def _facts(certificate: Certificate) -> dict[str, str | int]:
+    return {"serial": certificate.serial, "issuer": certificate.issuer_id}
+
+
+def _revoked(revocation: Revocation) -> dict[str, Any]:
+    return {
+        "revocation_time": revocation.revoked_at,
+        "revocation_time_rfc3339": rfc3339(revocation.revoked_at),
+        "state": "revoked",
+    }

@@ -1,0 +1,70 @@
+"""Prepare, then sign: the two steps of the irreversible act (Boulder's issuanceToken).
+
+`prepare` is the only maker of a `Prepared`, and `sign` takes nothing else, so nothing is signed that
+was not linted. The HSM is asked to sign exactly the linted bytes: `HsmSigner(only=...)` compares before
+C_Sign, and the result is compared and verified again after it (a faulty HSM is caught here, T-15).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kms.errors import integrity
+from kms.hsm import Resident
+from pki.hsmkey import CaPublicKey, CaToken, DrySigner, HsmSigner, private_key
+from pki.lint import Linter
+from pki.profiles import Draft, builder
+
+HASHES: dict[str, SHA256 | SHA384 | SHA512] = {"sha256": SHA256(), "sha384": SHA384(), "sha512": SHA512()}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A linted draft and its to-be-signed bytes. Made by `prepare` only."""
+
+    draft: Draft
+    tbs: bytes
+
+
+def prepare(draft: Draft, issuer_key: CaPublicKey, linter: Linter) -> Prepared:
+    """Build the certificate without a signature and lint it.
+
+    Raises:
+        KmsError(INVALID): it breaks a rule of X.509. KmsError(INTEGRITY): it is not what the draft says.
+    """
+    dry = builder(draft).sign(private_key(issuer_key, DrySigner(issuer_key)), HASHES[draft.hash_name])
+    linter.certificate(dry.public_bytes(Encoding.DER), draft)
+    return Prepared(draft, dry.tbs_certificate_bytes)
+
+
+def sign(prepared: Prepared, issuer_key: CaPublicKey, token: CaToken, ref: Resident) -> bytes:
+    """The certificate in DER.
+
+    Raises:
+        KmsError: the HSM's; INTEGRITY when what came back is not the linted certificate, well signed.
+    """
+    signer = HsmSigner(token, ref, only=prepared.tbs)
+    algorithm = HASHES[prepared.draft.hash_name]
+    signed = builder(prepared.draft).sign(private_key(issuer_key, signer), algorithm)
+    if signed.tbs_certificate_bytes != prepared.tbs:
+        raise integrity("the signed certificate is not the one that was checked")
+    _verify(issuer_key, signed, algorithm)
+    return signed.public_bytes(Encoding.DER)
+
+
+def _verify(key: CaPublicKey, certificate: x509.Certificate, algorithm: HashAlgorithm) -> None:
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(
+                certificate.signature, certificate.tbs_certificate_bytes, padding.PKCS1v15(), algorithm
+            )
+        else:
+            key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(algorithm))
+    except InvalidSignature:
+        raise integrity("the HSM's signature over a certificate does not verify") from None
