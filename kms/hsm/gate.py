@@ -62,7 +62,7 @@ class Gate:
         self._connection: Connection | None = None
         self._lost: Connection | None = None  # its calls may still be in flight
         self._dead = ""  # why this gate never serves again
-        self._answer = b""  # the sentinel's, once it was seen
+        self._answer = b""  # what the sentinel of the lost connection said: the token must be the same
         self._next_attempt = 0.0
         self._delay = FIRST_DELAY
         self._module = Module(config.module, config.softhsm2_conf)
@@ -128,6 +128,7 @@ class Gate:
             if self._connection is connection:
                 self._connection = None
                 self._lost = connection
+                self._answer = connection.answer or self._answer
 
     def _reopen(self) -> Connection:
         """A new connection, made by one thread while others wait a moment for it."""
@@ -178,7 +179,6 @@ class Gate:
             raise unavailable(f"the HSM failed its self-test ({type(error).__name__})") from error
         finally:
             connection.pool.give_back(session)
-        self._answer = connection.answer or self._answer
         return connection
 
     def close(self) -> None:
