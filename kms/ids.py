@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import uuid
 from typing import NewType
 
 from kms.errors import invalid
@@ -28,8 +27,13 @@ def base62(length: int) -> str:
 
 
 def new_uuid() -> str:
-    """A random (version 4) UUID in canonical form."""
-    return str(uuid.uuid4())
+    """A random (version 4) UUID in canonical form.
+
+    Formatted by hand: every request takes one, and `uuid.uuid4` costs three times as much.
+    """
+    raw = secrets.token_bytes(16).hex()
+    variant = "89ab"[int(raw[16], 16) & 3]
+    return f"{raw[:8]}-{raw[8:12]}-4{raw[13:16]}-{variant}{raw[17:20]}-{raw[20:]}"
 
 
 def new_id() -> str:

@@ -68,6 +68,8 @@ class Contained:
     and afterwards `c.failure` is the exception or None.
     """
 
+    __slots__ = ("_event", "_fields", "_log", "failure")
+
     def __init__(self, log: OperatorLog, event: str, **fields: str | float) -> None:
         self._log = log
         self._event = event

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kms.errors import ErrorKind, KmsError
-from kms.http.vault.door import Door, Rendered
+from kms.http.vault.door import Door
 from kms.oplog import OperatorLog
 from kms.server import ServerApp
 
@@ -24,11 +24,11 @@ class Local:
         self, method: str, path: str, body: dict[str, Any] | None = None, token: str = ""
     ) -> tuple[int, dict[str, Any]]:
         """(status, decoded body) of one request to /v1/`path`."""
-        routed = self._door.route(method, f"/v1/{path}".encode())
-        if isinstance(routed, Rendered):
-            return _decoded(routed)
         headers = [(b"x-vault-token", token.encode("latin-1"))] if token else []
-        return _decoded(self._door.answer(routed, headers, msgspec.json.encode(body or {}), PEER))
+        answer = self._door.handle(
+            method, f"/v1/{path}".encode(), b"", headers, msgspec.json.encode(body or {}), PEER
+        )
+        return answer.status, msgspec.json.decode(answer.body, type=dict[str, Any]) if answer.body else {}
 
     def demand(
         self, method: str, path: str, body: dict[str, Any] | None = None, token: str = ""
@@ -43,7 +43,3 @@ class Local:
             texts = "; ".join(str(text).strip() for text in answer.get("errors", [])) or f"status {status}"
             raise KmsError(ErrorKind.INVALID, f"{method} {path}: {texts}")
         return answer
-
-
-def _decoded(answer: Rendered) -> tuple[int, dict[str, Any]]:
-    return answer.status, msgspec.json.decode(answer.body, type=dict[str, Any]) if answer.body else {}

@@ -22,6 +22,7 @@ from kms.http.bodies import SMALL_BYTES, Bodies, Receive
 from kms.http.flask_app import PREPARED, make_flask
 from kms.http.vault.door import Door, Prepared, Rendered, Routed
 from kms.http.vault.errors import render_error
+from kms.oplog import Contained, OperatorLog
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -64,6 +65,7 @@ class Asgi:
         self._bodies = Bodies()
         self._pool: WSGIMiddleware | None = None
         self._waiting = 0
+        self._log = OperatorLog(role="worker")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection's request, or the life of the worker."""
@@ -108,45 +110,45 @@ class Asgi:
         door = self._door
         if door is None:
             raise RuntimeError("a request arrived before lifespan.startup")
-        routed = door.route(scope["method"], scope["raw_path"], scope["query_string"])
-        if isinstance(routed, Rendered):
-            await _send(scope, send, routed)
-            return
-        try:
-            declared = _declared(scope["headers"])
-            body = await self._bodies.read(receive, declared) if declared else b""
-        except KmsError as error:
-            await _send(scope, send, render_error(error))
-            return
-        if len(body) > SMALL_BYTES:
-            await self._threaded(scope, send, routed, body)
-            return
-        client = scope["client"]
-        prepared = door.prepare(routed, scope["headers"], body, client[0] if client else "")
-        if isinstance(prepared, Rendered):
-            await _send(scope, send, prepared)
-        elif prepared.inline:
-            await _send(scope, send, door.finish(prepared))
-        else:
-            await self._pooled(scope, send, prepared)
-
-    async def _threaded(self, scope: Scope, send: Send, routed: Routed, body: bytes) -> None:
-        """A large body: even parsing it is too much for the event loop."""
-        door = self._door
-        client = scope["client"]
-        if door is None or not self._admitted():
-            await _send(scope, send, _busy())
-            return
-        try:
-            prepared = await asyncio.to_thread(
-                door.prepare, routed, scope["headers"], body, client[0] if client else ""
+        answer: Rendered | None = None
+        prepared: Prepared | Rendered | None = None
+        with Contained(self._log, "request_crashed"):
+            routed = door.route(scope["method"], scope["raw_path"], scope["query_string"])
+            prepared = (
+                routed if isinstance(routed, Rendered) else await self._prepare(door, scope, receive, routed)
             )
+            if isinstance(prepared, Rendered):
+                answer = prepared
+            elif prepared.inline:
+                answer = door.run(prepared)
+            else:
+                await self._pooled(scope, send, prepared)
+                return
+        if answer is None:
+            answer = door.crashed(prepared if isinstance(prepared, Prepared) else None)
+        await _send(scope, send, answer)
+
+    async def _prepare(
+        self, door: Door, scope: Scope, receive: Receive, routed: Routed
+    ) -> Prepared | Rendered:
+        headers, client = scope["headers"], scope["client"]
+        peer = client[0] if client else ""
+        declared = _declared(headers)
+        if not declared:
+            return door.prepare(routed, headers, b"", peer)
+        try:
+            body = await self._bodies.read(receive, declared)
+        except KmsError as error:
+            return render_error(error)
+        if len(body) <= SMALL_BYTES:
+            return door.prepare(routed, headers, body, peer)
+        # Even parsing a large body is too much for the event loop.
+        if not self._admitted():
+            return _busy()
+        try:
+            return await asyncio.to_thread(door.prepare, routed, headers, body, peer)
         finally:
             self._waiting -= 1
-        if isinstance(prepared, Rendered):
-            await _send(scope, send, prepared)
-        else:
-            await self._pooled(scope, send, prepared)
 
     async def _pooled(self, scope: Scope, send: Send, prepared: Prepared) -> None:
         if self._pool is None or not self._admitted():

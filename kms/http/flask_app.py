@@ -36,13 +36,11 @@ def _answer(door: Door) -> Rendered:
     scope = request.environ.get("asgi.scope")
     prepared = scope.get(PREPARED) if isinstance(scope, dict) else None
     if isinstance(prepared, Prepared):
-        return door.finish(prepared)
+        return door.contained(prepared)
     raw_path = quote(request.environ["PATH_INFO"].encode("latin-1"), safe="/:@!$&'()*+,;=~").encode("ascii")
-    routed = door.route(request.method, raw_path, request.query_string)
-    if isinstance(routed, Rendered):
-        return routed
     headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in request.headers.items()]
-    return door.answer(routed, headers, request.get_data(), request.remote_addr or "")
+    peer = request.remote_addr or ""
+    return door.handle(request.method, raw_path, request.query_string, headers, request.get_data(), peer)
 
 
 def _response(answer: Rendered) -> Response:

@@ -6,14 +6,17 @@
     (4) the pipeline                    authenticates, decides, acts, records
     (5) render                          envelope, codes, receipt
 
-`route` is (1) and (2), `prepare` (3), `finish` (4) and (5): between them the server decides whether the
-call may run on its event loop. The door has no rule of its own and keeps no state between requests.
+`route` is (1) and (2), `prepare` (3), `run` (4) and (5): between them the server decides whether the call
+may run on its event loop. Refusals (KmsError) come back as answers; an unexpected exception leaves these
+three, and whoever drives them contains it and asks `crashed` for the answer (`handle` does all that).
+The door has no rule of its own and keeps no state between requests.
+
+Each hot request passes here, so what is built per request is built once and without ceremony.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +28,7 @@ from kms.http.vault.errors import multi, nothing, render_error
 from kms.http.vault.render import render
 from kms.http.vault.route import Rendered
 from kms.http.vault.router import Match, Router
+from kms.ids import new_uuid
 from kms.operation import Call, Caller, Capability, MountRef, Operation, Runs
 from kms.oplog import Contained, OperatorLog
 
@@ -42,9 +46,9 @@ _NAMESPACES = frozenset({b"", b"/", b"root", b"root/"})
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Routed:
-    """A request whose operation is known."""
+    """A request whose operation is known. Not changed after it is made."""
 
     verb: str
     path: str
@@ -60,9 +64,9 @@ class Routed:
         return self.operation.runs is Runs.INLINE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
-    """A call that is ready for the pipeline."""
+    """A call that is ready for the pipeline. Not changed after it is made."""
 
     routed: Routed
     call: Call
@@ -103,55 +107,63 @@ class Door:
         }
 
     def route(self, method: str, raw_path: bytes, query: bytes = b"") -> Routed | Rendered:
-        """Steps 1 and 2. Never raises: what cannot be routed is a finished answer."""
-        routed: Routed | Rendered = nothing(500)
-        with Contained(self._log, "routing_failed") as contained:
-            try:
-                routed = self._route(method, raw_path, query)
-            except KmsError as error:
-                routed = render_error(error)
-        return self._internal("") if contained.failure else routed
+        """Steps 1 and 2."""
+        try:
+            return self._route(method, raw_path, query)
+        except KmsError as error:
+            return render_error(error)
 
     def prepare(self, routed: Routed, headers: Headers, body: bytes, peer: str) -> Prepared | Rendered:
-        """Step 3. Never raises."""
+        """Step 3."""
         call = Call(
             operation=routed.operation,
             path=routed.path,
             mount=routed.mount,
             args={},
-            request_id=str(uuid.uuid4()),
+            request_id=new_uuid(),
             peer=peer,
             door=self._name,
         )
-        prepared: Prepared | Rendered = nothing(500)
-        with Contained(self._log, "parsing_failed", request_id=call.request_id) as contained:
-            try:
-                prepared = Prepared(routed, call, self._fill(routed, headers, body, call))
-            except KmsError as error:
-                prepared = render_error(error)
-        return self._internal(call.request_id) if contained.failure else prepared
+        try:
+            return Prepared(routed, call, self._fill(routed, headers, body, call))
+        except KmsError as error:
+            return render_error(error)
 
-    def finish(self, prepared: Prepared) -> Rendered:
-        """Steps 4 and 5. Never raises: unexpected exceptions become one generic 500 with a request id."""
-        call = prepared.call
-        answer = nothing(500)
-        with Contained(
-            self._log, "request_crashed", request_id=call.request_id, operation=call.operation.name
-        ) as contained:
-            try:
-                answer = self._run(prepared)
-            except KmsError as error:
-                answer = self._refused(prepared.routed, error)
-        if contained.failure is None:
-            return answer
-        with Contained(self._log, "crash_not_recorded", request_id=call.request_id):
-            self._app.pipeline.crashed(call)
-        return self._internal(call.request_id)
+    def run(self, prepared: Prepared) -> Rendered:
+        """Steps 4 and 5."""
+        try:
+            return self._run(prepared)
+        except KmsError as error:
+            return self._refused(prepared.routed, error)
 
-    def answer(self, routed: Routed, headers: Headers, body: bytes, peer: str) -> Rendered:
-        """Steps 3 to 5 at once."""
-        prepared = self.prepare(routed, headers, body, peer)
-        return prepared if isinstance(prepared, Rendered) else self.finish(prepared)
+    def crashed(self, prepared: Prepared | None = None) -> Rendered:
+        """The answer to a request that ended in an unexpected exception, which the log has already.
+
+        If the call had reached the pipeline, the audit log gets its record too.
+        """
+        if prepared is None:
+            return render_error(KmsError(ErrorKind.INTERNAL, "internal error"))
+        request_id = prepared.call.request_id
+        with Contained(self._log, "crash_not_recorded", request_id=request_id):
+            self._app.pipeline.crashed(prepared.call)
+        detail = f"internal error; the operator log has it under request id {request_id}"
+        return render_error(KmsError(ErrorKind.INTERNAL, detail))
+
+    def contained(self, prepared: Prepared) -> Rendered:
+        """`run`, never raising."""
+        with Contained(self._log, "request_crashed", request_id=prepared.call.request_id):
+            return self.run(prepared)
+        return self.crashed(prepared)
+
+    def handle(
+        self, method: str, raw_path: bytes, query: bytes, headers: Headers, body: bytes, peer: str
+    ) -> Rendered:
+        """All steps; never raises."""
+        with Contained(self._log, "request_not_parsed"):
+            routed = self.route(method, raw_path, query)
+            prepared = routed if isinstance(routed, Rendered) else self.prepare(routed, headers, body, peer)
+            return prepared if isinstance(prepared, Rendered) else self.contained(prepared)
+        return self.crashed()
 
     def _route(self, method: str, raw_path: bytes, query: bytes) -> Routed | Rendered:
         path = canonical(raw_path)
@@ -215,18 +227,18 @@ class Door:
         if match is None:
             raise KmsError(ErrorKind.NO_ROUTE, "")
         answer = render(match.compiled.route, result, call.request_id, prepared.warnings)
-        return answer if receipt is None else _receipted(answer, receipt.header())
+        if receipt is not None:
+            answer.headers = _receipted(answer.headers, receipt.header())
+        return answer
 
     def _refused(self, routed: Routed, error: KmsError) -> Rendered:
         if routed.reason and error.kind in (ErrorKind.NO_ROUTE, ErrorKind.UNSUPPORTED):
             error = _no_route_error(routed)
         answer = render_error(error)
         receipt = getattr(error, "receipt", None)
-        return answer if receipt is None else _receipted(answer, receipt.header())
-
-    def _internal(self, request_id: str) -> Rendered:
-        hint = f"; the operator log has it under request id {request_id}" if request_id else ""
-        return render_error(KmsError(ErrorKind.INTERNAL, f"internal error{hint}"))
+        if receipt is not None:
+            answer.headers = _receipted(answer.headers, receipt.header())
+        return answer
 
 
 def _read(headers: Headers) -> _Asked:
@@ -249,9 +261,8 @@ def _read(headers: Headers) -> _Asked:
     return asked
 
 
-def _receipted(answer: Rendered, receipt: str) -> Rendered:
-    headers = (*answer.headers, ("X-Keystead-Receipt", receipt))
-    return Rendered(answer.status, answer.body, answer.content_type, headers)
+def _receipted(headers: tuple[tuple[str, str], ...], receipt: str) -> tuple[tuple[str, str], ...]:
+    return (*headers, ("X-Keystead-Receipt", receipt))
 
 
 def _no_route_error(routed: Routed) -> KmsError:

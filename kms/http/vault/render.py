@@ -38,7 +38,6 @@ _AUTH_ORDER = (
     "mfa_requirement",
     "num_uses",
 )
-NO_CONTENT = Rendered(204, b"")
 
 
 def encode(value: Any) -> bytes:
@@ -58,7 +57,7 @@ def render(route: Route, result: Result, request_id: str, warnings: tuple[str, .
         body, content_type = result.raw
         return Rendered(route.status, body, content_type)
     if result.data is None and result.auth is None and not result.warnings:
-        return NO_CONTENT
+        return Rendered(204, b"")
     status = route.partial_status if result.partial else route.status
     if route.raw:
         return Rendered(status, encode(result.data) + b"\n")

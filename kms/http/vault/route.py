@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from kms.operation import Result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rendered:
-    """A finished answer."""
+    """A finished answer, one object per request (the door adds the receipt)."""
 
     status: int
     body: bytes

@@ -30,9 +30,9 @@ class Compiled:
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Match:
-    """A route and the values of its path parameters."""
+    """A route and the values of its path parameters. Not changed after it is made."""
 
     compiled: Compiled
     parameters: tuple[str, ...]
