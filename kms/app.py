@@ -236,6 +236,7 @@ class App:
             Task("hsm.self-test", 600.0, self._self_test),
             Task("storage.trim", 300.0, self.store.trim_changes),
             Task("storage.sweep", 3600.0, self._sweep),
+            Task("keys.abandoned", 60.0, self._when_serving(self.keys.destroy_abandoned)),
             Task("tokens.reap", 30.0, self._when_serving(lambda: self.tokens.reap(1000))),
         )
 
