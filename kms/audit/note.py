@@ -111,7 +111,16 @@ def sign_checkpoint(checkpoint: Checkpoint, signer: LogSigner) -> bytes:
 
 
 def open_checkpoint(note: bytes, keys: Iterable[LogKey]) -> Checkpoint:
-    """Verify a note and return what it says.
+    """Verify a checkpoint's note and return what it says.
+
+    Raises:
+        KmsError(INTEGRITY): malformed, too large, or not signed by any of `keys`.
+    """
+    return _parse_text(open_note(note, keys))
+
+
+def open_note(note: bytes, keys: Iterable[LogKey]) -> str:
+    """Verify a note and return its text.
 
     Signatures of unknown keys (witnesses) are skipped; one by a known key must verify, and at least one
     known key must have signed.
@@ -129,11 +138,11 @@ def open_checkpoint(note: bytes, keys: Iterable[LogKey]) -> Checkpoint:
         try:
             Ed25519PublicKey.from_public_bytes(key.public).verify(blob[4:], text.encode())
         except InvalidSignature:
-            raise integrity(f"the signature of {name} on the checkpoint is wrong") from None
+            raise integrity(f"the signature of {name} on the note is wrong") from None
         good += 1
     if not good:
-        raise integrity("no known key has signed the checkpoint")
-    return _parse_text(text)
+        raise integrity("no known key has signed the note")
+    return text
 
 
 def _split(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:

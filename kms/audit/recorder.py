@@ -287,9 +287,13 @@ class Recorder:
         if not self._frames:
             return
         row = self._store.reader().get(LOG, LOG_KEY)
-        position = row.value.positions.get(self._segment.id) if row else None
-        if position is not None:
-            with self._lock:
+        with self._lock:
+            if row is None:
+                # Before init there is no log, and nobody who could sign one: nothing is late yet.
+                self._frames = [(n, self._clock.monotonic()) for n, _ in self._frames[:1]]
+                return
+            position = row.value.positions.get(self._segment.id)
+            if position is not None:
                 self._frames = [frame for frame in self._frames if frame[0] >= position.n]
 
     def _write_sums(self) -> None:
