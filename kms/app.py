@@ -194,7 +194,13 @@ class App:
             self.state, self.sealing, self.clock, lambda: metrics.render_metrics(self.meter)
         )
         life = LifeHandlers(self.sealing, self.initializer, self.rotator, self.shared)
-        mounts = MountHandlers(self.mounts, ENGINES, self._may_see, self._audit_devices)
+        mounts = MountHandlers(
+            self.mounts,
+            ENGINES,
+            self._may_see,
+            self._audit_devices,
+            {"transit": self.keys.retire_mount},
+        )
         return [
             status.table(),
             life.table(),

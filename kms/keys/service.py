@@ -201,14 +201,27 @@ class KeyService:
                 raise invalid(f"error deleting policy {name}: could not delete key; not found")
             key = row.value
             check_deletion(key)
-            now = self._clock.now()
-            retired = RetiredKey(key=key, deleted=now, destroy_after=now + DESTRUCTION_WAIT_SECONDS)
-            tx.insert(RETIRED_KEYS, key.id, retired)
-            tx.delete(NAMED_KEYS, row)
-            due = {"destroy_after": int(retired.destroy_after)}
+            due = {"destroy_after": int(self._retire(tx, row).destroy_after)}
             return Result(subject=facts(key, key.latest_version) | due)
 
         return Change(write)
+
+    def retire_mount(self, tx: Transaction, mount_id: str) -> int:
+        """Free all names of a mount that is being removed; returns how many.
+
+        `deletion_allowed` guards one key against a slip; removing the mount is a request for all.
+        """
+        rows = tx.scan(NAMED_KEYS, f"{mount_id}/")
+        for row in rows:
+            self._retire(tx, row)
+        return len(rows)
+
+    def _retire(self, tx: Transaction, row: Row[NamedKey]) -> RetiredKey:
+        now = self._clock.now()
+        retired = RetiredKey(key=row.value, deleted=now, destroy_after=now + DESTRUCTION_WAIT_SECONDS)
+        tx.insert(RETIRED_KEYS, row.value.id, retired)
+        tx.delete(NAMED_KEYS, row)
+        return retired
 
     # -- settings of a mount ----------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -74,6 +74,8 @@ class MountHandlers:
         engines: types that can be mounted by a caller.
         visible: whether the principal may see a mount at all (any right below it).
         audit_devices: what sys/audit lists.
+        retire: engine type -> frees what a removed mount held, in the same transaction; returns how
+            many things that were. Material is destroyed after its waiting time, as for a delete.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class MountHandlers:
         engines: Collection[str],
         visible: Callable[[Principal, str], bool],
         audit_devices: Callable[[], dict[str, Any]],
+        retire: Mapping[str, Callable[[Transaction, str], int]],
     ) -> None:
         self._mounts = mounts
         self._engines = engines
         self._visible = visible
         self._audit_devices = audit_devices
+        self._retire = retire
 
     def _secret_mounts(self) -> dict[str, Mount]:
         return {path: row.value for path, row in self._mounts.rows().items() if not path.startswith("auth/")}
@@ -175,11 +179,14 @@ class MountHandlers:
 
         def write(tx: Transaction) -> Result:
             row = tx.get(MOUNTS, path)
-            if row is not None:
-                if row.value.builtin:
-                    raise invalid(f"cannot unmount '{path}'")
-                tx.delete(MOUNTS, row)
-            return Result(subject={"mount": path, "removed": int(row is not None)})
+            if row is None:
+                return Result(subject={"mount": path, "removed": 0})
+            if row.value.builtin:
+                raise invalid(f"cannot unmount '{path}'")
+            retire = self._retire.get(row.value.type)
+            held = retire(tx, row.value.id) if retire is not None else 0
+            tx.delete(MOUNTS, row)
+            return Result(subject={"mount": path, "removed": 1, "held": held})
 
         return Change(write)
 
