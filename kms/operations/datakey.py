@@ -10,8 +10,8 @@ from kms.keys.catalogue import Protection
 from kms.keys.service import KeyService
 from kms.operation import Call, Result
 from kms.operations.encrypt import key_of, warnings
-from kms.operations.formats import encode
-from kms.operations.sealing import Sealer, payload
+from kms.operations.formats import Base64Error, decode, encode
+from kms.operations.sealing import Sealer
 
 _BITS: Final = (128, 256, 512)
 
@@ -31,8 +31,10 @@ class DataKeys:
         if args["kind"] not in ("plaintext", "wrapped"):
             raise invalid("Invalid path, must be 'plaintext' or 'wrapped'")
         live = key_of(self._service, call)
-        if args["context"]:
-            payload(args["context"])
+        try:
+            decode(args["context"])
+        except Base64Error:
+            raise invalid("failed to base64-decode context") from None
         if args["bits"] not in _BITS:
             raise invalid("invalid bit length")
         size = args["bits"] // 8

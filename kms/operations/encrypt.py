@@ -185,5 +185,5 @@ def _answer(call: Call, live: LiveKey, results: list[Item], failures: int) -> Re
         items=len(results),
         subject={"key_id": live.key.id, "key_version": live.key.latest_version, "failed": failures},
         partial=failures > 0,
-        partial_status=asked if asked and failures < len(results) else None,
+        partial_status=asked if asked and 0 < failures < len(results) else None,
     )
