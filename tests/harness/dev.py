@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -136,7 +137,9 @@ class DevServer:
         if self._process is None:
             return 0
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            # A wrapper such as strace keeps fatal signals to itself; its child is the server.
+            table = self.tree()
+            processes.kill(table[min(1, len(table) - 1)].pid if self._wrapper else self.pid, signal.SIGINT)
             try:
                 self._process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -155,3 +158,40 @@ class DevServer:
         if self._process is not None:
             self._process.wait(20)
             self._process = None
+
+
+class ConfiguredServer(DevServer):
+    """The production path: `keystead serve --config FILE`, initialised over the API.
+
+    The token and the first configuration are those of `keystead dev --no-init`; `change` may edit the text.
+    """
+
+    def prepare(self, change: Callable[[str], str] = lambda text: text) -> None:
+        """Make token and configuration, without roots in it yet."""
+        maker = DevServer(self.folder, workers=1, arguments=["--no-init"])
+        maker.answers = lambda: True  # type: ignore[method-assign]  # uninitialised servers answer 501
+        maker.start()
+        maker.stop()
+        self.configuration = self.folder / "keystead.toml"
+        text = (self.data / "keystead.toml").read_text()
+        text = text.replace(f":{maker.port}", f":{self.port}").replace(
+            "workers = 1", f"workers = {self._workers}"
+        )
+        self.configuration.write_text(change(text))
+        self.configuration.chmod(0o600)
+
+    def command(self) -> list[str]:
+        """The command line."""
+        return [*self._wrapper, str(KEYSTEAD), "serve", "--config", str(self.configuration)]
+
+    def answers(self) -> bool:
+        """Whether it serves, initialised or not; initialises it at the first time."""
+        with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=20) as client:
+            status = client.get(f"{self.address}/v1/sys/health").status_code
+            if status == 501:
+                body = {"recovery_shares": 1, "recovery_threshold": 1}
+                answer = client.post(f"{self.address}/v1/sys/init", json=body)
+                self.token = answer.json()["root_token"]
+                return False
+            return status == 200
+        return False
