@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from kms.errors import ErrorKind, KmsError, integrity
@@ -164,6 +165,13 @@ def authority_key_identifier(certificate: x509.Certificate) -> x509.AuthorityKey
         public = certificate.public_key()
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(public)  # type: ignore[arg-type]  # CA keys sign
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+
+
+def hexed_ski(spki: bytes) -> str:
+    """The subject key identifier of a key, aa:bb:..., as key/:ref shows it."""
+    public = load_der_public_key(spki)
+    ski = x509.SubjectKeyIdentifier.from_public_key(public)  # type: ignore[arg-type]  # CA keys sign
+    return ski.digest.hex(":")
 
 
 def url_extensions(urls: Urls) -> Extensions:

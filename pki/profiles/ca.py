@@ -38,6 +38,7 @@ def ca_draft(
     issuer: tuple[x509.Name, Extensions, str],
     *,
     root: bool,
+    serial: int = 0,
 ) -> Draft:
     """A root (no AKI, no URLs: it is its own issuer) or an intermediate.
 
@@ -66,7 +67,7 @@ def ca_draft(
     if request.names.has_sans:
         extensions.append((alternative_names(request.names), False))
     profile = "root" if root else "intermediate"
-    serial = new_serial()
+    serial = serial or new_serial()
     return Draft(
         profile=profile,
         serial=serial,

@@ -1,0 +1,87 @@
+"""Arguments of the CA's requests, grouped as the API groups them.
+
+Names, lifetimes and settings are recorded in clear: they become public with the certificate, and
+"who got a certificate for what" is what the log is read for. CSRs and certificates are left out; their
+digests stand in the record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kms.operation import Field, Record, Type
+from pki.rolewrite import role_fields
+
+
+def clear(name: str, kind: Type = Type.STRING, default: Any = "") -> Field:
+    """A field whose value the record keeps."""
+    return Field(name, kind, default, record=Record.CLEAR)
+
+
+ROLE_FIELDS = role_fields()
+LIST_FIELDS = (clear("after"), clear("limit", Type.INT, 0))
+
+_TIMES = (clear("ttl", Type.SECONDS, 0), clear("not_after"), clear("not_before"))
+_NAMES = (
+    clear("common_name"),
+    clear("alt_names", Type.STRINGS, []),
+    clear("ip_sans", Type.STRINGS, []),
+    clear("uri_sans", Type.STRINGS, []),
+    clear("other_sans", Type.STRINGS, []),
+    clear("serial_number"),
+    clear("exclude_cn_from_sans", Type.BOOL, False),
+)
+_LEAF = (
+    *_NAMES,
+    *_TIMES,
+    clear("user_ids", Type.STRINGS, []),
+    clear("format", default="pem"),
+    clear("private_key_format", default="der"),
+    clear("remove_roots_from_chain", Type.BOOL, False),
+)
+_KEY = (clear("key_type"), clear("key_bits", Type.INT, 0))
+_SUBJECT = tuple(
+    clear(name, Type.STRINGS, [])
+    for name in (
+        "country",
+        "organization",
+        "ou",
+        "locality",
+        "province",
+        "street_address",
+        "postal_code",
+    )
+)
+_CA = (
+    *_NAMES,
+    *_TIMES,
+    *_SUBJECT,
+    clear("format", default="pem"),
+    clear("private_key_format", default="der"),
+    clear("not_before_duration", Type.SECONDS, 30),
+    clear("signature_bits", Type.INT, 0),
+    clear("use_pss", Type.BOOL, False),
+)
+_CA_KEY = (
+    clear("exported", default="internal"),
+    clear("key_type", default="rsa"),
+    clear("key_bits", Type.INT, 0),
+    clear("key_name"),
+)
+_CONSTRAINTS = (
+    clear("max_path_length", Type.INT, -1),
+    clear("permitted_dns_domains", Type.STRINGS, []),
+    clear("ext_key_usage", Type.STRINGS, []),
+    clear("ext_key_usage_oids", Type.STRINGS, []),
+)
+
+ISSUE_FIELDS = (*_LEAF, *_KEY)
+SIGN_FIELDS = (*_LEAF, Field("csr", default=""))
+CA_FIELDS = (*_CA, *_CA_KEY, *_CONSTRAINTS, clear("issuer_name"))
+CSR_FIELDS = (*_CA, *_CA_KEY, clear("add_basic_constraints", Type.BOOL, False))
+SUBORDINATE_FIELDS = (
+    *_CA,
+    *_CONSTRAINTS,
+    Field("csr", default=""),
+    clear("use_csr_values", Type.BOOL, False),
+)

@@ -1,0 +1,77 @@
+"""HSM objects that no row wants: from ceremonies that failed or were cut short.
+
+At start every unfinished ceremony is undone: its key has signed nothing that anybody got. Later, the
+background job destroys what a failing HSM made us leave behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kms.ids import CkaId
+from kms.operation import External, Result
+from kms.tables import Store, Transaction
+from pki import ledger
+from pki.hsmkey import CaToken
+from pki.model import CaKey, KeyState
+from pki.store import KEYS
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """One per process."""
+
+    store: Store
+    token: CaToken
+
+    def resolve(self, intent: Mapping[str, str | int], now: int) -> External[bool] | None:
+        """Undo a ceremony without an outcome. None when its key is in use (nothing to undo)."""
+        mount_id, key_id = str(intent["mount"]), str(intent["key"])
+        row = self.store.reader().get(KEYS, f"{mount_id}/{key_id}")
+        if row is not None and row.value.state == KeyState.ACTIVE:
+            return None
+        cka_id = CkaId(bytes.fromhex(str(intent["cka_id"])))
+
+        def conclude(tx: Transaction, destroyed: bool) -> Result:
+            _forget(tx, mount_id, key_id)
+            if "serial" in intent:
+                ledger.unissued(tx, mount_id, str(intent["serial"]), now, signed=False)
+            return Result(subject={**intent, "destroyed": int(destroyed)}, partial=True)
+
+        return External(
+            intent, lambda _: None, lambda: self._destroy(cka_id), conclude, lambda _tx, _error: None
+        )
+
+    def abandoned(self) -> list[tuple[str, CaKey]]:
+        """(mount id, key) of keys that failed ceremonies left behind."""
+        rows = self.store.reader().find(KEYS, {"state": KeyState.ABANDONED})
+        return [(row.key.rpartition("/")[0], row.value) for row in rows]
+
+    def removal(self, mount_id: str, key: CaKey) -> External[bool]:
+        """Destroy one of them and forget its row."""
+        intent: dict[str, str | int] = {"mount": mount_id, "key": key.id, "cka_id": key.cka_id.hex()}
+
+        def conclude(tx: Transaction, destroyed: bool) -> Result:
+            _forget(tx, mount_id, key.id)
+            return Result(subject={**intent, "destroyed": int(destroyed)})
+
+        return External(
+            intent,
+            lambda _: None,
+            lambda: self._destroy(CkaId(key.cka_id)),
+            conclude,
+            lambda _tx, _error: None,
+        )
+
+    def _destroy(self, cka_id: CkaId) -> bool:
+        if not self.token.exists(cka_id):
+            return False
+        self.token.destroy(cka_id)
+        return True
+
+
+def _forget(tx: Transaction, mount_id: str, key_id: str) -> None:
+    row = tx.get(KEYS, f"{mount_id}/{key_id}")
+    if row is not None and row.value.state != KeyState.ACTIVE:
+        tx.delete(KEYS, row)

@@ -1,0 +1,86 @@
+"""The CA of one process: builds the parts and names the background work.
+
+Built after the fork, with the process's own store and HSM. Nothing here decides; each part is a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kms.clock import Clock
+from kms.operation import External
+from kms.tables import Store
+from pki.authority import Authorities
+from pki.ceremony import Ceremonies
+from pki.crl import CrlMaker
+from pki.goodkey import Blocklist
+from pki.hsmkey import CaToken
+from pki.importing import Imports
+from pki.issuance import Issuance
+from pki.leftovers import Leftovers
+from pki.lint import SAMPLE, Linter
+from pki.public import PublicDocuments
+from pki.renewal import Renewals
+from pki.revocation import RevocationDesk
+from pki.rolebook import RoleBook
+from pki.settings import Settings
+from pki.subordinate import Subordinates
+from pki.tidy import Tidying
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Background work that has come due: run `external` like a request, with intent and outcome.
+
+    `operation` is the registered name to record it under, and what resolves it after a crash.
+    """
+
+    operation: str
+    mount_id: str
+    external: External[Any]
+
+
+class PkiService:
+    """All verbs of the CA.
+
+    Args:
+        token: the HSM.
+        blocklist: keys that no certificate may carry.
+        lint_sample: pkilint sees one certificate in this many of a known shape, 1 for every one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        token: CaToken,
+        clock: Clock,
+        *,
+        blocklist: Blocklist | None = None,
+        lint_sample: int = SAMPLE,
+    ) -> None:
+        blocked = blocklist if blocklist is not None else Blocklist()
+        self.clock = clock
+        self.linter = Linter(lint_sample)
+        self.authorities = Authorities(store)
+        crls = CrlMaker(store, token, self.linter)
+        self.ceremonies = Ceremonies(store, token, self.linter, crls)
+        self.imports = Imports(store, crls)
+        self.subordinates = Subordinates(token, self.authorities, self.linter, blocked)
+        self.issuance = Issuance(store, token, self.authorities, RoleBook(store), self.linter, blocked)
+        self.renewals = Renewals(store, self.authorities, crls, clock)
+        self.revocations = RevocationDesk(store, self.authorities, self.renewals)
+        self.leftovers = Leftovers(store, token)
+        self.settings = Settings(store, self.authorities)
+        self.public = PublicDocuments(store)
+        self.tidying = Tidying(store)
+
+    def chores(self, now: float) -> Iterator[Chore]:
+        """What the jobs process runs, each minute or so: CRLs before they end or when they lag behind the
+        revocations, and HSM objects of failed ceremonies.
+        """
+        for mount_id, issuer_id in self.renewals.due(int(now)):
+            yield Chore("pki.crl-rotate", mount_id, self.renewals.renewal(mount_id, issuer_id))
+        for mount_id, key in self.leftovers.abandoned():
+            yield Chore("pki.intermediate-generate", mount_id, self.leftovers.removal(mount_id, key))

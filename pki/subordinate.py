@@ -1,0 +1,115 @@
+"""Signing the request of an intermediate CA with an issuer of this mount."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from kms.errors import invalid
+from kms.operation import Call, External
+from pki import cafields, constraints, goodkey, leafkeys
+from pki.authority import Authorities, Authority, pem
+from pki.ceremony import NO_URLS
+from pki.goodkey import Blocklist, spki_der, spki_hash
+from pki.hsmkey import CaPublicKey, CaToken
+from pki.issuance import Act, answer
+from pki.lint import Linter
+from pki.profiles import ca_draft
+from pki.profiles.ca import CaRequest
+from pki.requests import parse_csr
+from pki.signing import prepare
+from pki.validity import Limits, ca_limits, window
+
+
+@dataclass(frozen=True)
+class Subordinates:
+    """One per process."""
+
+    token: CaToken
+    authorities: Authorities
+    linter: Linter
+    blocklist: Blocklist
+
+    def sign(self, call: Call, issuer_ref: str) -> External[bytes]:
+        """A CA certificate for the key of a CSR, never more powerful than its issuer.
+
+        Subject and names come from the API, or from the CSR with `use_csr_values`.
+        """
+        args = call.args
+        form = leafkeys.check_format(args)
+        csr = parse_csr(str(args.get("csr") or ""))
+        authority = self.authorities.get(call.mount.id, issuer_ref)
+        public = self._key(csr, authority)
+        request = _request(args, csr, authority)
+        constraints.check(request.names, authority.constraints)
+        default, maximum = ca_limits(call.mount)
+        limits = Limits(
+            now=int(call.now),
+            default_ttl=default,
+            max_ttl=maximum,
+            issuer_from=int(authority.certificate.not_valid_before_utc.timestamp()),
+            issuer_until=authority.issuer.not_after,
+            truncate=authority.issuer.leaf_not_after_behavior == "truncate",
+        )
+        duration = args.get("not_before_duration")
+        role = cafields.CA_ROLE
+        if duration is not None:
+            role = msgspec.structs.replace(role, not_before_duration=int(duration))
+        valid, warnings = window(args, role, limits)
+        hash_name = authority.hash_name(int(args.get("signature_bits") or 0))
+        issuer = (authority.certificate.subject, authority.common, hash_name)
+        draft = ca_draft(request, (public, spki_der(public)), valid, issuer, root=False)
+
+        def finish(der: bytes) -> dict[str, Any]:
+            data = answer(authority, draft, der, form, without_roots=False)
+            own = data["certificate"] if form == "der" else pem(der)
+            data["ca_chain"] = [own, *data["ca_chain"]]
+            del data["not_before"]
+            return data
+
+        act = Act(
+            mount=call.mount,
+            now=int(call.now),
+            authority=authority,
+            prepared=prepare(draft, authority.public_key, self.linter),
+            token=self.token,
+            finish=finish,
+            warnings=warnings if len(authority.common) > 1 else (*warnings, NO_URLS),
+        )
+        return act.external()
+
+    def _key(self, csr: x509.CertificateSigningRequest, authority: Authority) -> CaPublicKey:
+        own = spki_hash(spki_der(authority.public_key))
+        # Keys of other CAs here are what intermediates have; only the issuer's own would be a loop.
+        public = goodkey.check(csr.public_key(), self.blocklist, lambda digest: digest == own)
+        if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+            raise invalid("a CA key must be RSA or EC")
+        return public
+
+
+def _request(args: Mapping[str, Any], csr: x509.CertificateSigningRequest, authority: Authority) -> CaRequest:
+    wanted = dict(args)
+    if not wanted.get("common_name"):
+        names = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        wanted["common_name"] = str(names[0].value) if names else ""
+    subject = csr.subject if args.get("use_csr_values") else None
+    request = cafields.ca_request(wanted, subject)
+    return dataclasses.replace(request, path_length=_path_length(request.path_length, authority.path_length))
+
+
+def _path_length(asked: int | None, issuer: int | None) -> int | None:
+    """What is left of the issuer's pathLenConstraint (RFC 5280 4.2.1.9)."""
+    if issuer is None:
+        return asked
+    if issuer == 0:
+        raise invalid("the issuing CA has a path length of 0: it may sign no CA below itself")
+    if asked is not None and asked >= issuer:
+        raise invalid(f"max_path_length must be below the issuing CA's, which is {issuer}")
+    return issuer - 1 if asked is None else asked
