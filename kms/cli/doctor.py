@@ -15,6 +15,7 @@ from kms.clock import SystemClock
 from kms.config import Config, load
 from kms.errors import KmsError, invalid
 
+WIDTH = 160
 _MARKS = {Verdict.GOOD: "[green]ok[/]", Verdict.WARN: "[yellow]note[/]", Verdict.BAD: "[red]wrong[/]"}
 
 
@@ -60,7 +61,8 @@ def _table(found: list[Finding]) -> None:
         table.add_column(title, overflow="fold")
     for finding in found:
         table.add_row(finding.check, _MARKS[finding.verdict], finding.detail, finding.mend)
-    Console().print(table)
+    # Piped output is for logs and tests: not cut to 80 columns.
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
     bad = sum(finding.verdict is Verdict.BAD for finding in found)
     click.echo(
         f"{bad} of {len(found)} checks found something wrong" if bad else f"{len(found)} checks, all good"

@@ -10,25 +10,18 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from kms.audit.verify import verify
 from kms.cli.findings import Finding, Verdict
 from kms.clock import Clock
 from kms.config import Config, check_files
 from kms.errors import KmsError
-from kms.hsm import Hsm, HsmConfig
+from kms.hsm import Hsm, HsmConfig, theft
+from kms.hsm.capabilities import survey
 from kms.server.lock import LOCK_NAME
 
 MINIMUM_FREE_BYTES = 256 * 1024 * 1024
-# What each part of the service needs from the token: mechanism -> what is missing without it.
-NEEDED = {
-    "AES_KEY_GEN": "root keys cannot be born",
-    "AES_GCM": "the keyring cannot be sealed with AES-GCM",
-    "AES_KEY_WRAP_KWP": "hsm keys cannot be wrapped, only kept resident",
-    "SHA256_HMAC": "hsm HMAC keys cannot be used",
-    "EC_KEY_PAIR_GEN": "EC keys cannot be born",
-    "ECDSA": "EC keys cannot sign",
-    "EDDSA": "Ed25519 keys, and so the audit log, cannot sign",
-    "RSA_PKCS_KEY_PAIR_GEN": "RSA keys cannot be born",
-}
+VERIFY_BYTES = 256 * 1024 * 1024
+_NO_ENFORCEMENT = "PIN and database together give keys away on this token; choose one that enforces templates"
 
 
 def packages() -> Iterator[Finding]:
@@ -114,15 +107,40 @@ def _opened(hsm: Hsm) -> Iterator[Finding]:
         yield Finding("token self-test", Verdict.GOOD, "the sentinel key answers")
     except KmsError as error:
         yield Finding("token self-test", Verdict.BAD, error.detail, "look into the device's own log")
-    offered = hsm.mechanisms()
-    for name, lost in NEEDED.items():
-        good = name in offered
+    yield from _abilities(hsm)
+    yield from _thefts(hsm)
+
+
+def _abilities(hsm: Hsm) -> Iterator[Finding]:
+    """Each operation that Keystead needs, tried with a throwaway key."""
+    try:
+        rows = survey(hsm)
+    except KmsError as error:
+        yield Finding("token abilities", Verdict.BAD, error.detail, "choose another token")
+        return
+    for row in rows:
+        verdict = Verdict.GOOD if row.works else Verdict.BAD if row.required else Verdict.WARN
+        yield Finding(f"{row.operation}, {row.spec}", verdict, row.finding, row.advice)
+
+
+def _thefts(hsm: Hsm) -> Iterator[Finding]:
+    """Commit the theft test; what the token does not refuse, Keystead alone has to."""
+    try:
+        attempts = theft.steal(hsm)
+    except KmsError as error:
+        yield Finding("theft test", Verdict.BAD, error.detail, "look into the device's own log")
+        return
+    worked = [row.attempt for row in attempts if not row.refused]
+    word = theft.verdict(attempts, hsm.info)
+    detail = f"{word} ({len(attempts) - len(worked)} of {len(attempts)} attempts refused)"
+    if worked:
         yield Finding(
-            f"mechanism {name}",
-            Verdict.GOOD if good else Verdict.BAD,
-            "offered" if good else lost,
-            "" if good else "enable it in the token's policy, or choose another token",
+            "theft test", Verdict.BAD, f"{detail}; worked: {', '.join(worked[:3])}", _NO_ENFORCEMENT
         )
+    elif word == theft.SIMULATED:
+        yield Finding("theft test", Verdict.WARN, detail, "production: a hardware token")
+    else:
+        yield Finding("theft test", Verdict.GOOD, detail)
 
 
 def storage(config: Config) -> Iterator[Finding]:
@@ -141,8 +159,18 @@ def storage(config: Config) -> Iterator[Finding]:
 
 
 def audit(config: Config) -> Iterator[Finding]:
-    """The audit folder; its contents are checked by `keystead audit verify`."""
+    """The audit log, verified where that is quick; its key is not pinned here."""
     folder = config.data.audit
-    if folder.is_dir():
-        files_there = sum(1 for path in folder.rglob("*") if path.is_file())
-        yield Finding("audit log", Verdict.GOOD, f"{files_there} files", f"keystead audit verify {folder}")
+    if not folder.is_dir():
+        return
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    command = f"keystead audit verify {folder} --trust FILE"
+    if size > VERIFY_BYTES:
+        yield Finding("audit log", Verdict.WARN, f"{size // 2**20} MiB, not verified here", command)
+        return
+    report = verify(folder, None)
+    if report.failure is not None:
+        detail = f"{report.failure.place}: {report.failure.what}"
+        yield Finding("audit log", Verdict.BAD, detail, f"keep a copy, then: {command}")
+    else:
+        yield Finding("audit log", Verdict.GOOD, f"{report.records} records hold; key {report.fingerprint}")

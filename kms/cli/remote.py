@@ -14,6 +14,7 @@ from kms.clock import SystemClock
 from kms.errors import invalid
 
 SEALED_EXIT = 2
+WIDTH = 160
 _WAIT_SECONDS = 300
 _POLL_SECONDS = 0.5
 
@@ -62,8 +63,10 @@ def _await(url: str, token: str) -> dict[str, Any]:
     while True:
         answer = client.demand(url, "GET", "sys/hsm/root/rotate", token)
         progress: dict[str, Any] = answer.get("data") or {}
-        if progress.get("complete"):
+        if progress.get("state") == "complete":
             return progress
+        if progress.get("failure"):
+            raise invalid(f"the rotation stopped: {progress['failure']}; run the command again to resume it")
         if clock.monotonic() > deadline:
             raise invalid("the rotation has not finished yet; it goes on, run the command again to follow it")
         clock.sleep(_POLL_SECONDS)
@@ -76,4 +79,5 @@ def _table(title: str, rows: dict[str, Any]) -> None:
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
         table.add_row(name, json.dumps(value) if isinstance(value, dict | list | bool) else str(value))
-    Console().print(table)
+    # Piped output is for logs and tests: not cut to 80 columns.
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
