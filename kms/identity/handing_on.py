@@ -3,7 +3,7 @@
 The peer's rules, in its order:
 
 1. A role that lists allowed or disallowed policies decides by these lists alone.
-2. Without a wish the child gets its parent's policies.
+2. Without a wish the child gets its parent's policies. A wish of blank names is one for none.
 3. Without sudo on the create path, the wish must be a subset of the parent's policies.
 4. `default` is added unless that was declined; `root` swallows every other name.
 5. Policies of internal use are never handed on; root only by root.
@@ -34,7 +34,7 @@ def handed_on(
     wished = canonical_names(wanted)
     if role is not None and role.chooses_policies:  # (1)
         policies = _by_role(wished, parent, role, no_default=no_default)
-    elif not wished:  # (2)
+    elif not wanted:  # (2)
         policies = _sanitized(parent)
     elif sudo:
         policies = _sanitized(wished, add_default=not no_default)

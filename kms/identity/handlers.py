@@ -239,7 +239,7 @@ def _request(call: Call, *, orphan: bool = False) -> TokenRequest:
     meta = args.get("meta")
     return TokenRequest(
         path=call.path,
-        policies=tuple(args.get("policies") or ()),
+        policies=_wishes(args.get("policies")),
         ttl=args.get("ttl") or args.get("lease") or 0,
         explicit_max_ttl=args.get("explicit_max_ttl") or 0,
         period=args.get("period") or 0,
@@ -254,6 +254,13 @@ def _request(call: Call, *, orphan: bool = False) -> TokenRequest:
         orphan=orphan,
         no_default_policy=bool(args.get("no_default_policy")),
     )
+
+
+def _wishes(value: object) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise invalid("'policies' must be a list of policy names")
+    return tuple(names)
 
 
 def _text(value: Any) -> str:

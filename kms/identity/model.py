@@ -76,6 +76,8 @@ class TokenRole(msgspec.Struct, frozen=True, kw_only=True):
     token_explicit_max_ttl: int = 0
     token_num_uses: int = 0
     token_no_default_policy: bool = False
+    period: int = 0
+    explicit_max_ttl: int = 0
 
     @property
     def chooses_policies(self) -> bool:

@@ -11,7 +11,8 @@ _ACCESSOR = Field("accessor", record=Record.CLEAR)
 _INCREMENT = Field("increment", Type.SECONDS, default=0, record=Record.CLEAR)
 _ROLE = Field("role_name", record=Record.CLEAR)
 _CREATE = (
-    Field("policies", Type.STRINGS, record=Record.CLEAR),
+    # Not STRINGS: [""] asks for no policy and [] for the parent's, and "a,b" is one bad name.
+    Field("policies", Type.ANY, record=Record.CLEAR),
     Field("ttl", Type.SECONDS, record=Record.CLEAR),
     Field("lease", Type.SECONDS, record=Record.CLEAR),
     Field("explicit_max_ttl", Type.SECONDS, record=Record.CLEAR),

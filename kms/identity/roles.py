@@ -20,7 +20,7 @@ _GLOB = re.compile(r"[a-z0-9_.*-]{1,128}\Z")
 _SUFFIX = re.compile(r"\w[\w.-]{1,126}\w\Z", re.ASCII)
 _UNSUPPORTED = ("token_bound_cidrs", "bound_cidrs", "allowed_entity_aliases")
 _TYPES = ("service", "default-service")
-# The names of old clients, and the fields they fill.
+# The names of old clients, and the fields they fill. They are shown again only to who used them.
 _OLD = {"period": "token_period", "explicit_max_ttl": "token_explicit_max_ttl"}
 
 
@@ -69,10 +69,10 @@ def describe(role: TokenRole) -> dict[str, Any]:
         "allowed_policies_glob": list(role.allowed_policies_glob),
         "disallowed_policies": list(role.disallowed_policies),
         "disallowed_policies_glob": list(role.disallowed_policies_glob),
-        "explicit_max_ttl": 0,
+        "explicit_max_ttl": role.explicit_max_ttl,
         "orphan": role.orphan,
         "path_suffix": role.path_suffix,
-        "period": 0,
+        "period": role.period,
         "renewable": role.renewable,
         "token_explicit_max_ttl": role.token_explicit_max_ttl,
         "token_no_default_policy": role.token_no_default_policy,
@@ -87,18 +87,24 @@ def _changes(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if given.get(name):
             # Stored and ignored it would be a restriction that is none.
             raise invalid(f"'{name}' is not enforced by this server, so it is refused")
-    changes = {name: value for name, value in given.items() if name not in {*_OLD, *_UNSUPPORTED}}
+    read = {
+        name: _READERS.get(name, _same)(value) for name, value in given.items() if name not in _UNSUPPORTED
+    }
     warnings = []
     for old, new in _OLD.items():
-        if old in given and new in given:
-            warnings.append(
-                f"Both '{new}' and deprecated '{old}' value supplied, ignoring the deprecated value"
-            )
+        if new in given:
+            if old in given:
+                warnings.append(
+                    f"Both '{new}' and deprecated '{old}' value supplied, ignoring the deprecated value"
+                )
+            read[old] = 0
         elif old in given:
-            changes[new] = given[old]
-    return {
-        name: _READERS[name](value) if name in _READERS else value for name, value in changes.items()
-    }, warnings
+            read[new] = read[old]
+    return read, warnings
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _names(names: Sequence[str]) -> tuple[str, ...]:
@@ -113,7 +119,9 @@ def _uses(uses: int) -> int:
 
 def _type(kind: str) -> str:
     if kind not in _TYPES:
-        raise invalid(f"invalid 'token_type' value {kind!r}; only service tokens are available")
+        if "batch" in kind:
+            raise invalid("batch tokens are not available; use 'service' or 'default-service'")
+        raise invalid(f"invalid 'token_type' value \"{kind}\"")
     return kind
 
 

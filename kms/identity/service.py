@@ -10,6 +10,7 @@ marking them lazily would leave a window. Rows of dead descendants are deleted w
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -117,16 +118,18 @@ class TokenService:
 
     def live(self, key: str, reader: Reader | None = None) -> Row[Token] | None:
         """The row of a token in force, its whole chain checked. Inside a transaction, hand that in."""
-        reader = reader or self._store.reader()
         now = self._clock.now()
-        found = row = reader.get(TOKENS, key)
+        found = row = self._row(key, reader)
         for _ in range(MAX_DEPTH + 1):
             if row is None or row.value.expires_at <= now:
                 return None
             if not row.value.parent:
                 return found
-            row = reader.get(TOKENS, row.value.parent)
+            row = self._row(row.value.parent, reader)
         return None
+
+    def _row(self, key: str, reader: Reader | None) -> Row[Token] | None:
+        return self._cache.get(key) if reader is None else reader.get(TOKENS, key)
 
     def own(self, principal: Principal) -> Token | None:
         """The caller's own token, even if this request was its last use."""
@@ -145,7 +148,7 @@ class TokenService:
     def accessors(self) -> list[str]:
         """The accessors of all tokens that have not expired, sorted. Reads every row."""
         reader = self._store.reader()
-        dead = {row.key for row in reader.find(TOKENS, {}, below=("expires_at", self._clock.now()))}
+        dead = {row.key for row in reader.find(TOKENS, {}, below=self._expired())}
         return sorted(row.value.accessor for row in reader.scan(ACCESSORS) if row.value.token not in dead)
 
     def policies_of_token(self, token: str) -> tuple[str, ...]:
@@ -262,7 +265,7 @@ class TokenService:
     def tidy(self, tx: Transaction, limit: int = 500) -> int:
         """`reap` inside a caller's transaction."""
         left = limit
-        for row in tx.find(TOKENS, {}, below=("expires_at", self._clock.now()), limit=limit):
+        for row in tx.find(TOKENS, {}, below=self._expired(), limit=limit):
             # An earlier one's tree may have held this one.
             held = tx.get(TOKENS, row.key)
             if held is None:
@@ -273,6 +276,10 @@ class TokenService:
             self._delete(tx, held)
             left -= 1
         return limit - left
+
+    def _expired(self) -> tuple[str, float]:
+        # `find` compares with <, and a token ends at its expiry, not after it.
+        return "expires_at", math.nextafter(self._clock.now(), math.inf)
 
     def _prune(self, tx: Transaction, key: str, budget: int) -> int:
         """Delete descendants, leaves first, so that what remains still hangs on its dead ancestor.

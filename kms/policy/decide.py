@@ -105,7 +105,9 @@ def has_sudo(acl: Acl, path: str) -> bool:
 def _canonical(path: str) -> bool:
     if "//" in path or path.startswith("/"):
         return False
-    return ".." not in path or not {".", ".."} & set(path.split("/"))
+    if "/." not in path and not path.startswith("."):
+        return True
+    return not {".", ".."} & set(path.split("/"))
 
 
 def _wrapping_kept(limits: Limits, ttl: int) -> bool:
