@@ -16,6 +16,8 @@ import msgspec
 from kms.errors import integrity
 
 PREFIX = b'{"control":"'
+# What msgspec raises for bytes that are not the JSON it was asked for: malformed, not UTF-8, nested too deeply.
+UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 MAX_CONTROL_LINE = 1024 * 1024  # a heartbeat lists the live segments
 
 
@@ -161,7 +163,7 @@ def decode_control(line: bytes) -> Control:
         raise integrity("not an ASCII control line of at most 1 MiB")
     try:
         control = _decoder.decode(line)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise integrity(f"not a control line: {error}") from None
     if _encode(control) != line:
         raise integrity("not written as control lines are written")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from kms.audit.control import Start, Torn, decode_control
+from kms.audit.control import UNREADABLE, Start, Torn, decode_control
 from kms.audit.layout import FILE_MODE, Layout, sync_folder, write_all, write_whole
 from kms.audit.merkle import CompactRange, leaf_hash
 from kms.audit.note import Checkpoint, LogKey, open_checkpoint
@@ -196,7 +196,7 @@ def read_note(line: bytes) -> bytes:
     """The note in one line of log/checkpoints.jsonl. Raises KmsError(INTEGRITY)."""
     try:
         return msgspec.json.decode(line, type=NoteLine).note.encode()
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise integrity(f"not a line of the checkpoint history: {error}") from None
 
 

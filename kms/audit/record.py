@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from kms.audit.control import UNREADABLE
 from kms.audit.event import Actor, Event
 from kms.errors import integrity
 
@@ -93,7 +94,7 @@ def decode_record(line: bytes) -> tuple[bytes, RecordLine, Event]:
     try:
         record = _decode_line(line)
         event = _decode_event(record.event)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise integrity(f"not a record: {error}") from None
     raw = bytes(record.event)
     again = _body(
@@ -127,7 +128,10 @@ def _refuse_repeated_names(raw: bytes) -> None:
         if len({name for name, _ in pairs}) != len(pairs):
             raise integrity("a name stands twice in one object")
 
-    json.loads(raw, object_pairs_hook=once)
+    try:
+        json.loads(raw, object_pairs_hook=once)
+    except RecursionError:
+        raise integrity("nested too deeply") from None
 
 
 def _escape(data: bytes) -> bytes:

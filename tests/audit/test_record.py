@@ -165,6 +165,7 @@ BAD_LINES = {
     "unknown member": rehash(GOOD.replace(b'"seq":7', b'"seq":7,"extra":1')),
     "unknown phase": rehash(GOOD.replace(b'"done"', b'"gone"')),
     "not JSON": rehash(b"not JSON at all"),
+    "nested too deeply": rehash(GOOD[:-1] + b',"fields":{"a":' + b"[" * 7000 + b"]" * 7000 + b"}}"),
     "false late": rehash(GOOD.replace(b',"event"', b',"late":false,"event"')),
     "tx of another event": rehash(GOOD.replace(b'{"segment"', b'{"tx":"2/done","segment"')),
 }

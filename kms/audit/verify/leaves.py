@@ -212,7 +212,10 @@ class LeafReader:
             raise BadError(place, f"silence: no heartbeat for {silence:.0f} s, and it does not say why")
         live = {key: view.count - 1 for key, view in self.view.segments.items() if not view.closed}
         if beat.live != live:
-            raise BadError(place, "the live segments that it lists are not those of the leaves before it")
+            odd = min(set(beat.live.items()) ^ set(live.items()))[0]
+            raise BadError(
+                place, f"the live segments that it lists do not fit the lines of segment {odd} before it"
+            )
         self._mono, self._last_wall = beat.mono, beat.wall
         self.view.beat_wall = beat.wall
 
