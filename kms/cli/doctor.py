@@ -63,7 +63,5 @@ def _table(found: list[Finding]) -> None:
         table.add_row(finding.check, _MARKS[finding.verdict], finding.detail, finding.mend)
     # Piped output is for logs and tests: not cut to 80 columns.
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
-    bad = sum(finding.verdict is Verdict.BAD for finding in found)
-    click.echo(
-        f"{bad} of {len(found)} checks found something wrong" if bad else f"{len(found)} checks, all good"
-    )
+    counts = {verdict: sum(finding.verdict is verdict for finding in found) for verdict in Verdict}
+    click.echo(f"{len(found)} checks: {counts[Verdict.BAD]} wrong, {counts[Verdict.WARN]} to note")

@@ -36,6 +36,7 @@ class _Protocol(ASGIProtocol):
 
     transport: Any
     worker: Any
+    _request_ready: Any
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -43,12 +44,19 @@ class _Protocol(ASGIProtocol):
         if self.worker.nr_conns > self.cfg.worker_connections:
             transport.abort()
             return
+        self.worker.connections.add(self)
         self._head_timer = self.worker.loop.call_later(HEAD_SECONDS, self._head_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
+        self.worker.connections.discard(self)
         super().connection_lost(exc)
+
+    def close_idle(self) -> None:
+        """Close unless a request is being served; that one closes its connection itself."""
+        if self._awaiting_request and not self._request_ready.is_set():
+            self.transport.close()
 
     def _on_headers_complete(self) -> Any:
         if self._head_timer is not None:
@@ -79,6 +87,10 @@ class Worker(ASGIWorker):
     app: Any
     lifespan: Any
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connections: set[_Protocol] = set()
+
     async def _serve(self) -> None:
         self.lifespan = LifespanManager(self.asgi, self.log, self.state)
         try:
@@ -92,6 +104,11 @@ class Worker(ASGIWorker):
             await self._watch()
         finally:
             self.app.shared.withdraw(os.getpid())
+            # Clients keep connections open for long; only those with a request are worth waiting for.
+            for server in self.servers:
+                server.close()
+            for connection in list(self.connections):
+                connection.close_idle()
             await self._shutdown()
 
     async def _listen(self) -> None:
