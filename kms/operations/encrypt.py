@@ -67,6 +67,7 @@ class Encrypting:
                 return self._upsert(call, 1, lambda key: _one(call, key, data))
             return _one(call, live, data)
         requests = [_sealing(item, index) for index, item in enumerate(items)]
+        _check_contexts([request[3] for request in requests])
         if live is None:
             return self._upsert(call, len(items), lambda key: _batch(call, key, requests))
         return _batch(call, live, requests)
@@ -83,6 +84,7 @@ class Encrypting:
             plaintext = Opener(live).open(args["ciphertext"], args["associated_data"])
             return Result(data={"plaintext": encode(plaintext)}, subject={"key_id": live.key.id})
         requests = [_opening(item, index) for index, item in enumerate(items)]
+        _check_contexts([request[2] for request in requests])
         live = key_of(self._service, call)
         results: list[Item] = []
         failures = 0
@@ -117,6 +119,11 @@ def _check_context(given: str) -> None:
     # Keys without derivation ignore the context, but the Vault API insists that it is base64.
     if given:
         payload(given)
+
+
+def _check_contexts(contexts: list[str]) -> None:
+    if any(contexts) and not all(contexts):
+        raise invalid("context should be set either in all the request blocks or in none")
 
 
 def _sealing(item: Item, index: int) -> _Sealing:

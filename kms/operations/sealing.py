@@ -11,7 +11,7 @@ import os
 from cryptography.exceptions import InvalidTag
 
 from kms.errors import ErrorKind, KmsError, invalid
-from kms.keys.catalogue import Protection
+from kms.keys.catalogue import Protection, Use
 from kms.keys.lifecycle import processing_version, protecting_version
 from kms.keys.live import LiveKey
 from kms.keys.ready import NONCE_BYTES, TAG_BYTES, Aead, ReadyVersion
@@ -44,8 +44,12 @@ def _associated(live: LiveKey, version: ReadyVersion, given: str) -> bytes:
 
 
 def _unsupported(live: LiveKey, what: str) -> KmsError:
-    protection = " with protection hsm" if live.key.protection is Protection.HSM else ""
-    return invalid(f"message {what} not supported for key type {live.key.type}{protection}")
+    key, algorithm = live.key, live.algorithm
+    # Say why, where the same type could in software.
+    could = key.protection is Protection.HSM and algorithm.allows(Use.ENCRYPT, Protection.SOFTWARE)
+    return invalid(
+        f"message {what} not supported for key type {key.type}{' with protection hsm' if could else ''}"
+    )
 
 
 class Sealer:

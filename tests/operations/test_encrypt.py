@@ -151,7 +151,10 @@ def test_everything_that_does_not_authenticate_gets_one_answer(keyed: Rig, name:
     assert texts == {"cipher: message authentication failed"}
 
 
-CIPHERS = {"aes256-gcm96": AESGCM, "chacha20-poly1305": ChaCha20Poly1305}
+CIPHERS: dict[str, type[AESGCM | ChaCha20Poly1305]] = {
+    "aes256-gcm96": AESGCM,
+    "chacha20-poly1305": ChaCha20Poly1305,
+}
 
 
 @pytest.mark.parametrize("type_", CIPHERS)
@@ -296,36 +299,30 @@ def test_an_encrypt_batch_says_which_items_failed(keyed: Rig) -> None:
             {"plaintext": P, "reference": "r1"},
             {"plaintext": P, "key_version": 9, "reference": "r2"},
             {"plaintext": "!!"},
-            {"plaintext": P, "context": "!!"},
             {"plaintext": None, "key_version": 1},
         ],
     )
     assert result.partial
-    assert result.items == 5
-    first, second, third, fourth, fifth = (result.data or {})["batch_results"]
+    assert result.items == 4
+    first, second, third, fourth = (result.data or {})["batch_results"]
     assert (first["key_version"], first["reference"]) == (2, "r1")
     assert second == {
         "error": "requested version for encryption is higher than the latest key version",
         "reference": "r2",
     }
-    assert third == fourth == {"error": "illegal base64 data at input byte 0", "reference": ""}
-    assert fifth["ciphertext"].startswith("vault:v1:")
+    assert third == {"error": "illegal base64 data at input byte 0", "reference": ""}
+    assert fourth["ciphertext"].startswith("vault:v1:")
 
 
 def test_a_decrypt_batch_says_which_items_failed(keyed: Rig) -> None:
     sealed = keyed.run("encrypt", name="a", plaintext=P)["ciphertext"]
-    items = [
-        {"ciphertext": sealed, "reference": "q"},
-        {"ciphertext": "x"},
-        {"ciphertext": sealed, "context": "!"},
-    ]
+    items = [{"ciphertext": sealed, "reference": "q"}, {"ciphertext": "x"}]
     result = keyed.result("decrypt", name="a", batch_input=items)
     assert result.partial
     assert result.data == {
         "batch_results": [
             {"plaintext": P, "reference": "q"},
             {"plaintext": "", "error": "invalid ciphertext: no prefix", "reference": ""},
-            {"plaintext": "", "error": "illegal base64 data at input byte 0", "reference": ""},
         ]
     }
 
