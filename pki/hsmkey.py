@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -45,7 +46,28 @@ class CaToken(Protocol):
 
     def destroy(self, cka_id: CkaId) -> None: ...
 
-    def objects(self, label_prefix: str) -> list[tuple[CkaId, str]]: ...
+
+class LateToken:
+    """A `CaToken` that is opened when first needed, and again after a seal.
+
+    Args:
+        get: gives the open HSM; raises KmsError(SEALED) or KmsError(HSM_UNAVAILABLE).
+    """
+
+    def __init__(self, get: Callable[[], CaToken]) -> None:
+        self._get = get
+
+    def generate(self, purpose: Purpose, spec: KeySpec, cka_id: CkaId, label: str) -> bytes:
+        return self._get().generate(purpose, spec, cka_id, label)
+
+    def sign(self, ref: KeyRef, scheme: Scheme, payload: bytes) -> bytes:
+        return self._get().sign(ref, scheme, payload)
+
+    def exists(self, cka_id: CkaId) -> bool:
+        return self._get().exists(cka_id)
+
+    def destroy(self, cka_id: CkaId) -> None:
+        self._get().destroy(cka_id)
 
 
 class Signer(Protocol):

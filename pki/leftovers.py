@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from kms.ids import CkaId
 from kms.operation import External, Result
-from kms.tables import Store, Transaction
+from kms.tables import Store, T, Table, Transaction
 from pki import ledger
 from pki.hsmkey import CaToken
-from pki.model import CaKey, KeyState
-from pki.store import KEYS
+from pki.model import RETIRED_KEY_WAIT, CaKey, KeyState
+from pki.store import CRL_NUMBERS, ISSUERS, KEYS, MOUNTS, PUBLIC_CRLS, PUBLIC_ISSUERS, ROLES
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,28 @@ class Leftovers:
             intent, lambda _: None, lambda: self._destroy(cka_id), conclude, lambda _tx, _error: None
         )
 
-    def abandoned(self) -> list[tuple[str, CaKey]]:
-        """(mount id, key) of keys that failed ceremonies left behind."""
-        rows = self.store.reader().find(KEYS, {"state": KeyState.ABANDONED})
-        return [(row.key.rpartition("/")[0], row.value) for row in rows]
+    def unwanted(self, now: int) -> list[tuple[str, CaKey]]:
+        """(mount id, key) of keys that failed ceremonies left behind, or whose waiting time is over."""
+        reader = self.store.reader()
+        rows = reader.find(KEYS, {"state": KeyState.ABANDONED}) + reader.find(
+            KEYS, {"state": KeyState.RETIRED}
+        )
+        return [(row.key.rpartition("/")[0], row.value) for row in rows if row.value.destroy_after <= now]
+
+    def retire_mount(self, tx: Transaction, mount_id: str, now: int) -> int:
+        """Take roles, issuers and documents away; keys wait for their destruction."""
+        prefix = f"{mount_id}/"
+        tables: tuple[Table[Any], ...] = (ROLES, ISSUERS, PUBLIC_ISSUERS, PUBLIC_CRLS, CRL_NUMBERS)
+        for table in tables:
+            _delete_all(tx, table, prefix)
+        _delete_all(tx, MOUNTS, mount_id)
+        keys = tx.scan(KEYS, prefix)
+        for row in keys:
+            retired = msgspec.structs.replace(
+                row.value, state=KeyState.RETIRED, destroy_after=now + RETIRED_KEY_WAIT
+            )
+            tx.replace(KEYS, row, retired)
+        return len(keys)
 
     def removal(self, mount_id: str, key: CaKey) -> External[bool]:
         """Destroy one of them and forget its row."""
@@ -69,6 +90,11 @@ class Leftovers:
             return False
         self.token.destroy(cka_id)
         return True
+
+
+def _delete_all(tx: Transaction, table: Table[T], prefix: str) -> None:
+    for row in tx.scan(table, prefix):
+        tx.delete(table, row)
 
 
 def _forget(tx: Transaction, mount_id: str, key_id: str) -> None:

@@ -13,6 +13,7 @@ import msgspec
 DAY = 86_400
 DEFAULT_LEAF_TTL = DAY  # hours, not months: a leaf that nobody renews dies by itself
 SYSTEM_MAX_TTL = 32 * DAY  # what a mount without its own maximum allows, as in the peer
+RETIRED_KEY_WAIT = 30 * DAY  # between removing a mount and destroying its CA keys; no API shortens it
 CRL_EXPIRY_MAX = 10 * DAY  # CA/B BR 7.2: nextUpdate at most ten days after thisUpdate
 
 
@@ -21,7 +22,8 @@ class KeyState(StrEnum):
 
     PLANNED = "planned"  # the HSM may or may not hold an object under our CKA_ID
     ACTIVE = "active"
-    ABANDONED = "abandoned"  # must not be used; an object that exists is destroyed by reconcile
+    ABANDONED = "abandoned"  # must not be used; an object that exists is destroyed by `Leftovers`
+    RETIRED = "retired"  # its mount is gone; destroyed after a waiting time
 
 
 class CertificateState(StrEnum):
@@ -44,6 +46,7 @@ class CaKey(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     spki: bytes = b""  # SubjectPublicKeyInfo, DER; empty until active
     spki_hash: str = ""  # SHA-256 of spki, hex
+    destroy_after: int = 0
 
 
 class Urls(msgspec.Struct, frozen=True, kw_only=True):

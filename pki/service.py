@@ -5,18 +5,18 @@ Built after the fork, with the process's own store and HSM. Nothing here decides
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from kms.clock import Clock
 from kms.operation import External
-from kms.tables import Store
+from kms.tables import Store, Transaction
 from pki.authority import Authorities
 from pki.ceremony import Ceremonies
 from pki.crl import CrlMaker
 from pki.goodkey import Blocklist
-from pki.hsmkey import CaToken
+from pki.hsmkey import CaToken, LateToken
 from pki.importing import Imports
 from pki.issuance import Issuance
 from pki.leftovers import Leftovers
@@ -46,7 +46,7 @@ class PkiService:
     """All verbs of the CA.
 
     Args:
-        token: the HSM.
+        get_token: gives the open HSM, or says why there is none.
         blocklist: keys that no certificate may carry.
         lint_sample: pkilint sees one certificate in this many of a known shape, 1 for every one.
     """
@@ -54,13 +54,14 @@ class PkiService:
     def __init__(
         self,
         store: Store,
-        token: CaToken,
+        get_token: Callable[[], CaToken],
         clock: Clock,
         *,
         blocklist: Blocklist | None = None,
         lint_sample: int = SAMPLE,
     ) -> None:
         blocked = blocklist if blocklist is not None else Blocklist()
+        token = LateToken(get_token)
         self.clock = clock
         self.linter = Linter(lint_sample)
         self.authorities = Authorities(store)
@@ -82,5 +83,12 @@ class PkiService:
         """
         for mount_id, issuer_id in self.renewals.due(int(now)):
             yield Chore("pki.crl-rotate", mount_id, self.renewals.renewal(mount_id, issuer_id))
-        for mount_id, key in self.leftovers.abandoned():
+        for mount_id, key in self.leftovers.unwanted(int(now)):
             yield Chore("pki.intermediate-generate", mount_id, self.leftovers.removal(mount_id, key))
+
+    def retire_mount(self, tx: Transaction, mount_id: str) -> int:
+        """A mount is being removed: nothing of it signs or is served any more. Returns how many keys.
+
+        The keys' objects stay in the HSM for `RETIRED_KEY_WAIT`; rows of certificates stay for the record.
+        """
+        return self.leftovers.retire_mount(tx, mount_id, int(self.clock.now()))

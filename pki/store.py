@@ -52,6 +52,9 @@ PUBLIC_CRLS = Table(
 )  # mount/issuer
 TIDY = Table(tag="pki.tidy", name="pki_tidy", model=TidyStatus)  # key: mount
 
+TABLES = (MOUNTS, ROLES, KEYS, ISSUERS, REVOCATIONS, CRL_NUMBERS)
+"""Those whose state digests the sweep compares."""
+
 DEFAULT = "default"
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from kms.http.vault.route import Route
 
+# Serials are written aa:bb:...
+_SERIAL = frozenset({"serial"})
+
 ROUTES: tuple[Route, ...] = (
     # -- certificate authorities
     Route("POST", "root/generate/{exported}", "pki.root-generate"),
@@ -64,9 +67,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "cert/ca/raw/pem", "pki.ca-pem"),
     Route("GET", "cert/crl/raw", "pki.crl"),
     Route("GET", "cert/crl/raw/pem", "pki.crl-pem"),
-    Route("GET", "cert/{serial}", "pki.cert", free=("serial",)),
-    Route("GET", "cert/{serial}/raw", "pki.cert-raw", free=("serial",)),
-    Route("GET", "cert/{serial}/raw/pem", "pki.cert-raw-pem", free=("serial",)),
+    Route("GET", "cert/{serial}", "pki.cert", free=_SERIAL),
+    Route("GET", "cert/{serial}/raw", "pki.cert-raw", free=_SERIAL),
+    Route("GET", "cert/{serial}/raw/pem", "pki.cert-raw-pem", free=_SERIAL),
     Route("GET", "issuer/{issuer_ref}/json", "pki.issuer-json"),
     Route("GET", "issuer/{issuer_ref}/der", "pki.issuer-der"),
     Route("GET", "issuer/{issuer_ref}/pem", "pki.issuer-pem"),

@@ -1,9 +1,9 @@
 """What our certificates look like: which extensions, with which values, critical or not.
 
 A profile turns checked names and a key into a `Draft`; it decides nothing about who may have it
-(roles do) and signs nothing (issuance does). Every certificate gets SKI, BasicConstraints (critical)
-and KeyUsage (critical); every one that is not self-signed an AKI; AIA and CRL distribution points
-come from config/urls; the SAN is critical when the subject is empty (RFC 5280 4.2).
+(roles do) and signs nothing (issuance does). Every certificate gets SKI, AKI, BasicConstraints
+(critical) and KeyUsage (critical); AIA and CRL distribution points come from config/urls, but on roots;
+the SAN is critical when the subject is empty (RFC 5280 4.2).
 """
 
 from pki.profiles.ca import ca_draft

@@ -40,7 +40,7 @@ def ca_draft(
     root: bool,
     serial: int = 0,
 ) -> Draft:
-    """A root (no AKI, no URLs: it is its own issuer) or an intermediate.
+    """A root (no URLs: it is its own issuer) or an intermediate.
 
     `key` is the public key and its SPKI; `issuer` its name, the extensions of all that it issues, and
     the hash of its signatures.
@@ -52,13 +52,14 @@ def ca_draft(
         raise invalid("a CA needs a subject: give common_name")
     public, spki = key
     name, common, hash_name = issuer
+    ski = x509.SubjectKeyIdentifier.from_public_key(public)
+    own = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=True, path_length=request.path_length), True),
         (ca_key_usage(), True),
-        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (ski, False),
+        *(((own, False),) if root else common),
     ]
-    if not root:
-        extensions += common
     if request.ext_key_usages:
         extensions.append((x509.ExtendedKeyUsage(request.ext_key_usages), False))
     if request.permitted_dns:
