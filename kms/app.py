@@ -59,10 +59,14 @@ from kms.system.sealing import Sealing
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
 from kms.tables import Transaction
+from pki.http.routes import ROUTES as PKI_ROUTES
+from pki.operations import operations as pki_operations
+from pki.service import PkiService
+from pki.store import TABLES as PKI_TABLES
 
 Role = Literal["worker", "jobs", "start"]
 ENGINES = ("transit", "pki")
-DIGESTED = (MOUNTS, CUSTODY, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES, *KEY_TABLES)
+DIGESTED = (MOUNTS, CUSTODY, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES, *KEY_TABLES, *PKI_TABLES)
 """Tables of the security domains whose state digests the sweep compares."""
 
 
@@ -133,6 +137,7 @@ class App:
         self.policies = PolicyService(store, clock)
         self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock)
+        self.pki = PkiService(store, self.token.get, clock)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
@@ -176,6 +181,7 @@ class App:
             "system": (*sys_routes.ROUTES, *policy_routes.ROUTES),
             "token": token_routes.ROUTES,
             "transit": transit_routes.ROUTES,
+            "pki": PKI_ROUTES,
             "cubbyhole": (),
             "identity": (),
         }
@@ -199,7 +205,7 @@ class App:
             ENGINES,
             self._may_see,
             self._audit_devices,
-            {"transit": self.keys.retire_mount},
+            {"transit": self.keys.retire_mount, "pki": self.pki.retire_mount},
         )
         return [
             status.table(),
@@ -209,6 +215,7 @@ class App:
             policy_operations(self.policies, self.tokens),
             identity_operations(self.tokens, self.policies),
             transit_operations(self.keys),
+            pki_operations(self.pki),
         ]
 
     def _blobs_under(self, retired: Iterable[str]) -> int:
@@ -241,6 +248,7 @@ class App:
             Task("hsm.check", 15.0, self._check_hsm),
             Task("hsm.self-test", 600.0, self._self_test),
             Task("storage.trim", 300.0, self.store.trim_changes),
+            Task("pki.chores", 30.0, self._when_serving(self._pki_chores)),
             Task("storage.sweep", 3600.0, self._sweep),
             Task("keys.abandoned", 60.0, self._when_serving(self.keys.destroy_abandoned)),
             Task("tokens.reap", 30.0, self._when_serving(lambda: self.tokens.reap(1000))),
@@ -269,6 +277,10 @@ class App:
     def _self_test(self) -> None:
         if self.state.serving:
             self.token.get().self_test()
+
+    def _pki_chores(self) -> None:
+        for chore in self.pki.chores(self.clock.now()):
+            self.pipeline.chore(self.registry[chore.operation], f"pki/{chore.mount_id}", chore.external)
 
     def _sweep(self) -> None:
         if not self.state.serving:

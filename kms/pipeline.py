@@ -22,6 +22,7 @@ from kms.audit.receipt import Receipt
 from kms.audit.recorder import Recorder
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
+from kms.ids import new_uuid
 from kms.operation import (
     Call,
     Caller,
@@ -30,6 +31,7 @@ from kms.operation import (
     Effect,
     Evidence,
     External,
+    MountRef,
     Operation,
     Principal,
     Record,
@@ -38,6 +40,8 @@ from kms.operation import (
 )
 from kms.policy import Decision
 from kms.tables import Store
+
+_NO_MOUNT = MountRef(id="", path="", type="", accessor="")
 
 
 class Registry(Mapping[str, Operation]):
@@ -146,6 +150,27 @@ class Pipeline:
     def crashed(self, call: Call) -> None:
         """Leave the record of a call that ended in an unexpected exception; called by the door's last resort."""
         self._recorder.write(self._event(call, "failed", ErrorKind.INTERNAL.value))
+
+    def chore(self, operation: Operation, resource: str, external: External[Any]) -> Result:
+        """Run background work of this server like a request: intent, act, outcome.
+
+        Raises:
+            KmsError: it failed; that is on record.
+        """
+        call = Call(
+            operation=operation,
+            path=resource,
+            mount=_NO_MOUNT,
+            args={},
+            request_id=new_uuid(),
+            peer="",
+            door="jobs",
+            principal=Principal(display_name="keystead"),
+            now=self._clock.now(),
+        )
+        self._gate.admit(operation)
+        call.generation = self._store.refresh()
+        return self._external(call, "jobs", external)[0]
 
     def _run(self, call: Call) -> tuple[Result, Receipt | None]:
         operation = call.operation
