@@ -36,7 +36,7 @@ class VersionState(StrEnum):
     PLANNED = "planned"  # its HSM object may or may not exist yet; not usable
     ACTIVE = "active"
     ABANDONED = "abandoned"  # its making failed; an object may have been left in the HSM
-    PENDING_DESTRUCTION = "pending-destruction"  # its key was deleted; material is still there
+    CLEARED = "cleared"  # its making failed, and nothing of it is in the HSM
 
 
 class SoftwareMaterial(msgspec.Struct, frozen=True, tag="software"):

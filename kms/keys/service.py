@@ -36,6 +36,8 @@ from kms.tables import Cache, Row, Store, Transaction
 
 # How long the material of a deleted key waits for its destruction. No API shortens it.
 DESTRUCTION_WAIT_SECONDS: Final = 30 * 86_400.0
+# How long after a failed birth an object of it might still appear in the token.
+SETTLING_SECONDS: Final = 3_600.0
 
 
 class KeyService:
@@ -252,9 +254,11 @@ class KeyService:
         return resolve(self._store.reader(), self._envelope, intent)
 
     def destroy_abandoned(self) -> int:
-        """Destroy token objects of births that failed; their rows stay as tombstones.
+        """Destroy token objects of births that failed. Their rows stay, so that no number comes twice.
 
         Safe to repeat, and beside running births: only rows whose failure is on record are touched.
+        A row counts as cleared only after a while, as an HSM that did not answer in time may still
+        have finished later.
 
         Returns:
             How many abandoned versions were looked at.
@@ -262,6 +266,10 @@ class KeyService:
         rows = self._store.reader().find(KEY_VERSIONS, {"state": VersionState.ABANDONED.value})
         for row in rows:
             self._envelope.destroy_residents(row.value)
+            if self._clock.now() - row.value.created < SETTLING_SECONDS:
+                continue
+            with self._store.transaction() as tx:
+                tx.replace(KEY_VERSIONS, row, replace(row.value, state=VersionState.CLEARED))
         return len(rows)
 
     def _row(self, mount_id: str, name: str) -> Row[NamedKey] | None:
