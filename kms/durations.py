@@ -6,9 +6,9 @@ import re
 
 MAX_TEXT = 64
 
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h|d)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_INTEGER = re.compile(r"[+-]?\d{1,20}\Z")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 
 
 def seconds(text: str) -> int:

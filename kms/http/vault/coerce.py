@@ -20,7 +20,7 @@ WHOLE_BODY = "*"
 """A field of this name receives all body fields as one map (documents: cubbyhole, key-value)."""
 
 MAX_INT = 2**63 - 1
-_INTEGER = re.compile(r"[+-]?\d{1,20}\Z")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 
