@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pkcs11 import exceptions as p11
-from pkcs11 import types
-from pkcs11.constants import Attribute
+from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import Mechanism
 
 from kms.errors import ErrorKind, KmsError, integrity
@@ -49,6 +48,7 @@ class Connection:
         self.pool = SessionPool(token, first, MAX_SESSIONS if module.os_locking else 1)
         self.mechanisms: frozenset[Any] = frozenset(token.slot.get_mechanisms())
         self.kwp: Mechanism | None = next((m for m in KWP_CANDIDATES if m in self.mechanisms), None)
+        self.kwp_settled = False  # the first self-test compares it with RFC 5649
         self.loaded = LoadedKeys(MAX_LOADED)
         self.sentinel: int | None = None
         self.answer = b""  # what the sentinel key makes of _PROBE: the same for ever
@@ -108,26 +108,35 @@ class Connection:
 
     # --- the sentinel ---
 
-    def find_sentinel(self, session: Any) -> bool:
-        """Look for the sentinel key and remember what it answers."""
-        # Two processes that start on one fresh token can both make one; any of them serves.
-        found: list[Any] = [
-            key
-            for key in session.get_objects({Attribute.ID: SENTINEL_ID})
-            if isinstance(key, types.SecretKey)
-        ]
-        if not found:
+    def find_sentinel(self, session: Any, known: bytes = b"") -> bool:
+        """Look for the sentinel key and remember what it answers.
+
+        Two processes that start on one fresh token can both make one. Any of them serves, but a process
+        stays with its own: the one that gives the `known` answer.
+        """
+        answers: dict[bytes, int] = {}
+        found: list[Any] = list(session.get_objects({Attribute.ID: SENTINEL_ID}))
+        for key in found:
+            if key.object_class is ObjectClass.SECRET_KEY:
+                objects.assert_template(key, Purpose.SENTINEL, KeySpec.AES_256, token=True, extractable=False)
+                answers[self._ask(session, key.handle)] = key.handle
+        if not answers:
             return False
-        key = min(found, key=lambda each: int(each.handle))
-        objects.assert_template(key, Purpose.SENTINEL, KeySpec.AES_256, token=True, extractable=False)
-        self.answer = self._ask(session, int(key.handle))
-        self.sentinel = int(key.handle)
+        self.answer = known if known in answers else min(answers)
+        self.sentinel = answers[self.answer]
         return True
 
     def ensure_sentinel(self, session: Any) -> None:
         """Make the sentinel if the token has none. Called before the first key is made, never later."""
-        if self.sentinel is None and not self.find_sentinel(session):
+        if self.sentinel is not None or self.find_sentinel(session):
+            return
+        try:
             objects.generate_resident(session, Purpose.SENTINEL, KeySpec.AES_256, SENTINEL_ID, SENTINEL_LABEL)
+        except KmsError:
+            # Another process was quicker, and then there is one now.
+            if not self.find_sentinel(session):
+                raise
+        else:
             self.find_sentinel(session)
 
     @staticmethod

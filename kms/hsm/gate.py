@@ -22,6 +22,7 @@ from pkcs11.exceptions import PKCS11Error
 from kms.clock import Clock
 from kms.errors import KmsError
 from kms.hsm.connection import Connection
+from kms.hsm.durable import TokenFolder
 from kms.hsm.failures import AbsentError, TokenLostError
 from kms.hsm.login import connect
 from kms.hsm.model import HsmConfig
@@ -65,14 +66,16 @@ class Gate:
         self._answer = b""  # what the sentinel of the lost connection said: the token must be the same
         self._next_attempt = 0.0
         self._delay = FIRST_DELAY
-        self._module = Module(config.module, config.softhsm2_conf)
-        opened = False
-        try:
-            self._connection = self._establish()
-            opened = True
-        finally:
-            if not opened:
-                self._module.close()
+        self.files = TokenFolder(config.softhsm2_conf)
+        with self.files.exclusive(clock):
+            self._module = Module(config.module, config.softhsm2_conf)
+            opened = False
+            try:
+                self._connection = self._establish()
+                opened = True
+            finally:
+                if not opened:
+                    self._module.close()
         _gates.add(self)
 
     @property
@@ -157,8 +160,9 @@ class Gate:
                 raise unavailable(
                     "the HSM does not answer: calls are still in flight; the worker must be replaced"
                 )
-            self._module.restart()
-            connection = self._establish()
+            with self.files.exclusive(self._clock):
+                self._module.restart()
+                connection = self._establish()
             reopened = True
             return connection
         finally:
@@ -167,7 +171,8 @@ class Gate:
                 self._delay = min(2 * self._delay, LAST_DELAY)
 
     def _establish(self) -> Connection:
-        connection = connect(self._module, self._config)
+        connection = connect(self._module, self._config, self._answer)
+        self.files.logged_in()
         if self._answer and connection.answer != self._answer:
             raise unavailable(
                 "another token stands under the label: its sentinel key is missing or different"

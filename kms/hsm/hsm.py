@@ -11,7 +11,6 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.hsm import objects, probe, rawops, selftest, vectors, wrapped
 from kms.hsm.connection import Connection
-from kms.hsm.durable import TokenFolder
 from kms.hsm.gate import Gate
 from kms.hsm.mechanisms import HMACS, sign_call
 from kms.hsm.model import (
@@ -42,10 +41,9 @@ class Hsm:
     it, at most every 0.25 to 2 seconds.
     """
 
-    def __init__(self, gate: Gate, files: TokenFolder) -> None:
+    def __init__(self, gate: Gate) -> None:
         """Use `Hsm.open`."""
         self.gate = gate  # for this package only: theft.py and capabilities.py go through it
-        self._files = files
         self._wrappable: dict[KeySpec, bool] = {}
 
     @classmethod
@@ -56,7 +54,7 @@ class Hsm:
             KmsError(HSM_UNAVAILABLE): with a hint at what to mend.
         """
         vectors.check()
-        return cls(Gate(config, clock, _accept), TokenFolder(config.softhsm2_conf))
+        return cls(Gate(config, clock, _accept))
 
     def close(self) -> None:
         """Log out and give the module back. Idempotent; every later call is refused."""
@@ -110,7 +108,7 @@ class Hsm:
             return objects.generate_resident(session, purpose, spec, cka_id, label)
 
         spki = self.gate.run(work)
-        self._files.sync()
+        self.gate.files.sync()
         return spki
 
     def public_key(self, cka_id: CkaId) -> bytes:

@@ -59,15 +59,18 @@ def find_token(module: Module, label: str) -> Any:
     return named[0]
 
 
-def connect(module: Module, config: HsmConfig) -> Connection:
+def connect(module: Module, config: HsmConfig, known: bytes) -> Connection:
     """Find the token and log in, once. The module is initialised and nothing is open.
+
+    `known` is what the sentinel answered before, if it was seen.
 
     Raises:
         KmsError(HSM_UNAVAILABLE)
     """
     token = find_token(module, config.token_label)
     pin = read_pin(config)
-    fingerprint = hashlib.blake2b(pin.encode(), key=_PROCESS_KEY, person=b"refused pin").digest()
+    tried = f"{config.module}\0{config.token_label}\0{pin}".encode()
+    fingerprint = hashlib.blake2b(tried, key=_PROCESS_KEY, person=b"refused pin").digest()
     if fingerprint in _refused:
         raise unavailable(
             f"the token refused the PIN in {config.pin_file} before: it is not sent again; mend the file"
@@ -80,7 +83,7 @@ def connect(module: Module, config: HsmConfig) -> Connection:
     try:
         first = token.open(rw=True, user_pin=pin, attribute_mapper=attribute_mapper())
         connection = Connection(module, token, first)
-        connection.find_sentinel(first)
+        connection.find_sentinel(first, known)
     except failures.PIN_REFUSED as error:
         _refused.add(fingerprint)
         raise unavailable(

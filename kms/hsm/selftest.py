@@ -136,16 +136,18 @@ def _hmac(bench: Bench) -> str:
 
 
 def _kwp(bench: Bench) -> str:
-    """Also settles which of the two mechanism numbers is RFC 5649 on this token."""
+    """The first time, this also settles which of two mechanism numbers is RFC 5649 on this token, if any."""
+    connection = bench.connection
     root, kek = bench.secret(KeyType.AES, Mechanism.AES_KEY_GEN, Attribute.WRAP, Attribute.UNWRAP)
     key, value = bench.secret(KeyType.AES, Mechanism.AES_KEY_GEN, Attribute.ENCRYPT)
-    candidates = [m for m in KWP_CANDIDATES if m in bench.connection.mechanisms]
-    for mechanism in candidates:
+    offered = [m for m in KWP_CANDIDATES if m in connection.mechanisms]
+    for mechanism in [m for m in offered if m is connection.kwp or not connection.kwp_settled]:
         blob = rawops.wrap(bench.session, root, key, mechanism)
         if kek is None or value is None or blob == aes_key_wrap_with_padding(kek, value):
-            bench.connection.kwp = mechanism
+            connection.kwp, connection.kwp_settled = mechanism, True
             return f"AES-KWP as {mechanism.name}: {_how(value)}"
-    bench.connection.kwp = None  # such a token gets resident keys only
+    must(not connection.kwp_settled, "the token's AES-KWP differs from software")
+    connection.kwp, connection.kwp_settled = None, True  # such a token gets resident keys only
     return "AES-KWP: the token means something else by it, not used"
 
 

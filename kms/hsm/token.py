@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 import kms
+from kms.hsm.durable import TokenFolder
 from kms.hsm.model import HsmConfig
 from kms.hsm.module import unavailable
 
@@ -108,6 +109,7 @@ def _create(folder: Path, label: str, module: Path) -> None:
         _write(staging / "pin", secrets.token_urlsafe(24) + "\n")
         _write(staging / "softhsm2.conf", _render(staging))
         _initialise(staging, label, module)
+        TokenFolder(staging / "softhsm2.conf").logged_in()
         _write(staging / "softhsm2.conf", _render(folder))
         _sync(staging)
         # Fails, as it should, when something other than an empty folder stands there.

@@ -6,6 +6,8 @@ can open, break and lose a token without touching the one that other tests of th
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from kms.hsm import Hsm, HsmConfig, KeySpec, Purpose, find_softhsm_module, softh
 from kms.hsm.templates import WRAPS
 from kms.ids import CkaId, new_cka_id
 
+SPY_CALL = re.compile(r"^\d+: (C_\w+)$", re.MULTILINE)
 SPY_PLACES = ("/usr/lib/x86_64-linux-gnu/pkcs11-spy.so", "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so")
 
 
@@ -98,3 +101,30 @@ def run_python(
     return subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
     )
+
+
+class Spy:
+    """OpenSC's pkcs11-spy.so between Keystead and SoftHSM, for a program in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "spy.log"
+        self.module = next(place for place in SPY_PLACES if Path(place).exists())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For run_python: softhsm_token then names the spy as its module."""
+        return {
+            **os.environ,
+            "KEYSTEAD_SOFTHSM_MODULE": self.module,
+            "PKCS11SPY": str(find_softhsm_module()),
+            "PKCS11SPY_OUTPUT": str(self.log),
+        }
+
+    @property
+    def text(self) -> str:
+        """The log so far."""
+        return self.log.read_text("utf-8", "replace")
+
+    def count(self, call: str) -> int:
+        """How often a function was called."""
+        return SPY_CALL.findall(self.text).count(call)

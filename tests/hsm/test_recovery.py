@@ -95,9 +95,12 @@ def test_attempts_are_bounded_by_back_off(config: HsmConfig, monkeypatch: pytest
         make_roots(hsm)
         restarts: list[float] = []
         honest = Module.restart
-        monkeypatch.setattr(
-            Module, "restart", lambda module: (restarts.append(clock.seconds), honest(module))[1]
-        )
+
+        def counted(module: Module) -> None:
+            restarts.append(clock.seconds)
+            honest(module)
+
+        monkeypatch.setattr(Module, "restart", counted)
         files.vanish()
         for _ in range(400):
             assert refusal(hsm.check) is ErrorKind.HSM_UNAVAILABLE
