@@ -148,6 +148,7 @@ class Call:
         path: the canonical path that policy sees, without a leading slash ("transit/encrypt/app").
         args: coerced fields, path parameters among them; absent optional fields hold defaults.
         given: names of the fields that the client really sent (a config update touches only those).
+        bound: those of `given` that are part of the path; rules about parameters do not count them.
         credential: the presented token, if any; only identity reads it.
     """
 
@@ -160,6 +161,7 @@ class Call:
     door: str
     credential: str = ""
     given: frozenset[str] = frozenset()
+    bound: frozenset[str] = frozenset()
     principal: Principal = ANONYMOUS
     capability: Capability = Capability.READ  # as decided: create and update are different
     generation: int = 0

@@ -18,7 +18,15 @@ from msgspec.structs import replace
 
 from kms.clock import Clock
 from kms.errors import invalid
-from kms.identity.keys import MAX_TOKEN, RowKeys, check_custom, new_accessor, new_token, refused
+from kms.identity.keys import (
+    MAX_TOKEN,
+    RowKeys,
+    check_custom,
+    check_sendable,
+    new_accessor,
+    new_token,
+    refused,
+)
 from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, AccessorRow, Token, TokenRole
 from kms.identity.roles import read_role
 from kms.identity.store import ACCESSORS, ROLES, TOKENS
@@ -181,9 +189,13 @@ class TokenService:
     # -- birth ----------------------------------------------------------------------------------
 
     def create_root(self, tx: Transaction, wanted: str = "") -> str:
-        """The first root token: an orphan that never expires. `wanted` is its string, "" for a random one."""
+        """The first root token: an orphan that never expires. `wanted` is its string, "" for a random one.
+
+        Raises:
+            KmsError(INVALID): `wanted` cannot be sent in a header.
+        """
         self._keys.forget()
-        token = wanted or new_token()
+        token = check_sendable(wanted) if wanted else new_token()
         born = Token(
             accessor=new_accessor(),
             parent="",

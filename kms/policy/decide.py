@@ -29,10 +29,18 @@ _WITH_PARAMETERS = frozenset({Capability.READ, Capability.CREATE, Capability.UPD
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What the client sent, for rules about parameters: `values` by field name, of which only `given` count."""
+    """What the client sent, for rules about parameters.
+
+    Args:
+        values: by field name, defaults among them.
+        given: the names that were really sent.
+        bound: those of them that are part of the path, and so no parameters.
+        wrap_ttl: seconds, 0 for no wrapping.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
+    bound: frozenset[str] = frozenset()
     wrap_ttl: int = 0
 
 
@@ -119,7 +127,7 @@ def _wrapping_kept(limits: Limits, ttl: int) -> bool:
 
 
 def _parameters_kept(limits: Limits, arguments: Arguments) -> bool:
-    sent = {name.lower(): arguments.values.get(name) for name in arguments.given}
+    sent = {name.lower(): arguments.values.get(name) for name in arguments.given - arguments.bound}
     if not limits.required <= sent.keys():
         return False
     if not sent:

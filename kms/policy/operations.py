@@ -111,8 +111,10 @@ class _Handlers:
         return self._write(call, rules, ("'rules' is deprecated, please use 'policy' instead",))
 
     def _write(self, call: Call, text: str, warnings: tuple[str, ...]) -> Change:
+        prepared = self._service.prepare(call.args["name"], text)
+
         def write(tx: Transaction) -> Result:
-            row = self._service.put(tx, call.args["name"], text)
+            row = self._service.put(tx, prepared)
             return Result(warnings=warnings, subject={"policy": row.name, "version": row.version})
 
         return Change(write)

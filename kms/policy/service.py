@@ -7,6 +7,8 @@ import binascii
 import threading
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from kms.clock import Clock
 from kms.errors import invalid
 from kms.operation import Call, Principal
@@ -45,7 +47,7 @@ class PolicyService:
     def decide(self, principal: Principal, call: Call) -> Decision:
         """Step (2) of the road: whether this principal may make this call."""
         acl = self.acl_for(principal.policies)
-        arguments = Arguments(call.args, call.given, call.wrap_ttl)
+        arguments = Arguments(call.args, call.given, call.bound, call.wrap_ttl)
         return decide(acl, call.path, call.capability, sudo=call.operation.sudo, arguments=arguments)
 
     def has_sudo(self, principal: Principal, path: str) -> bool:
@@ -117,8 +119,10 @@ class PolicyService:
         names = set(self._store.reader().keys(POLICIES)) | {DEFAULT}
         return [*sorted(names), ROOT]
 
-    def put(self, tx: Transaction, name: str, text: str) -> PolicyRow:
-        """Write a policy; `text` is HCL or JSON, or either in base64. In force when `tx` has committed.
+    def prepare(self, name: str, text: str) -> PolicyRow:
+        """Read and check a policy; `text` is HCL or JSON, or either in base64. Only its result can be `put`.
+
+        Apart from `put` because reading a long text takes a second, and no write lock waits for it.
 
         Raises:
             KmsError(INVALID): a name or text that is not allowed.
@@ -127,21 +131,20 @@ class PolicyService:
         if not text:
             raise invalid("'policy' parameter not supplied or empty")
         text = _unwrapped(text)
-        document = parse(text)
-        held = tx.get(POLICIES, name)
-        row = PolicyRow(
+        return PolicyRow(
             name=name,
             text=text,
-            document=document,
+            document=parse(text),
             language=LANGUAGE_VERSION,
             modified=self._clock.now(),
-            version=held.value.version + 1 if held else 1,
         )
+
+    def put(self, tx: Transaction, prepared: PolicyRow) -> PolicyRow:
+        """Write a policy that `prepare` made. In force, in every process, when `tx` has committed."""
+        held = tx.get(POLICIES, prepared.name)
         if held is None:
-            tx.insert(POLICIES, name, row)
-        else:
-            tx.replace(POLICIES, held, row)
-        return row
+            return tx.insert(POLICIES, prepared.name, prepared).value
+        return tx.replace(POLICIES, held, replace(prepared, version=held.value.version + 1)).value
 
     def delete(self, tx: Transaction, name: str) -> None:
         """Delete a policy; one that is not there is no error. Raises KmsError(INVALID) for builtin ones."""

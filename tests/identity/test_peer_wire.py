@@ -215,3 +215,32 @@ def test_both_servers_answer_alike(peer: Peer, server: Server) -> None:
     for request, their, our in wrong:
         print(f"\n{request}\n   peer {their}\n   ours {our}")
     assert not wrong, f"{len(wrong)} of {len(REQUESTS)} requests are answered differently"
+
+
+# (attributes of the rule on sys/policies/acl/*, body)
+PARAMETERS: list[tuple[str, dict[str, Any]]] = [
+    ("allowed_parameters = { policy = [] }", {"policy": POLICIES["foo"]}),
+    ("allowed_parameters = { other = [] }", {"policy": POLICIES["foo"]}),
+    ("denied_parameters = { policy = [] }", {"policy": POLICIES["foo"]}),
+    ("denied_parameters = { name = [] }", {"policy": POLICIES["foo"]}),
+    ('denied_parameters = { policy = ["path*"] }', {"policy": POLICIES["foo"]}),
+    ('denied_parameters = { policy = ["*path"] }', {"policy": POLICIES["foo"]}),
+    ('required_parameters = ["policy"]', {"policy": POLICIES["foo"]}),
+    ('required_parameters = ["name"]', {"policy": POLICIES["foo"]}),
+    ('required_parameters = ["policy"]', {}),
+    ('max_wrapping_ttl = "5m"', {"policy": POLICIES["foo"]}),
+]
+
+
+def test_rules_about_parameters_reach_through_the_door(peer: Peer, server: Server) -> None:
+    for attributes, body in PARAMETERS:
+        text = f'path "sys/policies/acl/*" {{ capabilities = ["create", "update"]\n {attributes} }}'
+        statuses = []
+        for call, root in ((peer.call, "root"), (server.first.call, server.root)):
+            assert call("PUT", "sys/policies/acl/limited", {"policy": text}, root)[0] == 204
+            answer = call("POST", C, {"policies": ["limited"]}, root)[1]
+            token = answer["auth"]["client_token"]
+            statuses.append(call("POST", "sys/policies/acl/written", body, token)[0])
+        assert statuses[0] == statuses[1], (attributes, body, statuses)
+    for name in ("limited", "written"):  # the peer is shared, and the other test lists its policies
+        assert peer.call("DELETE", f"sys/policies/acl/{name}")[0] == 204

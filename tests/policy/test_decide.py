@@ -255,3 +255,10 @@ def test_found_patterns_are_remembered_within_bounds() -> None:
         assert decide(rules, f"a/{number}", READ).allowed
         assert not decide(rules, f"b/{number}", READ).allowed
     assert len(rules._memo) <= 256
+
+
+def test_parts_of_the_path_are_no_parameters() -> None:
+    rules = acl('path "a" { capabilities = ["update"]\n allowed_parameters = { text = [] } }')
+    given = frozenset({"name", "text"})
+    assert decide(rules, "a", UPDATE, arguments=Arguments({}, given, frozenset({"name"}))).allowed
+    assert not decide(rules, "a", UPDATE, arguments=Arguments({}, given)).allowed

@@ -35,8 +35,9 @@ def service(store: SqliteStore) -> PolicyService:
 
 
 def put(service: PolicyService, store: SqliteStore, name: str, text: str) -> None:
+    prepared = service.prepare(name, text)
     with store.transaction() as tx:
-        service.put(tx, name, text)
+        service.put(tx, prepared)
 
 
 def may_read(service: PolicyService, *names: str) -> bool:

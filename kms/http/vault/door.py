@@ -218,7 +218,9 @@ class Door:
         writes = routed.verb in ("POST", "PATCH")
         given = bodies.parse(body, asked.content_type) if writes else routed.query
         plan = routed.match.compiled.plan
-        call.args, call.given, warnings = plan.arguments(given, routed.match.arguments())
+        bound = routed.match.arguments()
+        call.bound = frozenset(bound)
+        call.args, call.given, warnings = plan.arguments(given, bound)
         return warnings
 
     def _run(self, prepared: Prepared) -> Rendered:
