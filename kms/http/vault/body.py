@@ -94,6 +94,8 @@ def _reason(body: bytes, text: str) -> str:
     position = _POSITION.search(text)
     if position is None:
         return "unexpected EOF" if "truncated" in text else "invalid number or string"
+    if "trailing comma" in text:
+        return "invalid character ',' looking for beginning of value"
     at = int(position[1])
     if "trailing characters" in text:
         return "invalid character after top-level value"

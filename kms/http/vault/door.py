@@ -210,11 +210,11 @@ class Door:
         if asked.wrap_ttl:
             # Answering without the wrapping that was asked for would show a secret to its courier.
             raise invalid("response wrapping is not available; send the request without X-Vault-Wrap-TTL")
+        if routed.verb == "PATCH":
+            bodies.check_patch(asked.content_type)
         if routed.match is None:
             call.args = {"reason": routed.reason, "path": routed.path}
             return ()
-        if routed.verb == "PATCH":
-            bodies.check_patch(asked.content_type)
         writes = routed.verb in ("POST", "PATCH")
         given = bodies.parse(body, asked.content_type) if writes else routed.query
         plan = routed.match.compiled.plan
