@@ -54,6 +54,7 @@ ACCEPTED: dict[str, str] = {
     "parameters": 'path "a" { capabilities = ["update"] allowed_parameters = { "foo" = [] "bar" = ["x", "y*"] } }',
     "parameters as a block": 'path "a" { capabilities = ["update"]\n denied_parameters { foo = []\n bar = ["x"] } }',
     "parameters of all types": 'path "a" { capabilities = ["update"]\n allowed_parameters = { "f" = [1, 2.5, true] } }',
+    "negative numbers": 'path "a" { capabilities = ["update"]\n allowed_parameters = { f = [-1, -1.5] } }',
     "parameters repeated": 'path "a" { capabilities = ["update"]\n allowed_parameters = { f = ["x"]\n f = ["y"] } }',
     "no parameters": 'path "a" { capabilities = ["update"]\n allowed_parameters = {} }',
     "required parameters": 'path "a" { capabilities = ["update"]\n required_parameters = ["foo"] }',
