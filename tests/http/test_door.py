@@ -185,7 +185,7 @@ def test_lists_have_one_path(ask: Asker, method: str, path: str) -> None:
     ],
 )
 def test_what_does_not_exist_asks_policy_for_its_verb(ask: Asker, verb: str, capability: str) -> None:
-    ask(verb, "/v1/nosuch/thing")
+    ask(verb, "/v1/nosuch/thing", content_type="application/merge-patch+json")
     assert ask.app.pipeline.calls[-1].operation.capability == capability
 
 
