@@ -131,17 +131,16 @@ class Birth:
         if not self.taken:
             self._settle(tx, VersionState.ABANDONED)
 
-    def undone(self, tx: Transaction) -> Result:
-        """Abandon at start, as a result."""
-        self._settle(tx, VersionState.ABANDONED)
-        return Result(partial=True, subject=self._intent())
-
     def _settle(self, tx: Transaction, state: VersionState, public: bytes = b"") -> None:
-        row = tx.get(KEY_VERSIONS, self._row_key)
-        if row is None or row.value.state is not VersionState.PLANNED:
-            raise integrity(f"the planned version {self.version.version} of key {self.key.name} is gone")
-        value = replace(row.value, state=state, public=public or row.value.public, planned_key=None)
-        tx.replace(KEY_VERSIONS, row, value)
+        _settle(tx, self.version, state, public)
+
+
+def _settle(tx: Transaction, version: KeyVersion, state: VersionState, public: bytes = b"") -> None:
+    row = tx.get(KEY_VERSIONS, version_key(version.key_id, version.version))
+    if row is None or row.value.state is not VersionState.PLANNED:
+        raise integrity(f"the planned version {version.version} of key {version.key_id} is gone")
+    value = replace(row.value, state=state, public=public or row.value.public, planned_key=None)
+    tx.replace(KEY_VERSIONS, row, value)
 
 
 def resolve(
@@ -156,22 +155,24 @@ def resolve(
     if row is None or row.value.state is not VersionState.PLANNED:
         return None
     version = row.value
+    name = reader.get(NAMED_KEYS, name_key(str(intent["mount"]), str(intent["name"])))
     key = version.planned_key
-    if key is None:
-        name = reader.get(NAMED_KEYS, name_key(str(intent["mount"]), str(intent["name"])))
-        if name is None or name.value.id != version.key_id:
-            return None
+    if key is None and name is not None and name.value.id == version.key_id:
         key = name.value
-    birth = Birth(envelope, key, version, first=version.planned_key is not None)
-    public = envelope.find_residents(version)
+    # A rotation of a key that was deleted meanwhile is undone, whatever the HSM made of it.
+    public = None if key is None else envelope.find_residents(version)
 
     def conclude(tx: Transaction, found: bytes | None) -> Result:
-        return birth.undone(tx) if found is None else birth.conclude(tx, found)
+        if key is None or found is None:
+            _settle(tx, version, VersionState.ABANDONED)
+            return Result(partial=True, subject=intent)
+        birth = Birth(envelope, key, version, first=version.planned_key is not None)
+        return birth.conclude(tx, found)
 
     return External(
         intent=intent,
         begin=lambda _tx: None,
         perform=lambda: public,
         conclude=conclude,
-        abandon=birth.abandon,
+        abandon=lambda tx, _error: _settle(tx, version, VersionState.ABANDONED),
     )

@@ -15,7 +15,7 @@ from kms.keys import Wish
 from kms.keys.model import KeyVersion, ResidentMaterial, VersionState, WrappedMaterial
 from kms.keys.service import SETTLING_SECONDS
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, version_key
-from kms.operation import External
+from kms.operation import Change, External
 from kms.tables import Row
 from tests.keys.fixtures import Token
 from tests.keys.rig import Rig
@@ -262,3 +262,68 @@ def test_a_blob_works_only_in_its_own_row(hsm_rig: Rig, name: str, change: Any) 
     with pytest.raises(KmsError) as caught:
         hsm_rig.run("encrypt", name="b", plaintext=P)
     assert caught.value.kind is ErrorKind.INTEGRITY, name
+
+
+# -- other races --------------------------------------------------------------------------------------
+
+
+def test_two_rotations_of_one_wrapped_key_conflict(hsm_rig: Rig) -> None:
+    """A blob is bound to its number, so the loser must make another."""
+    hsm_rig.create("k", "ecdsa-p256")
+    plans = [hsm_rig.service.rotate("mount-1", "k") for _ in range(2)]
+    assert isinstance(plans[0], Change)
+    assert isinstance(plans[1], Change)
+    with hsm_rig.store.transaction() as tx:
+        plans[0].write(tx)
+    with pytest.raises(KmsError) as caught, hsm_rig.store.transaction() as tx:
+        plans[1].write(tx)
+    assert caught.value.kind is ErrorKind.CONFLICT
+    assert hsm_rig.run("keys.rotate", name="k")["latest_version"] == 3
+
+
+def test_creating_by_encrypting_never_calls_the_hsm_inside_a_transaction(hsm_rig: Rig) -> None:
+    call = hsm_rig.call("encrypt", name="k", plaintext=P)
+    outcome = call.operation.act(call)
+    hsm_rig.create("k", protection="hsm")
+    assert isinstance(outcome, Change)
+    with pytest.raises(KmsError) as caught, hsm_rig.store.transaction() as tx:
+        outcome.write(tx)
+    assert caught.value.kind is ErrorKind.CONFLICT
+
+
+def test_a_birth_whose_name_was_taken_makes_nothing(hsm_rig: Rig, token: Token) -> None:
+    plan = hsm_rig.service.create("mount-1", "k", _wish("ed25519"))
+    assert isinstance(plan, External)
+    taken = hsm_rig.create("k")
+    before = objects(token)
+    assert hsm_rig.external(plan).data == taken
+    assert objects(token) == before
+
+
+def test_a_birth_of_a_key_deleted_meanwhile_is_abandoned(hsm_rig: Rig) -> None:
+    hsm_rig.create("k", "ed25519")
+    plan = hsm_rig.service.rotate("mount-1", "k")
+    assert isinstance(plan, External)
+    with hsm_rig.store.transaction() as tx:
+        plan.begin(tx)
+    plan.perform()
+    hsm_rig.run("keys.config", name="k", deletion_allowed=True)
+    hsm_rig.run("keys.delete", name="k")
+    with pytest.raises(KmsError) as caught, hsm_rig.store.transaction() as tx:
+        plan.conclude(tx, b"")
+    assert caught.value.kind is ErrorKind.CONFLICT
+    with hsm_rig.store.transaction() as tx:
+        plan.abandon(tx, caught.value)
+    assert hsm_rig.service.resolve(dict(plan.intent)) is None
+
+
+def test_a_birth_of_a_key_that_is_gone_is_undone_at_start(hsm_rig: Rig, token: Token) -> None:
+    intent = _interrupt(hsm_rig, "performed", rotate=True)
+    hsm_rig.run("keys.config", name="k", deletion_allowed=True)
+    hsm_rig.run("keys.delete", name="k")
+    before = objects(token)
+    outcome = hsm_rig.service.resolve(intent)
+    assert outcome is not None
+    assert hsm_rig.external(outcome).partial
+    assert hsm_rig.service.destroy_abandoned() == 1
+    assert len(objects(token)) == len(before) - 1

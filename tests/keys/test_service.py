@@ -250,3 +250,14 @@ def test_settings_of_a_mount(rig: Rig) -> None:
     assert refused(rig, "encrypt", name="new", plaintext=P) == "encryption key not found"
     rig.run("settings.update", disable_upsert=False)
     assert rig.run("encrypt", name="new", plaintext=P)["key_version"] == 1
+
+
+def test_removing_a_mount_frees_its_keys_and_no_others(rig: Rig) -> None:
+    other = MountRef("mount-2", "other/", "transit", "transit_1")
+    for name in ("a", "b"):
+        rig.create(name)
+    rig.result("keys.create", other, name="c")
+    with rig.store.transaction() as tx:
+        assert rig.service.retire_mount(tx, "mount-1") == 2
+    assert rig.store.reader().keys(NAMED_KEYS) == ["mount-2/c"]
+    assert len(rig.store.reader().scan(RETIRED_KEYS)) == 2
