@@ -12,7 +12,7 @@ from tests.harness.api import Api
 from tests.harness.dev import DevServer
 
 THREADS = 8
-ROUNDS = 25
+ROUNDS = 8
 
 
 def child(api: Api, **options: object) -> str:

@@ -16,6 +16,7 @@ from tests.harness.dev import ConfiguredServer
 from tests.system.test_spy import SPY
 
 TRACED = "write,writev,pwrite64,fdatasync,fsync,sendto,sendmsg"
+SENDS = "sendto|sendmsg|write|writev"
 MESSAGE = "aGVsbG8="
 
 
@@ -44,6 +45,14 @@ def trace(path: Path) -> list[SystemCall]:
     return found
 
 
+def first(calls: list[SystemCall], name: str, file: str, data: str = "") -> int:
+    """Index of the first such call; fails when there is none."""
+    for index, call in enumerate(calls):
+        if call.is_(name, file, data):
+            return index
+    raise AssertionError(f"no {name} of {data!r} on {file}: {[(c.name, c.file[-30:]) for c in calls]}")
+
+
 @dataclass(frozen=True)
 class Traced:
     server: ConfiguredServer
@@ -51,22 +60,29 @@ class Traced:
     output: Path
 
     def calls_during(self, verb: str, path: str, body: object) -> list[SystemCall]:
-        """System calls of the worker that answered, up to the first byte of its answer."""
+        """System calls of the worker that answered, from the request to the first byte of its answer.
+
+        strace writes with a delay, so the request is found by its record, which names the path.
+        """
         before = len(trace(self.output))
         answer = self.api.call(verb, path, body)
         assert answer.status in {200, 204}, answer.content
-        deadline = time.monotonic() + 10
+        mark = f'\\"resource\\":\\"{path}\\"'
+        deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             new = trace(self.output)[before:]
-            answers = [
-                i
-                for i, call in enumerate(new)
-                if call.is_("sendto|sendmsg|write|writev", "socket:", '"HTTP/1.')
-            ]
-            if answers:
-                worker = new[answers[0]].pid
-                return self.of_process(new[: answers[0] + 1], worker)
-            time.sleep(0.05)
+            records = [i for i, call in enumerate(new) if call.is_("write", "/segments/", mark)]
+            if records:
+                mine = self.of_process(new, new[records[0]].pid)
+                start = first(mine, "write", "/segments/", mark)
+                if ends := [
+                    i for i, call in enumerate(mine) if i > start and call.is_(SENDS, "socket:", '"HTTP/1.')
+                ]:
+                    begins = [
+                        i for i, call in enumerate(mine[:start]) if call.is_(SENDS, "socket:", '"HTTP/1.')
+                    ]
+                    return mine[begins[-1] + 1 if begins else 0 : ends[0] + 1]
+            time.sleep(0.1)
         raise AssertionError("strace saw no answer")
 
     def of_process(self, seen: list[SystemCall], pid: int) -> list[SystemCall]:
@@ -144,14 +160,6 @@ EXTERNAL = {
     ),
     "rotate the root": ("POST", "sys/hsm/root/rotate", {}, "C_GenerateKey"),
 }
-
-
-def first(calls: list[SystemCall], name: str, file: str, data: str = "") -> int:
-    """Index of the first such call; fails when there is none."""
-    for index, call in enumerate(calls):
-        if call.is_(name, file, data):
-            return index
-    raise AssertionError(f"no {name} of {data!r} on {file}: {[(c.name, c.file[-30:]) for c in calls]}")
 
 
 @pytest.mark.parametrize("name", PLAIN)
