@@ -85,12 +85,6 @@ class Algorithm:
         """Whether keys of this type and protection may do this."""
         return use in self.uses.get(protection, frozenset())
 
-    @property
-    def symmetric(self) -> bool:
-        """Whether there is no public half."""
-        return self.kind in (Kind.AEAD, Kind.MAC)
-
-
 def _by(software: frozenset[Use], hsm: frozenset[Use] | None) -> MappingProxyType[Protection, frozenset[Use]]:
     uses = {Protection.SOFTWARE: software}
     if hsm is not None:
