@@ -16,6 +16,8 @@ from tests.harness.dev import ConfiguredServer
 from tests.system.test_spy import SPY
 
 TRACED = "write,writev,pwrite64,fdatasync,fsync,sendto,sendmsg"
+EVENT, INTENT, OUTCOME = (re.escape(f'\\"{word}\\"') for word in ("event", "intent", "outcome"))
+ANSWER = r'"HTTP/1\.'
 SENDS = "sendto|sendmsg|write|writev"
 MESSAGE = "aGVsbG8="
 
@@ -30,7 +32,7 @@ class SystemCall:
     data: str
 
     def is_(self, name: str, file: str, data: str = "") -> bool:
-        return self.name in name.split("|") and file in self.file and data in self.data
+        return self.name in name.split("|") and file in self.file and re.search(data, self.data) is not None
 
 
 LINE = re.compile(r"^(\d+) +(\w+)\(\d+<(.*?)>(?:, (?:\[\{iov_base=)?(.*))?")
@@ -67,7 +69,7 @@ class Traced:
         before = len(trace(self.output))
         answer = self.api.call(verb, path, body)
         assert answer.status in {200, 204}, answer.content
-        mark = f'\\"resource\\":\\"{path}\\"'
+        mark = re.escape(f'\\"resource\\":\\"{path}\\"')
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             new = trace(self.output)[before:]
@@ -76,11 +78,9 @@ class Traced:
                 mine = self.of_process(new, new[records[0]].pid)
                 start = first(mine, "write", "/segments/", mark)
                 if ends := [
-                    i for i, call in enumerate(mine) if i > start and call.is_(SENDS, "socket:", '"HTTP/1.')
+                    i for i, call in enumerate(mine) if i > start and call.is_(SENDS, "socket:", ANSWER)
                 ]:
-                    begins = [
-                        i for i, call in enumerate(mine[:start]) if call.is_(SENDS, "socket:", '"HTTP/1.')
-                    ]
+                    begins = [i for i, call in enumerate(mine[:start]) if call.is_(SENDS, "socket:", ANSWER)]
                     return mine[begins[-1] + 1 if begins else 0 : ends[0] + 1]
             time.sleep(0.1)
         raise AssertionError("strace saw no answer")
@@ -109,7 +109,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
         "-qq",
         "-y",
         "-s",
-        "400",
+        "3000",
         "-e",
         f"trace={TRACED}",
         "-o",
@@ -150,22 +150,24 @@ CHANGES = {
     "create a token": ("POST", "auth/token/create", {"ttl": "1h"}),
     "write a role": ("POST", "pki/roles/r", {"allow_any_name": True}),
 }
+# Session objects vanish by themselves; what stays in the token needs its intent first.
+STORED = r": {}\\n.*CKA_TOKEN +True"
 EXTERNAL = {
-    "issue": ("POST", "pki/issue/any", {"common_name": "a.example.test"}, "C_Sign"),
+    "issue": ("POST", "pki/issue/any", {"common_name": "a.example.test"}, r"C_Sign\\n"),
     "a resident key": (
         "POST",
         "transit/keys/resident",
         {"type": "ed25519", "protection": "hsm"},
-        "C_GenerateKeyPair",
+        STORED.format("C_GenerateKeyPair"),
     ),
-    "rotate the root": ("POST", "sys/hsm/root/rotate", {}, "C_GenerateKey"),
+    "rotate the root": ("POST", "sys/hsm/root/rotate", {}, STORED.format("C_GenerateKey")),
 }
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_record_is_written_before_the_answer(name: str, traced: Traced) -> None:
     calls = traced.calls_during(*PLAIN[name])
-    assert first(calls, "write", "/segments/", '\\"event\\"') < len(calls) - 1
+    assert first(calls, "write", "/segments/", EVENT) < len(calls) - 1
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -173,7 +175,7 @@ def test_commit_is_durable_before_the_answer(name: str, traced: Traced) -> None:
     calls = traced.calls_during(*CHANGES[name])
     written = first(calls, "pwrite64", "keystead.db-wal")
     synced = first(calls[written:], "fdatasync|fsync", "keystead.db-wal") + written
-    recorded = first(calls, "write", "/segments/", '\\"event\\"')
+    recorded = first(calls, "write", "/segments/", EVENT)
     assert written < synced < recorded < len(calls) - 1
 
 
@@ -182,7 +184,7 @@ def test_intent_is_durable_before_the_token_acts(name: str, traced: Traced) -> N
     verb, path, body, act = EXTERNAL[name]
     calls = traced.calls_during(verb, path, body)
     synced = first(calls, "fdatasync|fsync", "keystead.db-wal")
-    intended = first(calls, "write", "/segments/", '\\"intent\\"')
+    intended = first(calls, "write", "/segments/", INTENT)
     acted = first(calls, "write", "spy.log", act)
-    closed = first(calls, "write", "/segments/", '\\"outcome\\"')
+    closed = first(calls, "write", "/segments/", OUTCOME)
     assert synced < intended < acted < closed < len(calls) - 1
