@@ -41,7 +41,7 @@ _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for gate in _gates:
-        gate.die("the HSM was opened before this process was forked; open it in the worker")
+        gate.orphan()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -83,10 +83,11 @@ class Gate:
         """The clock that it was made with."""
         return self._clock
 
-    def die(self, reason: str) -> None:
-        """Refuse everything from now on."""
-        self._dead = reason
-        self._connection = None
+    def orphan(self) -> None:
+        """This is a forked child: refuse everything from now on, and wait for no lock that a parent's thread held."""
+        self._lock = threading.Lock()
+        self._dead = "the HSM was opened before this process was forked; open it in the worker"
+        self._connection = self._lost = None
 
     def run(self, work: Work[T], *, repeat: bool = False, data_refused: str | None = None) -> T:
         """Do `work` with a session.

@@ -48,6 +48,13 @@ def unavailable(detail: str) -> KmsError:
     return KmsError(ErrorKind.HSM_UNAVAILABLE, detail)
 
 
+def _after_fork_in_child() -> None:
+    Module._guard = threading.Lock()  # noqa: SLF001  # a thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class Module:
     """One loaded PKCS#11 module, initialised for this process. At most one user per process.
 

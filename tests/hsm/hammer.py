@@ -1,4 +1,4 @@
-"""Eight threads on one token: `python -m tests.hsm.hammer FOLDER SECONDS MODE`, run by test_threads.py.
+"""Threads on one token: `python -m tests.hsm.hammer FOLDER SECONDS MODE THREADS`, run by test_threads.py.
 
 MODE `guarded` is the shipped code; `naked` leaves out the initialisation with OS locking, so that SoftHSM believes that it has
 one thread; `refused` lets the module refuse OS locking, so that the pool of one must do. Prints the number of calls; any
@@ -21,7 +21,6 @@ from kms.hsm.public import verify_proof
 from kms.ids import new_cka_id
 from tests.hsm.parts import make_roots
 
-THREADS = 8
 CKR_CANT_LOCK = 0xA
 
 
@@ -68,7 +67,7 @@ def work(hsm: Hsm, keys: list[Wrapped], pair: Resident, spki: bytes, until: floa
     done.append(count)
 
 
-def main(folder: Path, seconds: float, mode: str) -> int:
+def main(folder: Path, seconds: float, mode: str, count: int) -> int:
     """Hammer; the exit code is 0 only if every thread came to its end."""
     config = softhsm_token(folder)
     if mode == "naked":
@@ -87,15 +86,15 @@ def main(folder: Path, seconds: float, mode: str) -> int:
     done: list[int] = []
     until = SystemClock().monotonic() + seconds
     arguments = (hsm, keys, pair, spki, until, done)
-    threads = [threading.Thread(target=work, args=arguments) for _ in range(THREADS)]
+    threads = [threading.Thread(target=work, args=arguments) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     sys.stdout.write(f"{hsm.info.os_locking} {len(done)} {sum(done)}\n")
     hsm.close()
-    return 0 if len(done) == THREADS else 4
+    return 0 if len(done) == count else 4
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]))
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4])))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pkcs11 import exceptions as p11
 from pkcs11.mechanisms import Mechanism
 
-from kms.errors import KmsError
-from kms.hsm import Hsm, KeySpec, capabilities
+from kms.errors import ErrorKind, KmsError
+from kms.hsm import Hsm, HsmConfig, KeySpec, capabilities, rawops
+from tests.hsm.parts import opened
 
 # What SoftHSM 2.6.1 cannot do of what we ask for.
 MISSING = {
@@ -65,3 +67,33 @@ def test_a_token_without_key_pairs_cannot_serve(hsm: Hsm, monkeypatch: pytest.Mo
 def test_info_and_mechanisms(hsm: Hsm) -> None:
     assert (hsm.info.model, hsm.info.label, hsm.info.os_locking) == ("SoftHSM v2", "keystead", True)
     assert {"AES_GCM", "AES_KEY_WRAP_PAD", "ECDSA", "EDDSA"} <= hsm.mechanisms()
+
+
+@pytest.mark.parametrize(
+    ("failure", "finding"),
+    [
+        (p11.KeySizeRange(), "the token says KeySizeRange"),
+        (KmsError(ErrorKind.INTEGRITY, "a sentence"), "a sentence"),
+    ],
+)
+def test_what_the_token_says_is_shown(
+    hsm: Hsm, monkeypatch: pytest.MonkeyPatch, failure: Exception, finding: str
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise failure
+
+    monkeypatch.setattr(rawops, "mac", fail)
+    rows = [row for row in capabilities.survey(hsm) if row.operation == "hmac sha256"]
+    assert [(row.works, row.finding) for row in rows] == [(False, finding)]
+
+
+def test_a_token_lost_meanwhile_ends_the_survey(config: HsmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object) -> bytes:
+        raise p11.DeviceRemoved
+
+    with opened(config) as hsm:
+        monkeypatch.setattr(rawops, "encrypt", lose)
+        with pytest.raises(KmsError) as caught:
+            capabilities.survey(hsm)
+        assert caught.value.kind is ErrorKind.HSM_UNAVAILABLE
+        monkeypatch.undo()

@@ -18,7 +18,7 @@ from kms.hsm.durable import TokenFolder
 from kms.ids import new_cka_id
 from tests.hsm.parts import StepClock, make_roots, opened
 
-TRIALS = 8
+TRIALS = 6
 PROGRAM = """
 import sys
 from pathlib import Path

@@ -16,6 +16,7 @@ from kms.clock import SystemClock
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, HsmConfig, login
 from kms.hsm.connection import Connection
+from kms.hsm.module import Module
 from tests.hsm.parts import Spy, StepClock, opened, run_python
 
 WRONG_PIN = """
@@ -208,3 +209,69 @@ def test_busy_sessions_are_waited_for_and_then_refused(
         for each in taken:
             pool.give_back(each)
         hsm.check()
+
+
+def test_a_session_that_does_not_open_is_a_loss(config: HsmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = StepClock()
+    with opened(config, clock) as hsm:
+        connection = hsm.gate._connection
+        assert connection is not None
+
+        def gone(**_: Any) -> None:
+            raise p11.DeviceRemoved
+
+        pool = connection.pool
+        taken = pool.lease()
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "_token", SimpleNamespace(open=gone))
+            with pytest.raises(KmsError) as caught:
+                hsm.random(8)
+        assert caught.value.kind is ErrorKind.HSM_UNAVAILABLE
+        assert pool.retired
+        pool.give_back(taken)
+        clock.sleep(5)
+        hsm.check()
+
+
+def test_a_retired_pool_hands_out_nothing(config: HsmConfig) -> None:
+    clock = StepClock()
+    with opened(config, clock) as hsm:
+        connection = hsm.gate._connection
+        assert connection is not None
+        connection.pool.retired = True
+        clock.sleep(5)
+        hsm.check()
+        assert hsm.gate._connection is not connection
+
+
+def test_a_module_that_lists_no_tokens(config: HsmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise p11.GeneralError
+
+    stub: Any = SimpleNamespace(library=SimpleNamespace(get_tokens=broken))
+    with pytest.raises(KmsError, match="lists no tokens"):
+        login.find_token(stub, "x")
+    fails = SimpleNamespace(flags=TokenFlag(0), open=lambda **_: broken())
+    monkeypatch.setattr(login, "find_token", lambda *_: fails)
+    with pytest.raises(KmsError, match="cannot open a session"):
+        Hsm.open(config, SystemClock())
+
+
+def test_a_module_that_does_not_start_is_named(config: HsmConfig) -> None:
+    """Every step of loading has its own sentence, and a refusal of OS locking is no refusal to start."""
+    module = Module(config.module, config.softhsm2_conf)
+    honest_start, honest_end = module._initialize, module._finalize
+    steps: Any = module
+    steps._initialize = lambda arguments: 0xA if arguments else honest_start(None)
+    module.restart()
+    seen = [module.os_locking]
+    steps._initialize = lambda _: 0x5
+    with pytest.raises(KmsError, match="does not start"):
+        module.restart()
+    steps._finalize = lambda _: 0x5
+    with pytest.raises(KmsError, match="does not finalise"):
+        module.restart()
+    steps._initialize, steps._finalize = honest_start, honest_end
+    module.restart()
+    assert [*seen, module.os_locking] == [False, True]
+    module.close()

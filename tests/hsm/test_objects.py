@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from pkcs11.constants import Attribute
+from pkcs11.exceptions import DeviceRemoved
 
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, HsmConfig, KeySpec, Purpose, Resident, Scheme, objects
 from kms.hsm.connection import SENTINEL_ID, Connection
 from kms.ids import CkaId, new_cka_id
-from tests.hsm.parts import opened
+from tests.hsm.parts import StepClock, opened
 
 
 def test_two_keys_with_one_id_are_never_chosen_between(hsm: Hsm) -> None:
@@ -160,3 +161,53 @@ def test_a_fresh_token_is_empty_and_gets_its_sentinel_with_the_first_key(config:
         hsm.generate(Purpose.LOG_SIGN, KeySpec.ED25519, new_cka_id(), "log 2")
         assert len(hsm.objects("")) == 3
         hsm.check()
+
+
+def test_two_processes_that_start_at_once_share_a_sentinel(
+    config: HsmConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other was quicker between our look and our generation: his sentinel serves."""
+    with opened(config) as hsm:
+        honest = objects.generate_resident
+
+        def late(session: Any, *arguments: Any) -> bytes:
+            if arguments[2] == SENTINEL_ID:
+                honest(session, *arguments)
+            return honest(session, *arguments)
+
+        monkeypatch.setattr(objects, "generate_resident", late)
+        hsm.generate(Purpose.KEY_ENC, KeySpec.AES_256, new_cka_id(), "first")
+        assert len(hsm.objects("keystead sentinel")) == 1
+        hsm.check()
+
+
+def test_of_two_sentinels_a_process_keeps_its_own(config: HsmConfig) -> None:
+    def twin(_: Connection, session: Any) -> None:
+        objects.make(session, Purpose.SENTINEL, KeySpec.AES_256, token=True, cka_id=SENTINEL_ID, label="twin")
+
+    clock = StepClock()
+    with opened(config, clock) as hsm:
+        hsm.generate(Purpose.KEY_ENC, KeySpec.AES_256, new_cka_id(), "first")
+        for _ in range(4):
+            hsm.gate.run(twin)
+
+            def lose(_: Connection, __: Any) -> None:
+                raise DeviceRemoved
+
+            with pytest.raises(KmsError):
+                hsm.gate.run(lose)
+            clock.sleep(5)
+            hsm.check()
+
+
+def test_a_token_without_a_sentinel_does_not_get_one_without_a_key(config: HsmConfig) -> None:
+    with opened(config) as hsm:
+
+        def fail(session: Any, *_: Any) -> bytes:
+            raise KmsError(ErrorKind.INTEGRITY, f"no sentinel in {session!r}")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(objects, "generate_resident", fail)
+            with pytest.raises(KmsError, match="no sentinel"):
+                hsm.generate(Purpose.KEY_ENC, KeySpec.AES_256, new_cka_id(), "first")
+        assert hsm.objects("") == []

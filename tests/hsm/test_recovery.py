@@ -258,3 +258,47 @@ def test_a_closed_hsm_refuses(config: HsmConfig) -> None:
         again.check()
         with pytest.raises(KmsError, match="already open"):
             Hsm.open(config, StepClock())
+
+
+def test_others_wait_a_moment_while_one_reopens(config: HsmConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "TURN_SECONDS", 0.05)
+    clock = StepClock()
+    with opened(config, clock) as hsm:
+
+        def lose(_: Connection, __: Any) -> None:
+            raise p11.DeviceRemoved
+
+        assert refusal(lambda: hsm.gate.run(lose)) is ErrorKind.HSM_UNAVAILABLE
+        with hsm.gate._lock, pytest.raises(KmsError, match="being reopened"):
+            hsm.check()
+        threads = [threading.Thread(target=hsm.check) for _ in range(4)]
+        monkeypatch.setattr(gate, "TURN_SECONDS", 10.0)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        hsm.check()
+
+
+def test_a_token_lost_during_the_self_test_does_not_open(
+    config: HsmConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any, **__: Any) -> None:
+        raise p11.DeviceRemoved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(selftest, "token", lose)
+        with pytest.raises(KmsError, match="failed its self-test"):
+            Hsm.open(config, StepClock())
+    with opened(config) as hsm:
+        hsm.check()
+
+
+def test_an_orphaned_gate_refuses_and_closes(config: HsmConfig) -> None:
+    """What os.register_at_fork does in a child; test_fork.py sees it happen."""
+    with opened(config) as hsm:
+        with hsm.gate._lock:
+            hsm.gate.orphan()
+            with pytest.raises(KmsError, match="before this process was forked"):
+                hsm.check()
+        hsm.close()

@@ -12,8 +12,8 @@ SECONDS = 30
 MUTATION_TRIES = 3
 
 
-def hammer(folder: Path, seconds: float, mode: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.hsm.hammer", str(folder), str(seconds), mode]
+def hammer(folder: Path, seconds: float, mode: str, threads: int = 8) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.hsm.hammer", str(folder), str(seconds), mode, str(threads)]
     top = Path(__file__).parent.parent.parent
     return subprocess.run(command, cwd=top, capture_output=True, text=True, timeout=seconds + 60, check=False)
 
@@ -31,7 +31,12 @@ def test_eight_threads_for_thirty_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_the_protection_it_is_caught(tmp_path: Path) -> None:
-    """The mutation: were the protection lost, the test above would see a signal, an error or a wrong answer."""
+    """The mutation: were the protection lost, the test above would see a signal, an error or a wrong answer.
+
+    With one thread the mutated program runs through, so it is the threads that break it.
+    """
+    alone = hammer(tmp_path / "alone", 1, "naked", threads=1)
+    assert (alone.returncode, alone.stderr) == (0, "")
     for attempt in range(MUTATION_TRIES):
         done = hammer(tmp_path / f"token-{attempt}", SECONDS / 2, "naked")
         if done.returncode != 0 or done.stderr:

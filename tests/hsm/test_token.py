@@ -5,13 +5,16 @@ from __future__ import annotations
 import stat
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pkcs11 import exceptions as p11
 
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import find_softhsm_module, newtoken, softhsm_token, token
 from kms.hsm.durable import TokenFolder
-from tests.hsm.parts import make_roots, opened, private_token
+from tests.hsm.parts import StepClock, make_roots, opened, private_token
 
 
 def test_what_is_in_the_folder(tmp_path: Path) -> None:
@@ -140,3 +143,49 @@ def test_acknowledged_objects_are_synced(tmp_path: Path, monkeypatch: pytest.Mon
         assert synced.count(".object") >= len(roots) + 1
     TokenFolder(None).sync()
     TokenFolder(tmp_path / "missing").sync()
+
+
+def test_a_disk_that_takes_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = private_token(tmp_path)
+    folder = TokenFolder(config.softhsm2_conf)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(KmsError, match="cannot be synced: No space"):
+            folder.sync()
+        for backup in tmp_path.rglob("token.backup"):
+            backup.unlink()
+        with pytest.raises(KmsError, match="keep a copy"):
+            folder.logged_in()
+    folder.logged_in()
+    assert len(list(tmp_path.rglob("token.backup"))) == 1
+
+
+def test_a_configuration_without_a_folder_is_not_guarded(tmp_path: Path) -> None:
+    conf = tmp_path / "softhsm2.conf"
+    conf.write_text("log.level = ERROR\n")
+    folder = TokenFolder(conf)
+    assert folder.path is None
+    with folder.exclusive(StepClock()):
+        folder.logged_in()
+        folder.sync()
+
+
+def test_newtoken_says_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise p11.PinLenRange
+
+    slot = SimpleNamespace(slot_id=0)
+    library = SimpleNamespace(get_slots=list, get_token=lambda **_: SimpleNamespace(open=refuse))
+    module: Any = SimpleNamespace(library=library, init_token=lambda *_: 0x5, restart=lambda: None)
+    with pytest.raises(KmsError, match="no slot"):
+        newtoken.initialise(module, "x", "1234")
+    monkeypatch.setattr(library, "get_slots", lambda: [slot])
+    with pytest.raises(KmsError, match="C_InitToken failed"):
+        newtoken.initialise(module, "x", "1234")
+    monkeypatch.setattr(module, "init_token", lambda *_: 0)
+    with pytest.raises(KmsError, match="C_InitPIN failed"):
+        newtoken.initialise(module, "x", "1234")
