@@ -37,7 +37,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from kms.errors import invalid
+from kms.errors import KmsError, invalid
 
 Recovery = Literal["none", "hsm-backup", "quorum"]
 MAX_CONFIG_BYTES = 64 * 1024
@@ -256,6 +256,10 @@ def _explained(text: str) -> str:
 
 
 def _check(config: Config, name: str) -> None:
+    try:
+        split_address(config.listen)
+    except KmsError as error:
+        raise invalid(f"{name}: {error.detail}") from None
     if not is_loopback(config.listen) and config.tls is None:
         raise invalid(
             f"{name}: listen {config.listen} can be reached from outside, so [tls] with certificate and "

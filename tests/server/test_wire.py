@@ -15,14 +15,15 @@ from tests.server.running import Running
 
 TOKEN = b"X-Vault-Token: root\r\n"
 JSON = b"Content-Type: application/json\r\n"
+CLOSE = b"Connection: close\r\n"
 ECHO = b"POST /v1/sys/echo HTTP/1.1\r\nHost: x\r\n" + TOKEN + JSON
 
 
 def _canary() -> tuple[str, bytes]:
-    """A well-formed request that is recognised in the answer."""
+    """A well-formed request that is recognised in the answer; the connection ends after it."""
     name = secrets.token_hex(8)
     body = b'{"plaintext":"%s"}' % name.encode()
-    return name, ECHO + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    return name, ECHO + CLOSE + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 REFUSED = {
@@ -103,7 +104,7 @@ HANDLED = {
 @pytest.mark.parametrize(("raw", "status"), HANDLED.values(), ids=HANDLED.keys())
 def test_handled_once_and_the_next_one_after_it(wire: Running, raw: bytes, status: int) -> None:
     name, canary = _canary()
-    answers = wire.talk(raw + canary)
+    answers = wire.talk(raw + canary, quiet=3)
     assert answers.statuses == [status, 200]
     assert name.encode() not in answers.responses[0][1]
     assert name.encode() in answers.responses[1][1]
@@ -113,6 +114,7 @@ def test_handled_once_and_the_next_one_after_it(wire: Running, raw: bytes, statu
 def test_pipelined_answers_keep_their_order(wire: Running) -> None:
     canaries = [_canary() for _ in range(20)]
     slow = ECHO.replace(b"/echo", b"/pool") + b"Content-Length: 2\r\n\r\n{}"
+    canaries = [(name, request.replace(CLOSE, b"")) for name, request in canaries]
     raw = b"".join(request + (slow if i % 5 == 0 else b"") for i, (_, request) in enumerate(canaries))
     answers = wire.talk(raw, quiet=1)
     assert answers.statuses == [200] * 24
@@ -175,7 +177,7 @@ def test_too_large_in_chunks(wire: Running) -> None:
 
 def test_a_large_body_is_served(wire: Running) -> None:
     body = b'{"plaintext":"' + b"a" * 3_000_000 + b'"}'
-    (answer,) = wire.talk(ECHO + b"Content-Length: %d\r\n\r\n" % len(body), body, quiet=3).responses
+    (answer,) = wire.talk(ECHO + CLOSE + b"Content-Length: %d\r\n\r\n" % len(body), body, quiet=3).responses
     assert answer[0] == 200
     assert len(answer[1]) > 3_000_000
 
@@ -193,7 +195,7 @@ BOMBS = {
 @pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS.keys())
 def test_bombs(wire: Running, body: bytes) -> None:
     before = processes.resident_bytes(wire.pid)
-    answers = wire.talk(ECHO + b"Content-Length: %d\r\n\r\n" % len(body), body, quiet=5)
+    answers = wire.talk(ECHO + CLOSE + b"Content-Length: %d\r\n\r\n" % len(body), body, quiet=5)
     assert answers.statuses == [400]
     assert processes.resident_bytes(wire.pid) - before < 64 * 2**20
 
