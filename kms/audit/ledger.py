@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import itertools
+import json
 import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -188,8 +189,7 @@ class Ledger:
 
 def note_line(note: bytes) -> bytes:
     """The one spelling of a note in the history, newline included."""
-    text = msgspec.json.encode(NoteLine(note.decode())).decode()
-    return text.replace("—", "\\u2014").encode("ascii") + b"\n"
+    return json.dumps({"note": note.decode()}, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def read_note(line: bytes) -> bytes:

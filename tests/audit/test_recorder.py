@@ -174,6 +174,9 @@ def test_intents_open_and_close(rig: Rig) -> None:
     assert rig.store.reader().keys(INTENTS) == [intent.id]
     rig.conclude(recorder, intent)
     assert rig.store.reader().keys(INTENTS) == []
+    recorder.flush()
+    rig.sequencer().step()
+    assert rig.store.reader().keys(OUTBOX) == [], "so nothing but the intent can tell that it was ended"
     with pytest.raises(KmsError) as caught:
         rig.conclude(recorder, intent)
     assert caught.value.kind is ErrorKind.CONFLICT

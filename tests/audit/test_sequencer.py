@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import itertools
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -186,6 +189,38 @@ def test_a_commit_that_happened_and_was_reported_failed_is_adopted(
     recorder.close()
     sequencer.stop()
     assert kinds(rig) == ["Log", "Start", "Opened", "Frame", "Heartbeat", "Closed", "Stop"]
+    rig.verified()
+
+
+@pytest.mark.parametrize("name", ["checkpoints.jsonl", "checkpoint.tmp", "leaves.jsonl"])
+@pytest.mark.parametrize("part", [0, 30])
+def test_a_full_disk_while_publishing_leaves_no_trace(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, name: str, part: int
+) -> None:
+    sequencer = rig.sequencer()
+    recorder = write_some(rig)
+    sequencer.step()
+    recorder.write(event())
+    recorder.flush()
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if Path(f"/proc/self/fd/{fd}").readlink().name != name:
+            return write(fd, data)
+        if part:
+            write(fd, bytes(data)[:part])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    for _ in range(2):
+        with pytest.raises(KmsError) as caught:
+            sequencer.step()
+        assert caught.value.kind is ErrorKind.AUDIT_UNAVAILABLE
+    monkeypatch.setattr(os, "write", write)
+    assert sequencer.step().signed == 6
+    rig.verified()
+    recorder.close()
+    sequencer.stop()
     rig.verified()
 
 
