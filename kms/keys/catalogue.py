@@ -85,6 +85,7 @@ class Algorithm:
         """Whether keys of this type and protection may do this."""
         return use in self.uses.get(protection, frozenset())
 
+
 def _by(software: frozenset[Use], hsm: frozenset[Use] | None) -> MappingProxyType[Protection, frozenset[Use]]:
     uses = {Protection.SOFTWARE: software}
     if hsm is not None:
