@@ -30,6 +30,7 @@ from tests.invariants import Ledger, Observed, broken
 
 VICTIMS = {"worker": 50, "jobs": 10, "arbiter": 10, "supervisor": 10, "all": 20}  # weights
 RECOVERY_SECONDS = 30
+SENTINEL = b"keystead-sentinl".hex()  # the key that health checks use; it has no row
 WHOLE_EVERY = 25
 SAMPLES = 40
 MUST_HIT = 0.6
@@ -175,13 +176,14 @@ class Chaos:
         """I5: what the log and the table of roots say must be in the token, and what is."""
         with closing(sqlite3.connect(f"file:{self._database()}?mode=ro", uri=True)) as database:
             seen.rows = {row[0]: True for row in database.execute("SELECT key FROM root_objects")}
+        seen.rows[SENTINEL] = True
         outcomes = {entry.id: entry for entry in seen.log if entry.phase == "outcome"}
         for entry in seen.log:
             if entry.phase == "intent":
                 closed = outcomes.get(entry.id)
-                for name in str(entry.subject.get("hsm_objects", "")).split(","):
-                    if name:
-                        seen.rows[name] = closed is not None and closed.closed_well
+                named = f"{entry.subject.get('hsm_objects', '')},{entry.subject.get('cka_id', '')}"
+                for name in filter(None, named.split(",")):
+                    seen.rows[name] = closed is not None and closed.closed_well
         seen.objects = {found.id for found in token.objects(self.server)}
 
     def _database(self) -> Path:

@@ -13,8 +13,17 @@ from tests.invariants import Attempt, Ledger, Observed, Sample, broken
 SAMPLE = Sample("a", 1, "bQ==", "vault:v1:x")
 
 
+NAMES = {
+    "transit/keys/a/rotate": "transit.keys.rotate",
+    "pki/issue/mesh": "pki.issue",
+    "pki/revoke": "pki.revoke",
+    "sys/hsm/root/rotate": "sys.root.rotate",
+}
+
+
 def entry(name: str, phase: str, resource: str, **subject: object) -> Entry:
-    return Entry("s", 0, name, phase, "transit.x", resource, "ok", dict(subject), {})
+    operation = NAMES.get(resource, "transit.keys.create" if resource.startswith("transit/") else "other")
+    return Entry("s", 0, name, phase, operation, resource, "ok", dict(subject), {})
 
 
 def sound() -> tuple[Ledger, Observed]:
