@@ -88,7 +88,11 @@ class Gate(Protocol):
     """Whether the server is in a state to serve this operation at all."""
 
     def admit(self, operation: Operation) -> None:
-        """Raise KmsError(SEALED, UNINITIALIZED, HSM_UNAVAILABLE, AUDIT_UNAVAILABLE) or return."""
+        """Raise KmsError(SEALED, UNINITIALIZED, HSM_UNAVAILABLE) or return."""
+        ...
+
+    def admit_change(self, operation: Operation) -> None:
+        """Raise KmsError(AUDIT_UNAVAILABLE) while the log is too far behind to take a change."""
         ...
 
 
@@ -223,6 +227,7 @@ class Pipeline:
 
     def _change(self, call: Call, rule: str, change: Change) -> tuple[Result, Receipt | None]:
         _demand(call, Effect.STATE, Effect.EXTERNAL)
+        self._gate.admit_change(call.operation)
         with self._store.transaction() as tx:
             result = change.write(tx)
             staged = self._recorder.stage(tx, self._event(call, "done", "ok", rule=rule, result=result))
@@ -232,6 +237,7 @@ class Pipeline:
 
     def _external(self, call: Call, rule: str, external: External[Any]) -> tuple[Result, Receipt | None]:
         _demand(call, Effect.EXTERNAL)
+        self._gate.admit_change(call.operation)
         with self._store.transaction() as tx:  # (3)
             external.begin(tx)
             intent = self._event(call, "intent", "ok", rule=rule, subject=external.intent)

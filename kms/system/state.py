@@ -14,7 +14,7 @@ from typing import Protocol
 
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
-from kms.operation import Effect, Needs, Operation
+from kms.operation import Needs, Operation
 from kms.system.instance import Instance, read_instance
 from kms.tables import Store
 
@@ -118,11 +118,17 @@ class ServerState:
         if operation.needs is Needs.NOTHING:
             return
         self.demand_open()
-        if operation.effect is not Effect.NONE and self._audit_lag() > _AUDIT_STALLED_SECONDS:
-            detail = (
-                "the audit log has not been sequenced for a minute; state changes are refused until it is"
-            )
-            raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, detail)
+
+    def admit_change(self, operation: Operation) -> None:
+        """Raise while the log is too far behind to take a change (kms.pipeline.Gate).
+
+        Asked of what a call really changes, not of what its operation may: an encrypt that finds its
+        key changes nothing. init and unseal are let through: without them nothing could be sequenced.
+        """
+        if operation.needs is Needs.NOTHING or self._audit_lag() <= _AUDIT_STALLED_SECONDS:
+            return
+        detail = "the audit log has not been sequenced for a minute; state changes are refused until it is"
+        raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, detail)
 
     def demand_open(self) -> None:
         """Return when keys can be used, opening the keyring first where this process has not yet.

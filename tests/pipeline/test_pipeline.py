@@ -51,7 +51,7 @@ class Road:
         self.store: SqliteStore = make_store(folder / "storage")
         self.clock = SystemClock()
         self.recorder = Recorder.open(folder / "audit", self.store, self.clock, origin="keystead/test")
-        self.closed = False
+        self.closed = self.refuse_change = False
         self.refuse_state: ErrorKind | None = None
         self.meter: list[tuple[str, str]] = []
         self.pipeline = Pipeline(
@@ -72,6 +72,10 @@ class Road:
     def admit(self, _operation: Operation) -> None:
         if self.refuse_state is not None:
             raise KmsError(self.refuse_state, "not now")
+
+    def admit_change(self, _operation: Operation) -> None:
+        if self.refuse_change:
+            raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, "the log is behind")
 
     def authenticate(self, token: str) -> Principal:
         if token != "good":
@@ -206,6 +210,15 @@ def test_no_record_no_change(road: Road) -> None:
         road.run(operation(lambda _c: Change(lambda tx: _done(tx, "a")), effect=Effect.STATE))
     assert error.value.kind is ErrorKind.AUDIT_UNAVAILABLE
     assert road.store.reader().keys(INSTANCE) == []
+
+
+def test_a_log_that_is_behind_stops_changes_and_not_reads(road: Road) -> None:
+    road.refuse_change = True
+    maker = operation(lambda _c: Change(lambda tx: _done(tx, "a")), effect=Effect.STATE)
+    with pytest.raises(KmsError, match="behind"):
+        road.run(maker)
+    assert road.store.reader().keys(INSTANCE) == []
+    road.run(operation(lambda _c: Result({"x": 1}), effect=Effect.STATE))
 
 
 def _done(tx: Transaction, name: str) -> Result:
