@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import ssl
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +22,7 @@ from kms.oplog import OperatorLog
 from kms.server import hardening
 from kms.server.logs import GunicornLog
 from kms.server.parts import Builder
+from kms.server.tls import server_context
 from kms.server.worker import Worker
 from kms.shared import Shared
 
@@ -103,19 +102,8 @@ def _settings(config: Config, listener: int) -> dict[str, Any]:
     if config.tls is not None:
         settings["certfile"] = str(config.tls.certificate)
         settings["keyfile"] = str(config.tls.key)
-        settings["ssl_context"] = _tls
+        settings["ssl_context"] = server_context
     return settings
-
-
-def _tls(_conf: object, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    context = default()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    # A resumed session would skip what the handshake checks about a client certificate (SPIRE 1.14.3).
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
-    return context
 
 
 def _post_fork(_arbiter: object, worker: Any) -> None:

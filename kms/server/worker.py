@@ -25,6 +25,8 @@ from kms.oplog import OperatorLog
 BACKLOG = 2048
 HEAD_SECONDS = 10.0
 HANDSHAKE_SECONDS = 10.0
+FRESH_SECONDS = 1.0
+FRESH_TURNS = 20
 BOOT_FAILED = 3  # gunicorn stops its arbiter on this exit code instead of forking for ever
 _TICK_SECONDS = 0.25
 _HEARTBEAT_TICKS = 4
@@ -36,6 +38,8 @@ class _Protocol(ASGIProtocol):
 
     transport: Any
     worker: Any
+    req_count: int
+    _awaiting_request: bool
     _request_ready: Any
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -53,10 +57,15 @@ class _Protocol(ASGIProtocol):
         self.worker.connections.discard(self)
         super().connection_lost(exc)
 
-    def close_idle(self) -> None:
-        """Close unless a request is being served; that one closes its connection itself."""
-        if self._awaiting_request and not self._request_ready.is_set():
-            self.transport.close()
+    @property
+    def fresh(self) -> bool:
+        """Whether the first request has not come yet."""
+        return self.req_count <= 1 and self.idle
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being served; one that is closes its connection itself at a stop."""
+        return bool(self._awaiting_request and not self._request_ready.is_set())
 
     def _on_headers_complete(self) -> Any:
         if self._head_timer is not None:
@@ -104,11 +113,7 @@ class Worker(ASGIWorker):
             await self._watch()
         finally:
             self.app.shared.withdraw(os.getpid())
-            # Clients keep connections open for long; only those with a request are worth waiting for.
-            for server in self.servers:
-                server.close()
-            for connection in list(self.connections):
-                connection.close_idle()
+            await self._part()
             await self._shutdown()
 
     async def _listen(self) -> None:
@@ -126,6 +131,25 @@ class Worker(ASGIWorker):
             # asyncio takes up to `backlog` connections at a time: with 1, workers share them evenly.
             listener.sock.listen(BACKLOG)
             self.servers.append(server)
+
+    async def _part(self) -> None:
+        """Take no new connection and let go of the idle ones.
+
+        Clients keep connections open for long; only those with a request are worth waiting for, and, for
+        a moment, those that were made just now and have not sent one.
+        """
+        for server in self.servers:
+            server.close()
+        for _ in range(FRESH_TURNS):
+            for connection in list(self.connections):
+                if connection.idle and not connection.fresh:
+                    connection.transport.close()
+            if not any(connection.fresh for connection in self.connections):
+                return
+            await asyncio.sleep(FRESH_SECONDS / FRESH_TURNS)
+        for connection in list(self.connections):
+            if connection.idle:
+                connection.transport.close()
 
     async def _watch(self) -> None:
         """Heartbeat for the arbiter, and the ways to end."""

@@ -1,0 +1,56 @@
+"""The server's side of TLS: 1.2 and 1.3, authenticated suites with forward secrecy, no resumption.
+
+A resumed session skips what the handshake checks about a client certificate (SPIRE 1.14.3), so none is
+offered: no tickets, and no session cache. The standard library cannot switch the cache off; OpenSSL's
+own call does, on the context's pointer. Where that pointer cannot be had, TLS 1.2 (the only version that
+uses the cache) is not offered.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+SUITES_OF_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+_SET_CACHE_MODE, _GET_CACHE_MODE = 44, 45  # SSL_CTRL_SET_SESS_CACHE_MODE, SSL_CTRL_GET_SESS_CACHE_MODE
+_CACHE_OFF, _CACHE_SERVER = 0, 2
+_POINTER_AT = object.__basicsize__  # PySSLContext begins with the object head, then SSL_CTX *ctx
+
+
+def server_context(_conf: object, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """Gunicorn's `ssl_context` hook; `default` makes a context with our certificate and key."""
+    context = default()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    context.set_ciphers(SUITES_OF_1_2)
+    if not _switch_cache_off(context):
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _switch_cache_off(context: ssl.SSLContext) -> bool:
+    library = _libssl()
+    if library is None:
+        return False
+    control = library.SSL_CTX_ctrl
+    control.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
+    control.restype = ctypes.c_long
+    pointer = ctypes.c_void_p.from_address(id(context) + _POINTER_AT)
+    if control(pointer, _GET_CACHE_MODE, 0, None) != _CACHE_SERVER:
+        return False
+    control(pointer, _SET_CACHE_MODE, _CACHE_OFF, None)
+    return bool(control(pointer, _GET_CACHE_MODE, 0, None) == _CACHE_OFF)
+
+
+def _libssl() -> ctypes.CDLL | None:
+    """The very library that the ssl module has loaded; another copy would not know the pointer."""
+    try:
+        maps = Path("/proc/self/maps").read_text("ascii", "replace")
+    except OSError:
+        return None
+    found = {path for line in maps.splitlines() if "/libssl" in (path := line.rpartition(" ")[2])}
+    return ctypes.CDLL(found.pop()) if len(found) == 1 else None
