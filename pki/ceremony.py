@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kms.errors import KmsError, integrity, invalid
 from kms.ids import new_uuid
 from kms.operation import Call, External, Result
-from kms.tables import Store, Transaction
+from kms.tables import Row, Store, Transaction
 from pki import cafields, leafkeys, ledger
 from pki.authority import assemble, key_ref, pem
 from pki.cakeys import NewKey, planned
@@ -125,6 +125,7 @@ class RootAct:
     warnings: tuple[str, ...]
     issuer_id: str = field(default_factory=new_uuid)
     serial: int = field(default_factory=new_serial)
+    row: Row[Certificate] | None = None
 
     def intent(self) -> dict[str, str | int]:
         """Enough to find the object and the serial again."""
@@ -133,7 +134,7 @@ class RootAct:
     def begin(self, tx: Transaction) -> None:
         check_new_names(tx, self.new.mount_id, self.issuer_name, self.new.key.name)
         self.new.plan(tx)
-        ledger.intend(
+        self.row = ledger.intend(
             tx,
             Certificate(
                 mount_id=self.new.mount_id,
@@ -182,7 +183,9 @@ class RootAct:
         mount_id, serial = self.new.mount_id, serial_hex(self.serial)
         check_new_names(tx, mount_id, self.issuer_name, "")
         self.new.activate(tx, root.spki)
-        ledger.issued(tx, mount_id, serial, root.der)
+        if self.row is None:
+            raise integrity("a root was signed without a recorded intent")
+        ledger.issued(tx, self.row, root.der)
         install(tx, mount_id, self._issuer(root.der), root.crl)
         settle(tx, mount_id)
         text = base64.b64encode(root.der).decode("ascii") if self.form == "der" else pem(root.der)

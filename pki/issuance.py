@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kms.errors import ErrorKind, KmsError
+from kms.errors import ErrorKind, KmsError, integrity
 from kms.operation import Call, External, MountRef, Result
-from kms.tables import Store, Transaction
+from kms.tables import Row, Store, Transaction
 from pki import constraints, leafkeys, ledger
 from pki.authority import Authorities, Authority, pem
 from pki.goodkey import Blocklist, spki_der
@@ -161,6 +161,7 @@ class Act:
     role: str = ""
     stored: bool = True
     warnings: tuple[str, ...] = ()
+    row: Row[Certificate] | None = None
     signed: bool = False  # a signature exists in this process
 
     @property
@@ -183,7 +184,7 @@ class Act:
 
     def begin(self, tx: Transaction) -> None:  # (3)
         draft = self.prepared.draft
-        ledger.intend(
+        self.row = ledger.intend(
             tx,
             Certificate(
                 mount_id=self.mount.id,
@@ -211,7 +212,9 @@ class Act:
         return der
 
     def conclude(self, tx: Transaction, der: bytes) -> Result:  # (5)
-        ledger.issued(tx, self.mount.id, self.serial, der)
+        if self.row is None:
+            raise integrity("a certificate was signed without a recorded intent")
+        ledger.issued(tx, self.row, der)
         subject: dict[str, str | int] = {
             "issuer": self.authority.issuer.id,
             "serial": self.serial,

@@ -21,25 +21,46 @@ from pki.model import Certificate, CertificateState, Revocation
 from pki.store import CERTIFICATES, REVOCATIONS
 
 
-def intend(tx: Transaction, certificate: Certificate) -> None:
+def intend(tx: Transaction, certificate: Certificate) -> Row[Certificate]:
     """Record a serial before anything is signed. Raises KmsError(CONFLICT) when it was ever used."""
-    tx.insert(CERTIFICATES, f"{certificate.mount_id}/{certificate.serial}", certificate)
+    return tx.insert(CERTIFICATES, f"{certificate.mount_id}/{certificate.serial}", certificate)
 
 
-def issued(tx: Transaction, mount_id: str, serial: str, der: bytes) -> None:
-    """Record the signed certificate.
+def issued(tx: Transaction, intent: Row[Certificate], der: bytes) -> None:
+    """Record the signed certificate over the row that `intend` made.
 
     Raises:
         KmsError(CONFLICT): the intent was closed meanwhile; the answer must not leave.
     """
-    row = tx.get(CERTIFICATES, f"{mount_id}/{serial}")
+    done = _done(intent.value, der)
+    if not done.stored:
+        current = _reread(tx, intent)
+        if current.value.revoked_at:
+            tx.replace(CERTIFICATES, current, _done(current.value, der))
+        else:
+            tx.delete(CERTIFICATES, current)
+        return
+    try:
+        # The row is nearly always as we left it: compare-and-swap saves reading it again.
+        tx.replace(CERTIFICATES, intent, done)
+    except KmsError as error:
+        if error.kind is not ErrorKind.CONFLICT:
+            raise
+        current = _reread(tx, intent)
+        tx.replace(CERTIFICATES, current, _done(current.value, der))
+
+
+def _done(certificate: Certificate, der: bytes) -> Certificate:
+    return msgspec.structs.replace(certificate, state=CertificateState.ISSUED, certificate=der, tbs=b"")
+
+
+def _reread(tx: Transaction, intent: Row[Certificate]) -> Row[Certificate]:
+    row = tx.get(CERTIFICATES, intent.key)
     if row is None or row.value.state != CertificateState.INTENT:
-        raise KmsError(ErrorKind.CONFLICT, f"the intent to issue {serial} was closed by somebody else")
-    done = msgspec.structs.replace(row.value, state=CertificateState.ISSUED, certificate=der, tbs=b"")
-    if done.stored or done.revoked_at:
-        tx.replace(CERTIFICATES, row, done)
-    else:
-        tx.delete(CERTIFICATES, row)
+        raise KmsError(
+            ErrorKind.CONFLICT, f"the intent to issue {intent.value.serial} was closed by somebody else"
+        )
+    return row
 
 
 def unissued(tx: Transaction, mount_id: str, serial: str, now: int, *, signed: bool) -> None:

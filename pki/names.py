@@ -11,6 +11,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 MAX_DNS = 253
@@ -35,6 +36,28 @@ class BadName(ValueError):  # noqa: N818  (a judgement on a name, not a failure)
 
 def check_dns(name: str) -> str:
     """A host name, or one whole leftmost `*` label before one (RFC 6125 6.4.3)."""
+    fault = _dns_fault(name)
+    if fault:
+        raise BadName(fault)
+    return name
+
+
+def is_hostname(name: str) -> bool:
+    """Whether `check_dns` takes it."""
+    return not _dns_fault(name)
+
+
+@lru_cache(maxsize=8192)
+def _dns_fault(name: str) -> str:
+    # Kept, because one request asks several times and a mesh asks for the same names for ever.
+    try:
+        _check_dns(name)
+    except BadName as bad:
+        return str(bad)
+    return ""
+
+
+def _check_dns(name: str) -> None:
     _check_ascii(name, MAX_DNS)
     if looks_like_ip(name):
         raise BadName("an IP address belongs into ip_sans")
@@ -48,16 +71,6 @@ def check_dns(name: str) -> str:
     if labels[-1].isdigit() or labels[-1].lower().startswith("0x"):
         # Such names are read as IPv4 addresses by URL parsers (WHATWG "ends in a number").
         raise BadName("the last label is a number")
-    return name
-
-
-def is_hostname(name: str) -> bool:
-    """Whether `check_dns` takes it."""
-    try:
-        check_dns(name)
-    except BadName:
-        return False
-    return True
 
 
 def check_email(address: str) -> str:
@@ -122,8 +135,11 @@ def _check_spiffe(uri: str) -> None:
 
 def looks_like_ip(text: str) -> bool:
     """Whether some relying party would read it as an address."""
+    plain = text.strip("[]")
+    if ":" not in plain and not plain[-1:].isdigit():
+        return False
     try:
-        ipaddress.ip_address(text.strip("[]"))
+        ipaddress.ip_address(plain)
     except ValueError:
         return False
     return True

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from kms.errors import KmsError, invalid
 from pki.model import Role
-from pki.names import BadName, IpAddress, Names, check_dns, check_email, check_uri, looks_like_ip
+from pki.names import BadName, IpAddress, Names, check_dns, check_email, check_uri, is_hostname, looks_like_ip
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -127,7 +127,7 @@ class RoleRules:
         if wildcard and (at or not role.allow_wildcard_certificates or not host.startswith("*.")):
             return False
         base = host.removeprefix("*.") if wildcard else host
-        if "*" in base or (role.enforce_hostnames and not _is_host(base)):
+        if "*" in base or (role.enforce_hostnames and not is_hostname(base)):
             return False
         if role.allow_any_name:
             return True
@@ -221,11 +221,3 @@ def parse_allowed_others(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def _any_glob(patterns: Iterable[str], text: str) -> bool:
     return any(glob_match(pattern, text) for pattern in patterns)
-
-
-def _is_host(name: str) -> bool:
-    try:
-        check_dns(name)
-    except BadName:
-        return False
-    return True
