@@ -133,6 +133,23 @@ class Hsm:
 
         return self.gate.run(work, repeat=True)
 
+    def adopt(self, purpose: Purpose, spec: KeySpec, cka_id: CkaId) -> bytes | None:
+        """After a crash during `generate`: its answer if the whole key is there; None if nothing is (any more).
+
+        Half a key is destroyed. Only for keys that are planned: one in use must never be judged here.
+        """
+
+        def work(connection: Connection, session: Any) -> bytes | None:
+            connection.forget(cka_id)
+            spki = objects.adopt(session, purpose, spec, cka_id)
+            if spki is None:
+                connection.prove_alive(session)
+            return spki
+
+        answer = self.gate.run(work)
+        self.gate.files.sync()
+        return answer
+
     def destroy(self, cka_id: CkaId) -> None:
         """Destroy a resident key and its public half. Nothing there is a success, once the sentinel answered."""
 

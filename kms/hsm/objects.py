@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from pkcs11 import types
 from pkcs11.constants import Attribute
+from pkcs11.exceptions import PKCS11Error
 from pkcs11.mechanisms import KeyType
 
-from kms.errors import integrity, invalid
+from kms.errors import KmsError, integrity, invalid
 from kms.hsm import rawops, templates
 from kms.hsm.failures import AbsentError
 from kms.hsm.mechanisms import SPECS, sign_call
@@ -184,6 +185,29 @@ def generate_resident(session: Any, purpose: Purpose, spec: KeySpec, cka_id: byt
             secret.destroy()
             if public is not None:
                 public.destroy()
+
+
+def adopt(session: Any, purpose: Purpose, spec: KeySpec, cka_id: bytes) -> bytes | None:
+    """What `generate_resident` would have answered, if all of the object is there; else destroy what is.
+
+    A process that is killed while its token stores a key can leave half a key: SoftHSM was seen with
+    an object that lacked the attributes it had not yet written. Nobody can have used it.
+    """
+    found = search(session, cka_id)
+    try:
+        if found.secrets:
+            secret = found.secrets[0]
+            assert_template(secret, purpose, spec, token=True, extractable=False)
+            if not spec.is_pair:
+                return b""
+            if found.publics:
+                spki = spki_of(found.publics[0], spec)
+                prove_pair(session, secret.handle, spec, spki)
+                return spki
+    except (KmsError, PKCS11Error):
+        pass  # not whole; if the token itself is in trouble, destroying says so
+    destroy(session, cka_id)
+    return None
 
 
 def destroy(session: Any, cka_id: bytes) -> bool:

@@ -132,7 +132,7 @@ class Envelope:
         return public
 
     def find_residents(self, version: KeyVersion) -> bytes | None:
-        """Whether every token object of a planned version exists (after a crash).
+        """What of a planned version is in the token, after a crash. Half a key is destroyed.
 
         Returns:
             The public key as `generate_residents` would, or None when an object is missing.
@@ -140,11 +140,10 @@ class Envelope:
         hsm = self._hsm()
         public = version.public
         for part in residents(version):
-            cka_id = CkaId(part.cka_id)
-            if not hsm.exists(cka_id):
+            found = hsm.adopt(Purpose(part.purpose), KeySpec(part.spec), CkaId(part.cka_id))
+            if found is None:
                 return None
-            if KeySpec(part.spec).is_pair:
-                public = hsm.public_key(cka_id)
+            public = found or public
         return public
 
     def destroy_residents(self, version: KeyVersion) -> None:

@@ -110,10 +110,9 @@ class Roots:
         if row.value.state == PLANNED:
             label = f"keystead {purpose.value} v{version}"
             spec = _SPECS[purpose]
-            if not hsm.exists(cka_id):
+            public = hsm.adopt(purpose, spec, cka_id)
+            if public is None:
                 public = hsm.generate(purpose, spec, cka_id, label)
-            else:
-                public = hsm.public_key(cka_id) if spec is KeySpec.ED25519 else b""
             if public != row.value.public:
                 with self._store.transaction() as tx:
                     row = tx.replace(ROOTS, row, msgspec.structs.replace(row.value, public=public))
