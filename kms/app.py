@@ -66,6 +66,8 @@ from pki.store import TABLES as PKI_TABLES
 
 Role = Literal["worker", "jobs", "start"]
 ENGINES = ("transit", "pki")
+_REAPED_AT_ONCE = 200
+_EXPIRE_SECONDS = 60.0
 DIGESTED = (MOUNTS, CUSTODY, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES, *KEY_TABLES, *PKI_TABLES)
 """Tables of the security domains whose state digests the sweep compares."""
 
@@ -106,6 +108,7 @@ class App:
             close_keyring=self._close_keyring,
             audit_lag=self.recorder.lag_seconds,
         )
+        self._expire_at = clock.monotonic() + _EXPIRE_SECONDS
         self._build_services()  # (4)
         self._build_road()  # (5)
 
@@ -251,7 +254,7 @@ class App:
             Task("pki.chores", 30.0, self._when_serving(self._pki_chores)),
             Task("storage.sweep", 3600.0, self._sweep),
             Task("keys.abandoned", 60.0, self._when_serving(self.keys.destroy_abandoned)),
-            Task("tokens.reap", 30.0, self._when_serving(lambda: self.tokens.reap(1000))),
+            Task("tokens.reap", 30.0, self._when_serving(self._reap)),
         )
 
     def mend(self) -> None:
@@ -278,6 +281,11 @@ class App:
         if self.state.serving:
             self.token.get().self_test()
 
+    def _reap(self) -> None:
+        # In portions, so that no request waits long for the write lock; until none is left.
+        while self.tokens.reap(_REAPED_AT_ONCE) >= _REAPED_AT_ONCE:
+            pass
+
     def _pki_chores(self) -> None:
         for chore in self.pki.chores(self.clock.now()):
             self.pipeline.chore(self.registry[chore.operation], f"pki/{chore.mount_id}", chore.external)
@@ -294,6 +302,11 @@ class App:
 
     def leaving(self) -> bool:
         """Whether this process holds what it must forget: it was open, and the server was sealed since."""
+        now = self.clock.monotonic()
+        if now >= self._expire_at:
+            # Asked several times a second in every process, so the one timer that an idle worker has.
+            self._expire_at = now + _EXPIRE_SECONDS
+            self.keys.expire()
         return self.state.leaving
 
     def close(self) -> None:

@@ -60,10 +60,8 @@ class StatusHandlers:
         for name in ("cluster_name", "cluster_id"):
             if name in status:
                 body[name] = status[name]
-        # The query may choose the codes; the door's renderer reads them from `auth`, which a health
-        # answer has no other use for.
-        codes = {name: call.args[name] for name in ("activecode", "sealedcode", "uninitcode")}
-        return Result(body, auth=codes)
+        codes = {name: call.args[name] or 0 for name in ("activecode", "sealedcode", "uninitcode")}
+        return Result(body, subject=codes)  # the query may choose the codes; the door's renderer looks
 
     def seal_status(self, _call: Call) -> Result:
         return Result(self._sealing.status())

@@ -24,7 +24,7 @@ from kms.errors import ErrorKind, KmsError, invalid
 from kms.http.ports import NO_ROUTE, App
 from kms.http.vault import body as bodies
 from kms.http.vault.canonical import Redirect, canonical, query_fields, wants_list
-from kms.http.vault.errors import multi, nothing, render_error
+from kms.http.vault.errors import OPERATIONAL, multi, nothing, render_error
 from kms.http.vault.render import render
 from kms.http.vault.route import Rendered
 from kms.http.vault.router import Match, Router
@@ -98,6 +98,7 @@ class Door:
         self._app = app
         self._log = log
         self._name = name
+        self._noted: dict[ErrorKind, int] = {}
         self._routers = {engine: Router(routes, app.registry) for engine, routes in app.routes.items()}
         if NO_ROUTE not in app.registry:
             raise ValueError(f"the registry has no operation {NO_ROUTE}")
@@ -134,7 +135,16 @@ class Door:
         try:
             return self._run(prepared)
         except KmsError as error:
+            if error.kind in OPERATIONAL:
+                self._note(error, prepared.call)
             return self._refused(prepared.routed, error)
+
+    def _note(self, error: KmsError, call: Call) -> None:
+        """Tell the operator; an outage makes one line a second and kind, not one a request."""
+        second = int(call.now)
+        if self._noted.get(error.kind) != second:
+            self._noted[error.kind] = second
+            self._log.failure("request_failed", error, request_id=call.request_id, kind=error.kind.value)
 
     def crashed(self, prepared: Prepared | None = None) -> Rendered:
         """The answer to a request that ended in an unexpected exception, which the log has already.

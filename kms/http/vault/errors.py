@@ -49,12 +49,25 @@ TABLE: dict[ErrorKind, _Form] = {
     ErrorKind.RATE_LIMITED: _Form(429, _plain),
     ErrorKind.SEALED: _Form(503, _fixed("Vault is sealed")),
     ErrorKind.UNINITIALIZED: _Form(503, _fixed("Vault is sealed")),
-    ErrorKind.HSM_UNAVAILABLE: _Form(503, _plain),
-    ErrorKind.STORAGE_UNAVAILABLE: _Form(503, _plain),
-    ErrorKind.AUDIT_UNAVAILABLE: _Form(503, _plain),
-    ErrorKind.INTEGRITY: _Form(500, _plain),
+    # What is wrong with the parts below is for the operator log: it names paths and modules.
+    ErrorKind.HSM_UNAVAILABLE: _Form(503, _fixed("the HSM is not available; try again shortly")),
+    ErrorKind.STORAGE_UNAVAILABLE: _Form(503, _fixed("the storage is not available; try again shortly")),
+    ErrorKind.AUDIT_UNAVAILABLE: _Form(503, _fixed("the audit log cannot take a record; try again shortly")),
+    ErrorKind.INTEGRITY: _Form(500, _fixed("stored data does not verify; the operator log says what")),
     ErrorKind.INTERNAL: _Form(500, _plain),
 }
+
+
+OPERATIONAL = frozenset(
+    {
+        ErrorKind.HSM_UNAVAILABLE,
+        ErrorKind.STORAGE_UNAVAILABLE,
+        ErrorKind.AUDIT_UNAVAILABLE,
+        ErrorKind.INTEGRITY,
+        ErrorKind.INTERNAL,
+    }
+)
+"""Kinds that are the operator's to mend; their details go to the operator log."""
 
 
 def render_error(error: KmsError) -> Rendered:

@@ -58,7 +58,7 @@ def render(route: Route, result: Result, request_id: str, warnings: tuple[str, .
         return Rendered(route.status, body, content_type)
     if result.data is None and result.auth is None and not result.warnings:
         return Rendered(204, b"")
-    status = route.partial_status if result.partial else route.status
+    status = (result.partial_status or route.partial_status) if result.partial else route.status
     if route.raw:
         return Rendered(status, encode(result.data) + b"\n")
     return Rendered(status, _envelope(route, result, request_id, result.warnings + warnings))

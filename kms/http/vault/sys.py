@@ -12,14 +12,14 @@ _encode = msgspec.json.Encoder().encode
 
 def _health(result: Result) -> Rendered:
     """200 open, 501 not initialised, 503 sealed; the query may name other codes."""
-    data, codes = result.data or {}, result.auth or {}
+    data, codes = result.data or {}, result.subject
     if not data["initialized"]:
         status = codes["uninitcode"] or 501
     elif data["sealed"]:
         status = codes["sealedcode"] or 503
     else:
         status = codes["activecode"] or 200
-    return Rendered(status, _encode(data) + b"\n")
+    return Rendered(int(status), _encode(data) + b"\n")
 
 
 ROUTES: tuple[Route, ...] = (
