@@ -94,7 +94,7 @@ class Road:
         return self.pipeline.run(call)[0]
 
     def records(self) -> list[dict[str, Any]]:
-        lines = []
+        lines: list[dict[str, Any]] = []
         for path in sorted((self.folder / "audit" / "segments").iterdir()):
             written = path.read_text().splitlines()
             lines.extend(json.loads(line)["event"] for line in written if '"event"' in line)
