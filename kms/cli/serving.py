@@ -56,10 +56,10 @@ def dev(
     address = config.url
 
     def work(app: ServerApp) -> dict[str, Any]:
-        return {} if no_init else _ensure_initialised(app, token)
+        return _ensure_initialised(app, token, allowed=not no_init)
 
     def report(value: Any) -> None:
-        for line in _dev_lines(config, folder, value, token):
+        for line in _dev_lines(config, folder, value):
             click.echo(line)
 
     supervisor = Supervisor(config, _builder(), SystemClock(), ready=lambda: click.echo(f"ready: {address}"))
@@ -153,32 +153,34 @@ def _dev_config(folder: Path, listen: str, workers: int) -> Config:
     return load(path)
 
 
-def _ensure_initialised(app: ServerApp, token: str) -> dict[str, Any]:
+def _ensure_initialised(app: ServerApp, token: str, *, allowed: bool) -> dict[str, Any]:
+    """The start process's work: the answer of init, or what is known of a folder that has been used."""
     from kms.cli.local import Local  # noqa: PLC0415  (the child alone needs the door)
 
     local = Local(app)
     if not local.demand("GET", "sys/init")["initialized"]:
-        return local.demand("POST", "sys/init", {"secret_shares": 1, "secret_threshold": 1}, token)
-    status, _ = local.call("GET", "auth/token/lookup-self", token=token) if token else (200, {})
-    if status == 403:
+        if not allowed:
+            return {"initialized": False}
+        # The door hands the credential of this one operation to init as the token to create.
+        made = local.demand("POST", "sys/init", {"secret_shares": 1, "secret_threshold": 1}, token)
+        return {"initialized": True, **made}
+    if token and local.call("GET", "auth/token/lookup-self", token=token)[0] == 403:
         raise invalid(
             "this folder was initialised with another root token; leave the option out, or use a new --data-dir"
         )
-    return {"again": True}
+    return {"initialized": True, "root_token": token}
 
 
-def _dev_lines(config: Config, folder: Path, value: dict[str, Any], token: str) -> list[str]:
+def _dev_lines(config: Config, folder: Path, value: dict[str, Any]) -> list[str]:
     lines = [
         f"keystead {__version__} on {config.url} ({config.workers} workers)",
         f"data in {folder}: token/ storage/ audit/ {CONFIG_NAME}",
     ]
-    token = value.get("root_token", token)
-    if token:
-        lines.append(f"root token: {token}")
-    elif value.get("again"):
-        lines.append("root token: as printed at the first start")
-    else:
+    token = value.get("root_token", "")
+    if not value["initialized"]:
         lines.append("not initialised: call sys/init (bao operator init)")
+    else:
+        lines.append(f"root token: {token or 'as printed at the first start'}")
     lines += [f"custodian share: {share}" for share in value.get("keys_base64", [])]
     lines += [f"export BAO_ADDR={config.url}", f"export VAULT_ADDR={config.url}"]
     if token:
