@@ -66,7 +66,7 @@ class SqliteReader:
 
     def count(self, table: Table[T], where: Mapping[str, str | int | float | bytes]) -> int:
         clause, values = _where(table, where, None)
-        return int(self._execute(f"SELECT count(*) FROM {table.name} {clause}", values)[0][0])  # noqa: S608
+        return int(self._execute(f"SELECT count(*) FROM {table.name} {clause}", values)[0][0])  # noqa: S608  (declared name)
 
     def _query(self, table: Table[T], clause: str, values: Sequence[Any]) -> list[Row[T]]:
         columns = "".join(f", {column}" for column in table.index)
@@ -125,7 +125,7 @@ class SqliteTransaction(SqliteReader):
         term, body = self._seal(table, row.key, revision, index, value)
         columns = "".join(f", {column} = ?" for column in table.index)
         self._execute(
-            f"UPDATE {table.name} SET revision = ?, term = ?, body = ?{columns} WHERE key = ?",  # noqa: S608
+            f"UPDATE {table.name} SET revision = ?, term = ?, body = ?{columns} WHERE key = ?",  # noqa: S608  (declared name)
             [revision, term, body, *index, row.key],
         )
         self._account(table, row.key, (row.revision, old), (revision, body))
@@ -138,7 +138,7 @@ class SqliteTransaction(SqliteReader):
 
     def row_digest(self, table: Table[T], key: str) -> int:
         """The stored row's share of its domain's digest (for the sweep)."""
-        revision, body = self._execute(f"SELECT revision, body FROM {table.name} WHERE key = ?", [key])[0]  # noqa: S608
+        revision, body = self._execute(f"SELECT revision, body FROM {table.name} WHERE key = ?", [key])[0]  # noqa: S608  (declared name)
         return self._sealer().digest(table.tag, key, revision, body)
 
     def digests(self) -> dict[str, int]:

@@ -28,7 +28,6 @@ from kms.system.sealing import API_VERSION, Sealing
 from kms.system.state import Board, Phase, ServerState
 
 LOCAL_DOOR = "cli"
-_PUBLIC = {"caller": Caller.PUBLIC, "needs": Needs.NOTHING}
 _SHARES = tuple(
     Field(name, Type.INT)
     for name in ("secret_shares", "secret_threshold", "recovery_shares", "recovery_threshold")
@@ -81,15 +80,29 @@ class StatusHandlers:
 
     def table(self) -> list[Operation]:
         codes = tuple(Field(name, Type.INT) for name in ("activecode", "sealedcode", "uninitcode"))
-        quick = {"evidence": Evidence.COUNTED, "runs": Runs.INLINE, **_PUBLIC}
-        read = Capability.READ
         return [
-            Operation("sys.health", read, self.health, fields=codes, **quick),  # type: ignore[arg-type]
-            Operation("sys.seal_status", read, self.seal_status, **quick),  # type: ignore[arg-type]
-            Operation("sys.leader", read, self.leader, **quick),  # type: ignore[arg-type]
-            Operation("sys.init_status", read, self.init_status, **quick),  # type: ignore[arg-type]
-            Operation("sys.metrics", read, self.metrics, evidence=Evidence.COUNTED, **_PUBLIC),  # type: ignore[arg-type]
+            _status("sys.health", self.health, codes),
+            _status("sys.seal_status", self.seal_status),
+            _status("sys.leader", self.leader),
+            _status("sys.init_status", self.init_status),
+            _status("sys.metrics", self.metrics, runs=Runs.POOL),
         ]
+
+
+def _status(
+    name: str, act: Callable[[Call], Result], fields: tuple[Field, ...] = (), runs: Runs = Runs.INLINE
+) -> Operation:
+    """Something that everybody may ask at any time: counted, not recorded one by one."""
+    return Operation(
+        name,
+        Capability.READ,
+        act,
+        caller=Caller.PUBLIC,
+        evidence=Evidence.COUNTED,
+        needs=Needs.NOTHING,
+        runs=runs,
+        fields=fields,
+    )
 
 
 class LifeHandlers:
