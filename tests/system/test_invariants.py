@@ -72,7 +72,7 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "works with an old version": ("I2", lambda _, seen: seen.primary.update(a=1)),
     "no version at all": ("I2", lambda _, seen: seen.versions.update(a=[])),
     "a number twice": ("I3", lambda _, seen: seen.versions.update(a=[1, 2, 2])),
-    "a number left out": ("I3", lambda _, seen: seen.versions.update(a=[1, 3])),
+    "a number goes back": ("I3", lambda _, seen: seen.versions.update(a=[2, 1])),
     "a change recorded twice": ("I4", lambda _, seen: seen.log.append(entry("9", "done", "transit/keys/a"))),
     "an event closed twice": ("I4", lambda _, seen: seen.log.append(entry("1", "done", "elsewhere"))),
     "a change without a record": ("I4", lambda _, seen: without(seen, "1", "done")),
