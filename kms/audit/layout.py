@@ -7,6 +7,7 @@
     DIR/log.pub                       the C2SP verifier keys of the log, one a line
     DIR/torn/<source>-<offset>-<n>.bin  bytes that were no whole line when a process died
 
+    DIR/reserve                       16 MiB of nothing, for the day the disk is full
     DIR/checkpoint.tmp, torn.tmp      scratch: a file on its way to its name by rename(2)
 
 Folders are 0700, files 0600. Nothing else belongs there; the verifier names what it does not know.
@@ -39,6 +40,7 @@ class Layout:
         self.scratch = folder / "checkpoint.tmp"
         self.scratch_torn = folder / "torn.tmp"
         self.keys = folder / "log.pub"
+        self.reserve = folder / "reserve"
 
     def segment(self, segment_id: str) -> Path:
         """The file of one segment."""

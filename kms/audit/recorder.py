@@ -106,8 +106,12 @@ class Recorder:
 
     # -- records ------------------------------------------------------------------------------------
 
-    def write(self, event: Event) -> Receipt:
+    def write(self, event: Event, *, urgent: bool = False) -> Receipt:
         """Record an event. When it returns, a kill of this process cannot lose the record.
+
+        Args:
+            event: what happened.
+            urgent: it may mend a full disk (a sudo operation); the reserve is given up for it.
 
         Raises:
             KmsError(AUDIT_UNAVAILABLE): it is not recorded.
@@ -116,7 +120,7 @@ class Recorder:
         clock = self._clock
         with self._lock:
             try:
-                self._segment.ensure_room()
+                self._segment.ensure_room(urgent=urgent)
                 seq, leaf = self._segment.append(data, clock.now(), clock.monotonic())
             except KmsError as error:
                 self._note(error)
@@ -124,7 +128,7 @@ class Recorder:
             self._frame_if_full()
         return Receipt(self._origin, self._segment.id, seq, leaf)
 
-    def stage(self, tx: Transaction, event: Event) -> Staged:
+    def stage(self, tx: Transaction, event: Event, *, urgent: bool = False) -> Staged:
         """Add the event to the transaction that makes the change it describes. Call `publish` after the commit.
 
         An `intent` also opens an entry that `outcome` or `failed` with the same id ends; an `outcome` without
@@ -133,7 +137,7 @@ class Recorder:
         Raises:
             KmsError(AUDIT_UNAVAILABLE): the segment could not take the record; roll back.
         """
-        self.check()
+        self.check(urgent=urgent)
         staged = stage(tx, self._segment.id, event, self._clock)
         with self._lock:
             self._staged[staged.key] = staged
@@ -184,13 +188,13 @@ class Recorder:
 
     # -- state --------------------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, *, urgent: bool = False) -> None:
         """Call before acting: raise KmsError(AUDIT_UNAVAILABLE) if a record could not be written now."""
-        if self._failure or not self._thread.is_alive():
+        if (self._failure and not urgent) or not self._thread.is_alive():
             raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, self._failure or "the audit recorder has stopped")
         with self._lock:
             try:
-                self._segment.ensure_room()
+                self._segment.ensure_room(urgent=urgent)
             except KmsError as error:
                 self._note(error)
                 raise

@@ -17,7 +17,7 @@ from kms.audit.control import Closed, Control, Frame, Opened, Recovered, Torn, e
 from kms.audit.layout import FILE_MODE, Layout, sync_folder
 from kms.audit.merkle import CompactRange
 from kms.audit.record import encode_record
-from kms.audit.reserve import AHEAD, allocate
+from kms.audit.reserve import AHEAD, Reserve, allocate
 from kms.errors import ErrorKind, KmsError
 
 FORMAT = 1
@@ -33,7 +33,7 @@ class Segment:
         dirty: bytes were written since the last `sync`.
     """
 
-    def __init__(self, path: Path, fd: int, size: int) -> None:
+    def __init__(self, path: Path, fd: int, size: int, reserve: Reserve | None = None) -> None:
         self.id = path.stem
         self.path = path
         self.seq = 0
@@ -46,6 +46,7 @@ class Segment:
         self._reserved = 0
         self._torn = False
         self._lost = False
+        self._reserve = reserve
 
     @classmethod
     def create(cls, layout: Layout, segment_id: str) -> Segment:
@@ -63,7 +64,7 @@ class Segment:
             sync_folder(layout.segments)
         except OSError as error:
             raise unavailable(error) from error
-        return cls(path, fd, 0)
+        return cls(path, fd, 0, Reserve(layout))
 
     @property
     def pending(self) -> int:
@@ -76,8 +77,11 @@ class Segment:
         )
         self.sync()
 
-    def ensure_room(self) -> None:
+    def ensure_room(self, *, urgent: bool = False) -> None:
         """Make sure that the next MiB can be written, so that a full disk is met before anything acts.
+
+        Args:
+            urgent: the record is of an operation that may mend a full disk; gives up the reserve for it.
 
         Raises:
             KmsError(AUDIT_UNAVAILABLE): there is no room.
@@ -87,6 +91,9 @@ class Segment:
         try:
             taken = allocate(self._fd, self._size, 2 * AHEAD)
         except OSError as error:
+            if urgent and self._reserve is not None and self._reserve.release():
+                self.ensure_room()
+                return
             raise unavailable(error) from error
         # Where the file system cannot reserve, writes find out for themselves.
         self._reserved = self._size + 2 * AHEAD if taken else 1 << 62

@@ -28,6 +28,7 @@ from kms.audit.ledger import Ledger
 from kms.audit.memory import check_memories
 from kms.audit.merkle import CompactRange, leaf_hash
 from kms.audit.note import Checkpoint, LogKey, LogSigner, check_origin, sign_checkpoint
+from kms.audit.reserve import RESERVE_BYTES, Reserve
 from kms.audit.store import LOG, LOG_KEY, OUTBOX, SEGMENTS, LogRow, Position
 from kms.audit.tail import Taken, take
 from kms.clock import Clock
@@ -93,6 +94,7 @@ class Sequencer:
         *,
         origin: str,
         snapshot: Callable[[], Snapshot] = Snapshot,
+        reserve_bytes: int = RESERVE_BYTES,
     ) -> None:
         self._layout = Layout(folder)
         self._store = store
@@ -100,6 +102,7 @@ class Sequencer:
         self._clock = clock
         self._key = LogKey(check_origin(origin), signer.public)
         self._snapshot = snapshot
+        self._reserve = Reserve(self._layout, reserve_bytes)
         self._ledger: Ledger | None = None
         self._row: Row[LogRow] | None = None
         self._tree = CompactRange()
@@ -239,6 +242,7 @@ class Sequencer:
         due = self._beat + HEARTBEAT_SECONDS
         if mono < due:
             return
+        self._reserve.hold()
         snapshot = self._snapshot()
         gathered.wall = self._clock.now()
         gathered.add(

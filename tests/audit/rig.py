@@ -86,7 +86,13 @@ class Rig:
 
     def sequencer(self, snapshot: Callable[[], Snapshot] = Snapshot) -> Sequencer:
         sequencer = Sequencer(
-            self.folder, self.store, self.signer, self.clock, origin=ORIGIN, snapshot=snapshot
+            self.folder,
+            self.store,
+            self.signer,
+            self.clock,
+            origin=ORIGIN,
+            snapshot=snapshot,
+            reserve_bytes=64 * 1024,
         )
         sequencer.start()
         self._open.append(sequencer.abandon)

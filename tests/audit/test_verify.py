@@ -384,6 +384,7 @@ DAMAGES: dict[str, tuple[Damage, str, str]] = {
     # files
     "torn bytes edited": (edit("torn", 1, b"torn", b"tarn"), "torn/", "not the bytes"),
     "torn bytes deleted": (remove("torn"), "torn/", "missing"),
+    "the reserve used as a file": (add("reserve", b"x"), "reserve", "holds something"),
     "an unknown file": (add("notes.txt", b"x"), "notes.txt", "does not belong"),
     "an unknown file among the segments": (
         add("segments/x.jsonl", b"x"),

@@ -28,6 +28,7 @@ def check_files(layout: Layout, view: LogView, named_later: AbstractSet[str], no
         layout.checkpoints,
         layout.checkpoint,
         layout.keys,
+        layout.reserve,
         layout.scratch,
         layout.scratch_torn,
     }
@@ -39,6 +40,8 @@ def check_files(layout: Layout, view: LogView, named_later: AbstractSet[str], no
             raise BadError(name, "a file that does not belong here")
         if path.name not in view.torn:
             _newer_torn(path.name, name, view, named_later, notes)
+    if layout.reserve.exists() and layout.reserve.read_bytes().strip(b"\0"):
+        raise BadError("reserve", "holds something; it only keeps room")
     for torn, place in view.torn.values():
         _check_torn(layout.torn / torn.name, torn.bytes, torn.sha256, place)
 
