@@ -58,7 +58,7 @@ from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
 from kms.system.sealing import Sealing
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
-from kms.tables import Transaction
+from kms.tables import Table, Transaction
 from pki.http.routes import ROUTES as PKI_ROUTES
 from pki.operations import operations as pki_operations
 from pki.service import PkiService
@@ -69,7 +69,10 @@ ENGINES = ("transit", "pki")
 _REAPED_AT_ONCE = 200
 _EXPIRE_SECONDS = 60.0
 DIGESTED = (MOUNTS, CUSTODY, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES, *KEY_TABLES, *PKI_TABLES)
-"""Tables of the security domains whose state digests the sweep compares."""
+"""Tables of the domains whose state digests the hourly sweep compares."""
+AT_START = (MOUNTS, CUSTODY, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES)
+"""Those that decide who may do what: an old or missing row among them refuses the start."""
+_SWEPT_AT_START = 100_000
 
 
 class App:
@@ -291,9 +294,22 @@ class App:
             self.pipeline.chore(self.registry[chore.operation], f"pki/{chore.mount_id}", chore.external)
 
     def _sweep(self) -> None:
-        if not self.state.serving:
-            return
-        findings = sweep(self.store, DIGESTED)
+        if self.state.serving:
+            self._compare(DIGESTED)
+
+    def inspect(self) -> None:
+        """Before anything is served: are mounts, policies and tokens those that were last written?
+
+        With very many tokens that would take minutes; then the jobs process finds it, soon after.
+
+        Raises:
+            KmsError(INTEGRITY): a row was put back, changed or removed outside Keystead.
+        """
+        if self.state.serving and self.store.reader().count(TOKENS, {}) <= _SWEPT_AT_START:
+            self._compare(AT_START)
+
+    def _compare(self, tables: Sequence[Table[Any]]) -> None:
+        findings = sweep(self.store, tables)
         if findings:
             raise integrity("; ".join(finding.detail for finding in findings))
 
@@ -326,6 +342,7 @@ def build(config: Config, shared: Shared, clock: Clock, role: Role) -> App:
     app = App(config, shared, clock, role)
     if role == "start":
         app.mend()
+        app.inspect()
     return app
 
 

@@ -68,6 +68,18 @@ class SqliteReader:
         clause, values = _where(table, where, None)
         return int(self._execute(f"SELECT count(*) FROM {table.name} {clause}", values)[0][0])  # noqa: S608  (declared name)
 
+    def row_digest(self, table: Table[T], key: str) -> int:
+        """The stored row's share of its domain's digest (for the sweep)."""
+        revision, body = self._execute(f"SELECT revision, body FROM {table.name} WHERE key = ?", [key])[0]  # noqa: S608  (declared name)
+        return self._sealer().digest(table.tag, key, revision, body)
+
+    def digests(self) -> dict[str, int]:
+        """Every domain's kept digest, the writers' rows added up."""
+        sums: dict[str, int] = {}
+        for domain, part in self._execute("SELECT domain, sum FROM state_digests", []):
+            sums[domain] = (sums.get(domain, 0) + int.from_bytes(part, "big")) % _MOD
+        return sums
+
     def _query(self, table: Table[T], clause: str, values: Sequence[Any]) -> list[Row[T]]:
         columns = "".join(f", {column}" for column in table.index)
         sql = f"SELECT key, revision, term, body{columns} FROM {table.name} {clause}"  # noqa: S608  (declared names)
@@ -135,18 +147,6 @@ class SqliteTransaction(SqliteReader):
         old = self._stored(table, row)
         self._execute(f"DELETE FROM {table.name} WHERE key = ?", [row.key])  # noqa: S608  (declared name)
         self._account(table, row.key, (row.revision, old), None)
-
-    def row_digest(self, table: Table[T], key: str) -> int:
-        """The stored row's share of its domain's digest (for the sweep)."""
-        revision, body = self._execute(f"SELECT revision, body FROM {table.name} WHERE key = ?", [key])[0]  # noqa: S608  (declared name)
-        return self._sealer().digest(table.tag, key, revision, body)
-
-    def digests(self) -> dict[str, int]:
-        """Every domain's kept digest, the writers' rows added up."""
-        sums: dict[str, int] = {}
-        for domain, part in self._execute("SELECT domain, sum FROM state_digests", []):
-            sums[domain] = (sums.get(domain, 0) + int.from_bytes(part, "big")) % _MOD
-        return sums
 
     def finish(self) -> None:
         """Write the accumulated digests; called just before COMMIT."""

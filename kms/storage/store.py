@@ -111,6 +111,17 @@ class SqliteStore:
             # data_version does not move for our own commits, so tell our own caches directly.
             self._catch_up(db)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[SqliteReader]:
+        """Reads that all see one committed state. Writers go on meanwhile (WAL)."""
+        db = self._database()
+        with _storage_errors():
+            db.execute("BEGIN")
+        try:
+            yield SqliteReader(db, self.sealer)
+        finally:
+            db.execute("COMMIT")
+
     def close(self) -> None:
         """Close every connection that this process opened. No thread may be using one."""
         for db in self._open:
@@ -135,11 +146,7 @@ class SqliteStore:
 
     def digests(self) -> dict[str, str]:
         """Security domain -> its kept state digest, 64 hex digits."""
-        rows = self._database().conn.execute("SELECT domain, sum FROM state_digests").fetchall()
-        totals: dict[str, int] = {}
-        for domain, part in rows:
-            totals[domain] = (totals.get(domain, 0) + int.from_bytes(part, "big")) % (1 << 256)
-        return {domain: f"{total:064x}" for domain, total in sorted(totals.items())}
+        return {domain: f"{total:064x}" for domain, total in sorted(self.reader().digests().items())}
 
     def trim_changes(self) -> int:
         """Delete old announcements; returns how many. Called by the jobs process."""

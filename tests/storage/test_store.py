@@ -310,3 +310,23 @@ def test_a_commit_survives_kill_9(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / FILE_NAME)
     assert store.reader().keys(PLAINS) == ["kept"]
     store.close()
+
+
+def test_the_sweep_sees_one_state_while_others_write(store: SqliteStore) -> None:
+    for number in range(200):
+        put(store, f"k{number}")
+    ending = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not ending.is_set():
+            number += 1
+            put(store, f"w{number}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert [sweep(store, [ITEMS]) for _ in range(20)] == [[]] * 20
+    finally:
+        ending.set()
+        writer.join()
