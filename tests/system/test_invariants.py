@@ -39,7 +39,8 @@ def sound() -> tuple[Ledger, Observed]:
         entry("2", "outcome", "transit/keys/a/rotate"),
         entry("3", "intent", "pki/issue/mesh", serial="4f:01"),
         entry("3", "outcome", "pki/issue/mesh", serial="4f:01"),
-        entry("4", "done", "pki/revoke", serial="4f:01"),
+        entry("4", "intent", "pki/revoke", serial="4f:01"),
+        entry("4", "outcome", "pki/revoke"),
         entry("5", "intent", "sys/hsm/root/rotate"),
         entry("5", "outcome", "sys/hsm/root/rotate"),
     ]
