@@ -12,7 +12,7 @@ import click
 
 from kms import __version__
 from kms.clock import SystemClock
-from kms.config import Config, DataConfig, HsmSection, check_files, check_private, load, render, split_address
+from kms.config import Config, DataConfig, HsmSection, check_files, check_private, is_loopback, load, render
 from kms.errors import invalid
 from kms.server import ServerApp, Supervisor, hardening, lock, run_offline
 from kms.shared import Shared
@@ -48,7 +48,8 @@ def dev(
 
     A second start on the same folder carries on with the same keys.
     """
-    split_address(listen)
+    if not is_loopback(listen):
+        raise invalid("keystead dev listens on loopback only; for others use keystead serve, which has [tls]")
     token = _chosen_token(root_token, root_token_file)
     folder = data_dir.absolute()
     lock.make_private(folder)

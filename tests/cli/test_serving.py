@@ -96,8 +96,8 @@ def test_no_init_waits_for_the_api(fresh_server: ServerFactory, tmp_path: Path) 
     assert any("not initialised" in line for line in _lines(running))
     assert run(tmp_path, "status", "--address", running.address).returncode == 2
     bao = Bao(running.address, "", tmp_path)
-    made = bao.json("operator", "init", "-recovery-shares=3", "-recovery-threshold=2")
-    assert len(made["recovery_keys_b64"]) == 3
+    made = json.loads(bao("operator", "init", "-format=json", "-key-shares=3", "-key-threshold=2"))
+    assert len(made["unseal_keys_b64"]) == 3
     with Api(running.address, made["root_token"]) as api:
         api.ok("GET", "auth/token/lookup-self")
     assert run(tmp_path, "status", "--address", running.address).returncode == 0
