@@ -18,7 +18,7 @@ from kms.errors import ErrorKind, KmsError
 from kms.hsm import rawops
 from kms.hsm.connection import Connection
 from kms.hsm.failures import LOST, name_of
-from kms.hsm.hsm import Hsm
+from kms.hsm.hsm import CMAC_SIZE, Hsm
 from kms.hsm.mechanisms import HMACS, SPECS, sign_call
 from kms.hsm.model import KeySpec, Scheme
 from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, verify_proof
@@ -89,6 +89,16 @@ def _mac(name: str) -> Callable[[Bench], bool]:
     return attempt
 
 
+def _cmac(spec: KeySpec) -> Callable[[Bench], bool]:
+    def attempt(bench: Bench) -> bool:
+        key, _ = bench.secret(
+            KeyType.AES, Mechanism.AES_KEY_GEN, Attribute.SIGN, Attribute.VERIFY, bits=SPECS[spec].bits
+        )
+        return len(rawops.mac(bench.session, key, Mechanism.AES_CMAC, CMAC_SIZE, b"doctor")) == CMAC_SIZE
+
+    return attempt
+
+
 def _signature(spec: KeySpec, scheme: Scheme, size: int) -> Callable[[Bench], bool]:
     def attempt(bench: Bench) -> bool:
         key, spki = bench.pair(spec)
@@ -132,6 +142,10 @@ def _trials() -> list[Trial]:
     trials += [
         Trial(f"hmac {name}", KeySpec.HMAC, (generic, mechanism), _mac(name), _HASH)
         for name, (mechanism, _) in HMACS.items()
+    ]
+    trials += [
+        Trial("cmac", spec, (aes, Mechanism.AES_CMAC), _cmac(spec), _SOFTWARE)
+        for spec in (KeySpec.AES_128, KeySpec.AES_192, KeySpec.AES_256)
     ]
     for spec, scheme in PROOF_SCHEME.items():
         if spec in (KeySpec.RSA_3072, KeySpec.RSA_4096):

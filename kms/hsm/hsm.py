@@ -26,6 +26,7 @@ from kms.hsm.model import (
 from kms.ids import CkaId
 
 NONCE_SIZE: Final = 12
+CMAC_SIZE: Final = 16
 MAX_RANDOM: Final = 1 << 20
 _SEAL_V1: Final = b"\x01"
 _SEAL_DOMAIN: Final = b"keystead seal v1"
@@ -281,6 +282,22 @@ class Hsm:
         def work(connection: Connection, session: Any) -> bytes:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.mac(session, key, mechanism, size, data)
+
+        return self.gate.run(work, repeat=True)
+
+    def cmac(self, ref: KeyRef, data: bytes) -> bytes:
+        """AES-CMAC (SP 800-38B), 16 bytes.
+
+        Raises:
+            KmsError(INVALID): the token has no CKM_AES_CMAC.
+        """
+        _check_purpose(ref, frozenset({Purpose.KEY_CMAC}))
+
+        def work(connection: Connection, session: Any) -> bytes:
+            if Mechanism.AES_CMAC not in connection.mechanisms:
+                raise invalid("the HSM has no CKM_AES_CMAC; use protection software")
+            with wrapped.usable(connection, session, ref) as key:
+                return rawops.mac(session, key, Mechanism.AES_CMAC, CMAC_SIZE, data)
 
         return self.gate.run(work, repeat=True)
 

@@ -51,6 +51,7 @@ def _aes(bits: int) -> SpecRow:
 SPECS: Final = MappingProxyType(
     {
         KeySpec.AES_128: _aes(128),
+        KeySpec.AES_192: _aes(192),
         KeySpec.AES_256: _aes(256),
         # SoftHSM refuses an HMAC whose key is shorter than the hash, so 64 bytes serve them all.
         KeySpec.HMAC: SpecRow(

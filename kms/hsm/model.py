@@ -44,6 +44,7 @@ class KeySpec(StrEnum):
     """The closed table of key types. Callers choose one of these, never a mechanism."""
 
     AES_128 = "aes-128"
+    AES_192 = "aes-192"  # for CMAC only
     AES_256 = "aes-256"
     HMAC = "hmac"  # 512-bit generic secret, for HMAC with any of our hashes
     EC_P256 = "ec-p256"
@@ -60,7 +61,7 @@ class KeySpec(StrEnum):
         return self not in _SECRET_SPECS
 
 
-_SECRET_SPECS = frozenset({KeySpec.AES_128, KeySpec.AES_256, KeySpec.HMAC})
+_SECRET_SPECS = frozenset({KeySpec.AES_128, KeySpec.AES_192, KeySpec.AES_256, KeySpec.HMAC})
 
 
 class Purpose(StrEnum):
@@ -76,6 +77,7 @@ class Purpose(StrEnum):
     KEY_ENC = "key-enc"
     KEY_MAC = "key-mac"
     KEY_SIGN = "key-sign"
+    KEY_CMAC = "key-cmac"  # AES keys that MAC; always resident, as no root wraps them
 
 
 class Scheme(StrEnum):

@@ -42,6 +42,7 @@ _NOT_PRIVATE: Final = (Attribute.ENCRYPT, Attribute.VERIFY, Attribute.WRAP)
 _NOT_PUBLIC: Final = (Attribute.DECRYPT, Attribute.SIGN, Attribute.UNWRAP)
 
 _AES = frozenset({KeySpec.AES_128, KeySpec.AES_256})
+_CMAC = _AES | {KeySpec.AES_192}
 _PAIRS = frozenset(spec for spec in KeySpec if spec.is_pair)
 _ROOT = frozenset({KeySpec.AES_256})
 
@@ -61,6 +62,7 @@ USES: Final = MappingProxyType(
         Purpose.KEY_ENC: ({Attribute.ENCRYPT, Attribute.DECRYPT}, _AES),
         Purpose.KEY_MAC: ({Attribute.SIGN, Attribute.VERIFY}, frozenset({KeySpec.HMAC})),
         Purpose.KEY_SIGN: ({Attribute.SIGN}, _PAIRS),
+        Purpose.KEY_CMAC: ({Attribute.SIGN, Attribute.VERIFY}, _CMAC),
     }
 )
 

@@ -29,6 +29,7 @@ from kms.ids import CkaId
 # Whether a token wraps a type does not depend on the size, so the cheapest of each family is tried.
 FAMILY: Final = {
     KeySpec.AES_128: KeySpec.AES_128,
+    KeySpec.AES_192: KeySpec.AES_128,
     KeySpec.AES_256: KeySpec.AES_128,
     KeySpec.HMAC: KeySpec.HMAC,
     KeySpec.EC_P256: KeySpec.EC_P256,
