@@ -26,9 +26,10 @@ from kms.audit.control import Torn
 from kms.audit.event import Event
 from kms.audit.layout import Layout, sync_folder
 from kms.audit.ledger import describe_torn, keep_torn
+from kms.audit.position import Position
 from kms.audit.salvage import Salvage, salvage
 from kms.audit.segment import Segment, unavailable
-from kms.audit.store import INTENTS, LOG, LOG_KEY, OUTBOX, SEGMENTS, OutboxRow, Position, SegmentRow
+from kms.audit.store import INTENTS, LOG, LOG_KEY, OUTBOX, SEGMENTS, OutboxRow, SegmentRow
 from kms.clock import Clock
 from kms.errors import integrity
 from kms.ids import new_id

@@ -8,8 +8,8 @@ import msgspec
 
 from kms.audit.control import MAX_CONTROL_LINE, PREFIX, Frame, Recovered, decode_control
 from kms.audit.merkle import CompactRange
+from kms.audit.position import Position
 from kms.audit.record import decode_record
-from kms.audit.store import Position
 from kms.audit.tail import follow
 from kms.errors import KmsError, integrity
 

@@ -28,8 +28,9 @@ from kms.audit.ledger import Ledger
 from kms.audit.memory import check_memories
 from kms.audit.merkle import CompactRange, leaf_hash
 from kms.audit.note import Checkpoint, LogKey, LogSigner, check_origin, sign_checkpoint
+from kms.audit.position import Position
 from kms.audit.reserve import RESERVE_BYTES, Reserve
-from kms.audit.store import LOG, LOG_KEY, OUTBOX, SEGMENTS, LogRow, Position
+from kms.audit.store import LOG, LOG_KEY, OUTBOX, SEGMENTS, LogRow
 from kms.audit.tail import Taken, take
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, integrity

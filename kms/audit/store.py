@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kms.audit.position import Position
 from kms.tables import Table
 
 
@@ -36,22 +37,6 @@ class IntentRow(msgspec.Struct, frozen=True, kw_only=True):
     segment: str
     event: bytes
     at: float
-
-
-class Position(msgspec.Struct, frozen=True):
-    """How far one live segment is in the log.
-
-    Args:
-        offset: byte after the last control line taken.
-        n: number of the next control line.
-        seq: number of the next record.
-        prev: hash of the last control line taken.
-    """
-
-    offset: int = 0
-    n: int = 0
-    seq: int = 0
-    prev: str = ""
 
 
 class LogRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,8 +17,8 @@ from kms.audit.control import (
     line_hash,
 )
 from kms.audit.layout import Layout
+from kms.audit.position import Position
 from kms.audit.record import TX_PREFIX
-from kms.audit.store import Position
 from kms.errors import integrity
 
 MAX_READ = 32 * 1024 * 1024  # a frame holds at most 1,000 records of 16 KiB

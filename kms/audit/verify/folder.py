@@ -56,13 +56,13 @@ def _newer_torn(file: str, name: str, view: LogView, named_later: AbstractSet[st
         notes.append(f"{name} was put aside; the log will name it at the next start")
 
 
-def _check_torn(path: Path, size: int, digest: str, place: str) -> None:
+def _check_torn(path: Path, size: int, sha256: str, place: str) -> None:
     name = f"torn/{path.name}"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise BadError(name, f"missing; {place} names it") from None
-    if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+    if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
         raise BadError(name, f"not the bytes that {place} names")
 
 

@@ -23,7 +23,7 @@ from kms.audit.control import (
 )
 from kms.audit.layout import Layout
 from kms.audit.merkle import CompactRange, leaf_hash
-from kms.audit.store import Position
+from kms.audit.position import Position
 from kms.audit.tail import follow
 from kms.audit.verify.heads import HISTORY, Heads
 from kms.audit.verify.report import BadError, Gap

@@ -8,9 +8,9 @@ from typing import BinaryIO
 from kms.audit.control import MAX_CONTROL_LINE, PREFIX, Frame, Recovered, decode_control
 from kms.audit.layout import Layout
 from kms.audit.merkle import CompactRange
+from kms.audit.position import Position
 from kms.audit.receipt import Receipt
 from kms.audit.record import decode_record
-from kms.audit.store import Position
 from kms.audit.tail import follow
 from kms.audit.verify.acts import Acts
 from kms.audit.verify.leaves import LEAVES, SegmentView
