@@ -47,6 +47,7 @@ class Sample:
     version: int
     message: str
     made: str  # a ciphertext, or a signature
+    sealed: bool = True  # a ciphertext
 
 
 class Ledger:

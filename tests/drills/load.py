@@ -112,7 +112,9 @@ class Client(threading.Thread):
             if answer.status == 200:
                 made = answer.data[result]
                 with self._ledger.lock:
-                    self._ledger.samples.append(Sample(name, int(made.split(":")[1][1:]), message, made))
+                    self._ledger.samples.append(
+                        Sample(name, int(made.split(":")[1][1:]), message, made, verb == "encrypt")
+                    )
                     self._ledger.secrets.append(base64.b64decode(message).decode())
 
     def _rotate_root(self) -> None:

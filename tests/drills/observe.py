@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -121,20 +122,43 @@ def doctor(server: DevServer) -> list[dict[str, str]]:
     return findings
 
 
-def observe(server: DevServer, api: Api, ledger: Ledger, samples: list[Sample], ours: set[str]) -> Observed:
-    """Everything that the invariants look at, but the token and the checkpoints."""
-    listed = api.list("transit/keys")
-    names = listed.data["keys"] if listed.status == 200 else []
-    versions, primary = versions_of(api, names)
-    stored, revoked = certificates(api, ours)
-    root = api.ok("GET", "sys/hsm/root/rotate")
-    return Observed(
-        versions=versions,
-        primary=primary,
-        lost=lost(api, samples),
-        log=log.entries(server.audit),
-        certificates=stored,
-        revoked=revoked,
-        root_version=int(root["version"]),
-        leaks=leaks(server, ledger.secrets),
-    )
+@dataclass
+class Observer:
+    """Observes one server again and again.
+
+    Between two whole looks only keys that a request named since the last look are asked for again, and
+    files are not searched for secrets: an untouched key that changed is found by the next whole look.
+    """
+
+    server: DevServer
+    ledger: Ledger
+    authorities: set[str]  # serials of the authorities' own certificates
+    _versions: dict[str, list[int]] = field(default_factory=dict)
+    _primary: dict[str, int] = field(default_factory=dict)
+    _attempts: int = 0
+
+    def look(self, api: Api, samples: list[Sample], *, whole: bool) -> Observed:
+        """Everything that the invariants look at, but the token and the checkpoints."""
+        listed = api.list("transit/keys")
+        names = set(listed.data["keys"] if listed.status == 200 else [])
+        touched = {attempt.subject for attempt in self.ledger.attempts[self._attempts :]}
+        self._attempts = len(self.ledger.attempts)
+        for gone in set(self._versions) - names:
+            del self._versions[gone], self._primary[gone]
+        versions, primary = versions_of(
+            api, names if whole else names - set(self._versions) | names & touched
+        )
+        self._versions |= versions
+        self._primary |= primary
+        stored, revoked = certificates(api, self.authorities)
+        root = api.ok("GET", "sys/hsm/root/rotate")
+        return Observed(
+            versions=dict(self._versions),
+            primary=dict(self._primary),
+            lost=lost(api, samples),
+            log=log.entries(self.server.audit),
+            certificates=stored,
+            revoked=revoked,
+            root_version=int(root["version"]),
+            leaks=leaks(self.server, self.ledger.secrets) if whole else [],
+        )
