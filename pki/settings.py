@@ -42,7 +42,7 @@ class Settings:
         row = self.store.reader().get(ROLES, self._role_key(call))
         if row is None:
             raise not_found()
-        return Result(data=msgspec.to_builtins(row.value))
+        return Result(data=role_data(row.value))
 
     def role_write(self, call: Call) -> Change:
         """Replace a role; what is not given falls back to its default."""
@@ -61,7 +61,7 @@ class Settings:
 
         def write(tx: Transaction) -> Result:
             put(tx, ROLES, self._role_key(call), role)
-            return Result(data=msgspec.to_builtins(role), warnings=warnings)
+            return Result(data=role_data(role), warnings=warnings)
 
         return Change(write)
 
@@ -267,6 +267,12 @@ class Settings:
             return Result(data=show(config))
 
         return Change(write)
+
+
+def role_data(role: Role) -> dict[str, Any]:
+    """A role as the API shows it."""
+    values = msgspec.structs.asdict(role)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def listed(keys: list[str], **more: Any) -> Result:

@@ -28,19 +28,22 @@ _FITTING = {
     "ed25519": {"digital_signature", "content_commitment"},
 }
 
-# "any" and "ocspsigning" are missing on purpose: the first makes every limit void, the second would let
-# a leaf speak for the CA.
+# Missing on purpose: "any" makes every limit void, "ocspsigning" would let a leaf speak for the CA, and
+# "timestamping" must stand alone and critical (RFC 3161 2.3), which is another profile.
 EXT_KEY_USAGES = {
     "serverauth": ExtendedKeyUsageOID.SERVER_AUTH,
     "clientauth": ExtendedKeyUsageOID.CLIENT_AUTH,
     "codesigning": ExtendedKeyUsageOID.CODE_SIGNING,
     "emailprotection": ExtendedKeyUsageOID.EMAIL_PROTECTION,
-    "timestamping": ExtendedKeyUsageOID.TIME_STAMPING,
     "ipsecendsystem": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.5"),
     "ipsectunnel": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.6"),
     "ipsecuser": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.7"),
 }
-_FORBIDDEN_OIDS = {ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE, ExtendedKeyUsageOID.OCSP_SIGNING}
+_FORBIDDEN_OIDS = {
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+    ExtendedKeyUsageOID.OCSP_SIGNING,
+    ExtendedKeyUsageOID.TIME_STAMPING,
+}
 
 _NO_USAGE = dict.fromkeys(
     (
