@@ -4,6 +4,9 @@ A hot call (`Operation.runs` is inline and its `inline_if` agrees) takes microse
 would cost more than the work. What may block runs in a bounded pool; when that is full, callers get 503
 at once instead of a queue without end.
 
+A server that has the whole request in hand may call `hot` instead of the ASGI interface: it answers such
+a call in one synchronous step, and says None for every other.
+
 The application is built in `lifespan.startup`, that is after the fork: an HSM session or a database
 connection must not cross one.
 """
@@ -25,12 +28,14 @@ from kms.http.vault.errors import render_error
 from kms.oplog import Contained, OperatorLog
 
 Scope = MutableMapping[str, Any]
+Header = tuple[bytes, bytes]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 POOL_THREADS = 8
 POOL_QUEUE = 128
 
 _JSON = b"application/json"
+_SERVER = (b"Server", b"keystead")
 _NO_STORE = (b"Cache-Control", b"no-store")
 _HSTS = (b"Strict-Transport-Security", b"max-age=31536000; includeSubDomains")
 
@@ -80,6 +85,26 @@ class Asgi:
     def leaving(self) -> bool:
         """Whether this process must end."""
         return self._served is not None and self._served.leaving()
+
+    def hot(
+        self, method: str, raw_path: bytes, query: bytes, headers: list[Header], body: bytes, peer: str
+    ) -> Rendered | None:
+        """Answer at once, or None: this call belongs into a thread and has to come by `__call__`."""
+        door = self._door
+        if door is None:
+            return None
+        prepared: Prepared | Rendered | None = None
+        with Contained(self._log, "request_crashed"):
+            routed = door.route(method, raw_path, query)
+            if isinstance(routed, Rendered):
+                return routed
+            if not routed.inline:
+                return None
+            prepared = door.prepare(routed, headers, body, peer)
+            if isinstance(prepared, Rendered):
+                return prepared
+            return door.run(prepared) if prepared.inline else None
+        return door.crashed(prepared if isinstance(prepared, Prepared) else None)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -172,7 +197,7 @@ async def _no_body() -> MutableMapping[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def _declared(headers: list[tuple[bytes, bytes]]) -> int:
+def _declared(headers: list[Header]) -> int:
     """Content-Length, -1 for a chunked body, 0 for none. The parser has refused contradictions."""
     for name, value in headers:
         if name == b"content-length":
@@ -186,13 +211,20 @@ def _busy() -> Rendered:
     return render_error(KmsError(ErrorKind.RATE_LIMITED, "the server is busy; try again shortly", status=503))
 
 
-async def _send(scope: Scope, send: Send, answer: Rendered) -> None:
-    body = answer.body
+def response_headers(answer: Rendered, https: bool) -> list[Header]:
+    """What leaves with every answer, and what this one adds."""
     kind = _JSON if answer.content_type == "application/json" else answer.content_type.encode("latin-1")
-    headers = [_NO_STORE, (b"Content-Type", kind), (b"Content-Length", b"%d" % len(body))]
-    if scope["scheme"] == "https":
+    headers = [_NO_STORE, (b"Content-Type", kind), _SERVER]
+    if answer.status != 204:
+        headers.append((b"Content-Length", b"%d" % len(answer.body)))
+    if https:
         headers.append(_HSTS)
     for name, value in answer.headers:
         headers.append((name.encode("latin-1"), value.encode("latin-1")))
+    return headers
+
+
+async def _send(scope: Scope, send: Send, answer: Rendered) -> None:
+    headers = response_headers(answer, scope["scheme"] == "https")
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})

@@ -21,6 +21,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "verify/{name}/{urlalgorithm}", "transit.verify"),
     Route("POST", "hmac/{name}", "transit.hmac"),
     Route("POST", "hmac/{name}/{urlalgorithm}", "transit.hmac"),
+    Route("POST", "cmac/{name}", "transit.cmac"),
+    Route("POST", "cmac/{name}/{urlmaclength}", "transit.cmac"),
     Route("POST", "random", "transit.random"),
     Route("POST", "random/{urlsource}", "transit.random"),
     Route("POST", "random/{urlsource}/{urlbytes}", "transit.random"),
