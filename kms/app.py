@@ -25,6 +25,7 @@ from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import Hsm, HsmConfig
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
+from kms.http.vault import sys_quorum as quorum_routes
 from kms.http.vault import token as token_routes
 from kms.http.vault import transit as transit_routes
 from kms.http.vault.route import Route
@@ -36,11 +37,13 @@ from kms.ids import new_id, new_uuid
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
-from kms.keys.keyring import open_terms
+from kms.keys.keyring import open_term, open_terms
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
 from kms.keys.store import TABLES as KEY_TABLES
+from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
+from kms.keys.terms import KeyringRotator
 from kms.operation import Needs, Operation, Principal
 from kms.operations import operations as transit_operations
 from kms.pipeline import Pipeline, Registry, resolve_intents
@@ -50,15 +53,18 @@ from kms.policy.store import POLICIES
 from kms.sensitive import Sensitive
 from kms.shared import Shared
 from kms.storage import FILE_NAME, RowSealer, SqliteStore, prepare, sweep
+from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
 from kms.system.instance import CUSTODY, Instance, insert_instance, read_instance
 from kms.system.mount_operations import MountHandlers
 from kms.system.mounts import MOUNTS, MountTable
 from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
+from kms.system.quorum_operations import KeyringHandlers, quorum_operations
+from kms.system.rekey import Rekeying
 from kms.system.sealing import Sealing
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
-from kms.tables import Table, Transaction
+from kms.tables import Table
 from pki.http.routes import ROUTES as PKI_ROUTES
 from pki.operations import operations as pki_operations
 from pki.service import PkiService
@@ -68,9 +74,19 @@ Role = Literal["worker", "jobs", "start"]
 ENGINES = ("transit", "pki")
 _REAPED_AT_ONCE = 200
 _EXPIRE_SECONDS = 60.0
-DIGESTED = (MOUNTS, CUSTODY, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES, *KEY_TABLES, *PKI_TABLES)
+DIGESTED = (
+    MOUNTS,
+    CUSTODY,
+    KEYRING_SETTINGS,
+    POLICIES,
+    TOKENS,
+    ACCESSORS,
+    TOKEN_ROLES,
+    *KEY_TABLES,
+    *PKI_TABLES,
+)
 """Tables of the domains whose state digests the hourly sweep compares."""
-AT_START = (MOUNTS, CUSTODY, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES)
+AT_START = (MOUNTS, CUSTODY, KEYRING_SETTINGS, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES)
 """Those that decide who may do what: an old or missing row among them refuses the start."""
 _SWEPT_AT_START = 100_000
 
@@ -109,6 +125,7 @@ class App:
             clock,
             open_keyring=self._open_keyring,
             close_keyring=self._close_keyring,
+            renew_keyring=self._renew_keyring,
             audit_lag=self.recorder.lag_seconds,
         )
         self._expire_at = clock.monotonic() + _EXPIRE_SECONDS
@@ -128,7 +145,22 @@ class App:
         self._unlock(instance_id, terms)
 
     def _unlock(self, instance_id: str, terms: Mapping[int, Sensitive]) -> None:
-        self.store.unlock(RowSealer(instance_id, terms))
+        def load(term: int) -> Sensitive | None:
+            return open_term(self.token.get(), instance_id, self.store.reader(), term)
+
+        self.store.unlock(RowSealer(instance_id, terms, load))
+
+    def _renew_keyring(self) -> None:
+        sealer, reader = self.store.sealer(), self.store.reader()
+        while (key := open_term(self.token.get(), self.instance_id, reader, sealer.term + 1)) is not None:
+            sealer.adopt(sealer.term + 1, key)
+
+    def _custodians(self) -> tuple[str, bytes]:
+        row = read_instance(self.store.reader())
+        return self.instance_id, row.value.recovery_public if row is not None else b""
+
+    def _open_terms(self) -> dict[int, Sensitive]:
+        return open_terms(self.token.get(), self.instance_id, self.store.reader())
 
     def _close_keyring(self) -> None:
         self.store.lock()
@@ -147,6 +179,16 @@ class App:
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
+        self.keyring = KeyringRotator(
+            store,
+            self.token.get,
+            self.roots,
+            clock,
+            instance=self._custodians,
+            sealed_under=lambda term: store.reader().sealed_under(term),
+            adopt=lambda term, key: store.sealer().adopt(term, key),
+            announce=self.shared.bump_seal_epoch,
+        )
         self.sealing = Sealing(
             store,
             self.state,
@@ -162,7 +204,7 @@ class App:
             recovery=self.config.recovery,
             unlock=self._unlock,
             lock=store.lock,
-            root_token=self._first_root_token,
+            root_token=self.tokens.create_root,
         )
 
         self.log_keeper = LogKeeper(
@@ -175,16 +217,13 @@ class App:
             snapshot=self._snapshot,
         )
 
-    def _first_root_token(self, tx: Transaction, wanted: str) -> str:
-        return self.tokens.create_root(tx, wanted)
-
     # -- (5) the road ----------------------------------------------------------------------------------
 
     def _build_road(self) -> None:
         self.meter = metrics.Meter(self.clock)
         self.registry = Registry(self._tables())
         self.routes: Mapping[str, tuple[Route, ...]] = {
-            "system": (*sys_routes.ROUTES, *policy_routes.ROUTES),
+            "system": (*sys_routes.ROUTES, *quorum_routes.ROUTES, *policy_routes.ROUTES),
             "token": token_routes.ROUTES,
             "transit": transit_routes.ROUTES,
             "pki": PKI_ROUTES,
@@ -217,6 +256,11 @@ class App:
             status.table(),
             life.table(),
             mounts.table(),
+            KeyringHandlers(self.keyring).table(),
+            quorum_operations(
+                RootGeneration(self.store, self.shared, self.tokens.create_root),
+                Rekeying(self.store, self.shared, self._open_terms, self.shared.bump_seal_epoch),
+            ),
             [NO_ROUTE],
             policy_operations(self.policies, self.tokens),
             identity_operations(self.tokens, self.policies),

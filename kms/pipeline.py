@@ -223,14 +223,19 @@ class Pipeline:
         if call.operation.evidence is Evidence.COUNTED:
             self._recorder.count(call.operation.name)
             return result, None
-        return result, self._recorder.write(self._event(call, "done", "ok", rule=rule, result=result))
+        event = self._event(call, "done", "ok", rule=rule, result=result)
+        if call.operation.caller is Caller.PUBLIC:
+            # Whoever it is may ask without end; the first few of a source are written in full.
+            return result, self._recorder.refuse(event)
+        return result, self._recorder.write(event, urgent=call.operation.sudo)
 
     def _change(self, call: Call, rule: str, change: Change) -> tuple[Result, Receipt | None]:
         _demand(call, Effect.STATE, Effect.EXTERNAL)
         self._gate.admit_change(call.operation)
         with self._store.transaction() as tx:
             result = change.write(tx)
-            staged = self._recorder.stage(tx, self._event(call, "done", "ok", rule=rule, result=result))
+            event = self._event(call, "done", "ok", rule=rule, result=result)
+            staged = self._recorder.stage(tx, event, urgent=call.operation.sudo)
         if change.after is not None:
             change.after()
         return result, self._recorder.publish(staged)
@@ -241,7 +246,7 @@ class Pipeline:
         with self._store.transaction() as tx:  # (3)
             external.begin(tx)
             intent = self._event(call, "intent", "ok", rule=rule, subject=external.intent)
-            staged = self._recorder.stage(tx, intent)
+            staged = self._recorder.stage(tx, intent, urgent=call.operation.sudo)
         self._recorder.publish(staged)
         try:
             done = external.perform()

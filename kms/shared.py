@@ -19,6 +19,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from kms.errors import KmsError, invalid
@@ -43,6 +44,13 @@ _BUCKETS = _SLOTS + len(SLOTS) * _SLOT_AREA
 _SIZE = _BUCKETS + BUCKETS * _BUCKET.size
 
 _LOCK_COUNTERS, _LOCK_SLOTS, _LOCK_BUCKETS = 0, 1, 16
+
+
+@dataclass
+class Slot:
+    """The bytes of a slot inside `Shared.edit`."""
+
+    value: bytes
 
 
 class Shared:
@@ -119,6 +127,19 @@ class Shared:
         """Replace the bytes of a slot; the old ones are overwritten with zeros."""
         with self._locked(_LOCK_SLOTS + SLOTS.index(name)):
             self._write(_slot(name), value)
+
+    @contextmanager
+    def edit(self, name: str) -> Iterator[Slot]:
+        """Read and replace a slot as one step: nobody else changes it inside the block.
+
+        An exception leaves it as it was.
+        """
+        with self._locked(_LOCK_SLOTS + SLOTS.index(name)):
+            before = self._read(_slot(name))
+            slot = Slot(before)
+            yield slot
+            if slot.value != before:
+                self._write(_slot(name), slot.value)
 
     def _read(self, at: int) -> bytes:
         half = at + 8 + (self._page[at] & 1) * SLOT_BYTES

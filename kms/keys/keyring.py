@@ -73,12 +73,21 @@ def _open(hsm: Hsm, instance: str, term: Term) -> Sensitive:
         raise KmsError(ErrorKind.INTEGRITY, detail) from error
 
 
+def open_term(hsm: Hsm, instance: str, reader: Reader, term: int) -> Sensitive | None:
+    """One term, or None when it does not exist."""
+    row = reader.get(TERMS, term_key(term))
+    return _open(hsm, instance, row.value) if row is not None else None
+
+
+def fresh_key(hsm: Hsm, random: Callable[[int], bytes]) -> Sensitive:
+    """Fresh key material: the token's and the kernel's randomness, XORed."""
+    token, kernel = hsm.random(TERM_BYTES), random(TERM_BYTES)
+    return Sensitive(bytes(a ^ b for a, b in zip(token, kernel, strict=True)))
+
+
 def new_terms(hsm: Hsm, random: Callable[[int], bytes]) -> dict[int, Sensitive]:
-    """Fresh key material for the first terms: the token's and the kernel's randomness, XORed."""
-    return {
-        term: Sensitive(bytes(a ^ b for a, b in zip(hsm.random(TERM_BYTES), random(TERM_BYTES), strict=True)))
-        for term in FIRST_TERMS
-    }
+    """Keys for the first terms."""
+    return {term: fresh_key(hsm, random) for term in FIRST_TERMS}
 
 
 def reseal(hsm: Hsm, instance: str, reader: Reader, root: Root) -> list[tuple[Row[Term], Term]]:

@@ -73,6 +73,11 @@ class SqliteReader:
         revision, body = self._execute(f"SELECT revision, body FROM {table.name} WHERE key = ?", [key])[0]  # noqa: S608  (declared name)
         return self._sealer().digest(table.tag, key, revision, body)
 
+    def sealed_under(self, term: int) -> int:
+        """How many times a row was sealed under this keyring term (the bound is 2^32, SP 800-38D 8.3)."""
+        record = self._execute("SELECT sealed FROM keyring_usage WHERE term = ?", [term])
+        return int(record[0][0]) if record else 0
+
     def digests(self) -> dict[str, int]:
         """Every domain's kept digest, the writers' rows added up."""
         sums: dict[str, int] = {}
@@ -111,6 +116,7 @@ class SqliteTransaction(SqliteReader):
         super().__init__(db, sealer)
         self.announced = False
         self._digests: dict[str, int] = {}
+        self._sealed: dict[int, int] = {}
 
     def insert(self, table: Table[T], key: str, value: T) -> Row[T]:
         index = _index(table, value)
@@ -149,7 +155,13 @@ class SqliteTransaction(SqliteReader):
         self._account(table, row.key, (row.revision, old), None)
 
     def finish(self) -> None:
-        """Write the accumulated digests; called just before COMMIT."""
+        """Write the accumulated digests and counts; called just before COMMIT."""
+        for term, count in self._sealed.items():
+            self._execute(
+                "INSERT INTO keyring_usage (term, sealed) VALUES (?, ?)"
+                " ON CONFLICT (term) DO UPDATE SET sealed = sealed + excluded.sealed",
+                [term, count],
+            )
         for domain, change in self._digests.items():
             record = self._execute(
                 "SELECT sum FROM state_digests WHERE domain = ? AND writer = '0'", [domain]
@@ -179,7 +191,9 @@ class SqliteTransaction(SqliteReader):
         if not table.sealed:
             return _UNSEALED, body
         sealer = self._sealer()
-        return sealer.term, sealer.seal(table.tag, key, revision, index, body)
+        term = sealer.term
+        self._sealed[term] = self._sealed.get(term, 0) + 1
+        return term, sealer.seal(table.tag, key, term, revision, index, body)
 
     def _account(
         self, table: Table[T], key: str, old: tuple[int, bytes] | None, new: tuple[int, bytes] | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from kms.errors import ErrorKind, KmsError, integrity
+from kms.errors import integrity
 from kms.sensitive import ACCESS, Sensitive
 
 _NONCE = 12
@@ -57,16 +57,39 @@ class RowSealer:
     Args:
         instance: the instance id, part of every AAD, so that rows of two servers cannot be mixed.
         terms: keyring term -> 32-byte key, term 0 among them (the derivation secret).
+        load_term: the key of a term that another process added since, or None when there is none.
     """
 
-    def __init__(self, instance: str, terms: Mapping[int, Sensitive]) -> None:
+    def __init__(
+        self,
+        instance: str,
+        terms: Mapping[int, Sensitive],
+        load_term: Callable[[int], Sensitive | None] = lambda _term: None,
+    ) -> None:
         self._instance = instance
-        self._ciphers = {
-            term: AESGCM(key.reveal(ACCESS)) for term, key in terms.items() if term != DERIVATION_TERM
-        }
-        self.term = max(self._ciphers)
+        self._load_term = load_term
         self._derivation = terms[DERIVATION_TERM]
         self._digest_key = derive(self._derivation, "state-digest").reveal(ACCESS)
+        self._ciphers: dict[int, AESGCM] = {}
+        self.term = 0
+        for term, key in terms.items():
+            if term != DERIVATION_TERM:
+                self.adopt(term, key)
+
+    def adopt(self, term: int, key: Sensitive) -> None:
+        """Open rows of this term from now on, and seal new ones with it when it is the newest."""
+        self._ciphers[term] = AESGCM(key.reveal(ACCESS))
+        self.term = max(self.term, term)
+
+    def _cipher(self, tag: str, term: int) -> AESGCM:
+        cipher = self._ciphers.get(term)
+        if cipher is None:
+            key = self._load_term(term) if term > DERIVATION_TERM else None
+            if key is None:
+                raise integrity(f"a stored row of {tag} names keyring term {term}, which does not exist")
+            self.adopt(term, key)
+            cipher = self._ciphers[term]
+        return cipher
 
     def derived(self, label: str) -> Sensitive:
         """A stable 32-byte key of this instance for one named use."""
@@ -75,12 +98,13 @@ class RowSealer:
     def _aad(self, tag: str, key: str, term: int, revision: int, index: Sequence[Index]) -> bytes:
         return _encode([self._instance, tag, "body", key, term, revision, *index])
 
-    def seal(self, tag: str, key: str, revision: int, index: Sequence[Index], body: bytes) -> bytes:
-        """Ciphertext under the newest term: nonce (12) || ciphertext || tag (16)."""
+    def seal(
+        self, tag: str, key: str, term: int, revision: int, index: Sequence[Index], body: bytes
+    ) -> bytes:
+        """Ciphertext under `term`: nonce (12) || ciphertext || tag (16)."""
         nonce = os.urandom(_NONCE)
-        return nonce + self._ciphers[self.term].encrypt(
-            nonce, body, self._aad(tag, key, self.term, revision, index)
-        )
+        aad = self._aad(tag, key, term, revision, index)
+        return nonce + self._cipher(tag, term).encrypt(nonce, body, aad)
 
     def open(
         self, tag: str, key: str, term: int, revision: int, index: Sequence[Index], sealed: bytes
@@ -90,11 +114,7 @@ class RowSealer:
         Raises:
             KmsError(INTEGRITY): not what was sealed at this place.
         """
-        cipher = self._ciphers.get(term)
-        if cipher is None:
-            raise KmsError(
-                ErrorKind.INTEGRITY, f"row of {tag} names keyring term {term}, which does not exist"
-            )
+        cipher = self._cipher(tag, term)
         try:
             return cipher.decrypt(
                 sealed[:_NONCE], sealed[_NONCE:], self._aad(tag, key, term, revision, index)

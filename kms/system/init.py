@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.hsm import Hsm, Purpose
 from kms.ids import new_id, new_uuid
 from kms.keys.keyring import Term, new_terms, seal_term, store_terms
+from kms.keys.recovery import public_half, to_custodians
 from kms.keys.roots import ROTATED, Roots, activate
 from kms.operation import External, Result
 from kms.sensitive import ACCESS, Sensitive
@@ -35,7 +35,6 @@ from kms.system.shamir import split
 from kms.tables import Store, Transaction
 
 _FIRST_VERSION = 1
-_HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 @dataclass(frozen=True)
@@ -125,12 +124,11 @@ class Initializer:
         roots = {p: self._roots.ensure(p, _FIRST_VERSION) for p in (*ROTATED, Purpose.LOG_SIGN)}
         # Under `quorum` the custodians' secret is an X25519 private key that opens the terms; else it
         # is random, and good for unsealing and generating a root token only (decision 18).
-        private = X25519PrivateKey.generate()
-        secret = Sensitive(private.private_bytes_raw())
+        secret = Sensitive(X25519PrivateKey.generate().private_bytes_raw())
+        public = self._public(secret)
         keys = new_terms(hsm, secrets.token_bytes)
         terms = []
         for term, key in keys.items():
-            recovery = self._to_custodians(private.public_key(), instance_id, term, key)
             seal = roots[Purpose.ROOT_SEAL]
             terms.append(
                 Term(
@@ -139,24 +137,20 @@ class Initializer:
                     root_version=seal.version,
                     sealed=seal_term(hsm, seal, instance_id, term, key),
                     created=self._clock.now(),
-                    recovery=recovery,
+                    recovery=to_custodians(public, instance_id, term, key),
                 )
             )
         shares = split(secret.reveal(ACCESS), custodians.shares, custodians.threshold)
         self._unlock(instance_id, keys)
         return _Prepared(terms, secret, shares)
 
-    def _to_custodians(self, public: X25519PublicKey, instance_id: str, term: int, key: Sensitive) -> bytes:
-        if self._recovery != "quorum":
-            return b""
-        info = msgspec.json.encode(["keystead recovery", instance_id, term])
-        return _HPKE.encrypt(key.reveal(ACCESS), public, info=info)
+    def _public(self, secret: Sensitive) -> bytes:
+        return public_half(secret) if self._recovery == "quorum" else b""
 
     def _commit(self, tx: Transaction, prepared: _Prepared, custodians: Custodians, token: str) -> Result:
         row = read_instance(tx)
         if row is None or row.value.initialized:
             raise KmsError(ErrorKind.CONFLICT, "another request initialized this server at the same time")
-        public = X25519PrivateKey.from_private_bytes(prepared.secret.reveal(ACCESS)).public_key()
         store_terms(tx, prepared.terms)
         for purpose in (*ROTATED, Purpose.LOG_SIGN):
             activate(tx, purpose, _FIRST_VERSION)
@@ -169,7 +163,7 @@ class Initializer:
             recovery=self._recovery,
             shares=custodians.shares,
             threshold=custodians.threshold,
-            recovery_public=public.public_bytes_raw() if self._recovery == "quorum" else b"",
+            recovery_public=self._public(prepared.secret),
         )
         tx.replace(INSTANCE, row, done)
         root_token = self._root_token(tx, token)

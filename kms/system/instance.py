@@ -65,6 +65,14 @@ def insert_custody(tx: Transaction, secret: Sensitive) -> None:
     tx.insert(CUSTODY, _KEY, Custody(verifier=verifier(secret)))
 
 
+def replace_custody(tx: Transaction, secret: Sensitive) -> None:
+    """Store the verifier of a new secret in place of the old one."""
+    row = tx.get(CUSTODY, _KEY)
+    if row is None:
+        raise KmsError(ErrorKind.INTEGRITY, "the custodians' verifier is missing from the database")
+    tx.replace(CUSTODY, row, Custody(verifier=verifier(secret)))
+
+
 def check_custody(reader: Reader, secret: Sensitive) -> None:
     """Raise KmsError(INVALID) unless this is the custodians' secret."""
     row = reader.get(CUSTODY, _KEY)

@@ -6,8 +6,6 @@ the honest wipe. The shares that custodians give one by one live in the shared p
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +17,7 @@ from kms.operation import Call, Change, Result
 from kms.sensitive import Sensitive
 from kms.system.instance import INSTANCE, check_custody, read_instance
 from kms.system.shamir import combine
+from kms.system.shares import parse_share
 from kms.system.state import Board, Phase, ServerState
 from kms.tables import Store, Transaction
 
@@ -77,7 +76,7 @@ class Sealing:
         instance = self._state.instance
         if instance is None:
             raise invalid("server is not yet initialized")
-        self._board.add_quorum_share(_share(str(call.args.get("key") or "")))
+        self._board.add_quorum_share(parse_share(str(call.args.get("key") or "")))
         _, shares = self._board.quorum_shares()
         if len(shares) < instance.threshold:
             return Result(self.status(), subject={"progress": len(shares)})
@@ -128,16 +127,3 @@ class Sealing:
         if not sealed and instance is not None:
             body |= {"cluster_name": instance.cluster_name, "cluster_id": instance.id}
         return body
-
-
-def _share(text: str) -> bytes:
-    if not text:
-        raise invalid("'key' must be specified in request body as JSON, or 'reset' set to true")
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        pass
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise invalid("'key' must be a valid hex or base64 string") from None

@@ -61,6 +61,7 @@ class ServerState:
         open_keyring: opens the HSM and unlocks the store for this instance id; raises
             KmsError(HSM_UNAVAILABLE) when the token does not answer.
         close_keyring: forgets keys and logs out of the HSM.
+        renew_keyring: takes in keyring terms that another process added.
         audit_lag: seconds since the oldest record that the sequencer has not taken up.
     """
 
@@ -72,6 +73,7 @@ class ServerState:
         *,
         open_keyring: Callable[[str], None],
         close_keyring: Callable[[], None],
+        renew_keyring: Callable[[], None],
         audit_lag: Callable[[], float],
     ) -> None:
         self._store = store
@@ -79,6 +81,7 @@ class ServerState:
         self._clock = clock
         self._open_keyring = open_keyring
         self._close_keyring = close_keyring
+        self._renew_keyring = renew_keyring
         self._audit_lag = audit_lag
         self._lock = threading.RLock()
         self._epoch = -1
@@ -160,6 +163,8 @@ class ServerState:
             if self._phase is Phase.SEALED and self._ready:
                 self._ready = False
                 self._close_keyring()
+            if self._phase is Phase.OPEN and self._ready:
+                self._renew_keyring()
             self._epoch = epoch
 
     def _try_open(self) -> None:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kms.clock import SystemClock
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, KeySpec, Purpose
 from kms.hsm.token import softhsm_token
 from kms.keys.keyring import TERMS, open_terms
+from kms.keys.recovery import from_custodians
 from kms.keys.roots import ROOTS, ROTATED, Roots
 from kms.keys.rotation import RootRotator
 from kms.operation import External, Result
 from kms.sensitive import ACCESS, Sensitive
 from kms.storage import FILE_NAME, RowSealer, SqliteStore, prepare
-from kms.system.init import _HPKE, Custodians, Initializer
+from kms.system.init import Custodians, Initializer
 from kms.system.instance import check_custody, read_instance
 from kms.system.mounts import MOUNTS
 from kms.system.shamir import combine
@@ -126,10 +126,11 @@ def test_three_custodians_open_the_terms_without_the_token_and_two_do_not(bench:
     check_custody(bench.store.reader(), Sensitive(secret))
     with pytest.raises(KmsError, match="do not open"):
         check_custody(bench.store.reader(), Sensitive(combine(shares[:2])))
-    private = X25519PrivateKey.from_private_bytes(secret)
     for row in bench.store.reader().scan(TERMS):
-        info = f'["keystead recovery","{bench.instance()}",{row.value.term}]'.encode()
-        assert _HPKE.decrypt(row.value.recovery, private, info=info) == bench.terms()[row.value.term]
+        opened = from_custodians(Sensitive(secret), bench.instance(), row.value.term, row.value.recovery)
+        assert opened.matches(bench.terms()[row.value.term])
+        with pytest.raises(KmsError, match="not sealed to these custodians"):
+            from_custodians(Sensitive(secret), "another", row.value.term, row.value.recovery)
 
 
 def test_without_quorum_recovery_the_shares_open_no_term(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ class Server:
         self.problem: KmsError | None = None
         self.opened = 0
         self.closed = 0
+        self.renewed = 0
         self.lag = 0.0
         self.state = self.process()
 
@@ -51,6 +52,7 @@ class Server:
             self.clock,
             open_keyring=self._open,
             close_keyring=self._close,
+            renew_keyring=self._renew,
             audit_lag=lambda: self.lag,
         )
 
@@ -58,6 +60,9 @@ class Server:
         self.opened += 1
         if self.problem is not None:
             raise self.problem
+
+    def _renew(self) -> None:
+        self.renewed += 1
 
     def _close(self) -> None:
         self.closed += 1

@@ -12,3 +12,9 @@ CREATE TABLE state_digests (
     sum BLOB NOT NULL,
     PRIMARY KEY (domain, writer)
 ) STRICT;
+
+-- How often rows were sealed under each keyring term: AES-GCM with random nonces is good for 2^32 uses.
+CREATE TABLE keyring_usage (
+    term INTEGER PRIMARY KEY,
+    sealed INTEGER NOT NULL
+) STRICT;

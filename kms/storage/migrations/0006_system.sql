@@ -24,3 +24,7 @@ CREATE TABLE custody (
     key TEXT PRIMARY KEY, revision INTEGER NOT NULL, term INTEGER NOT NULL, body BLOB NOT NULL
 ) STRICT;
 
+
+CREATE TABLE keyring_settings (
+    key TEXT PRIMARY KEY, revision INTEGER NOT NULL, term INTEGER NOT NULL, body BLOB NOT NULL
+) STRICT;

@@ -1,0 +1,125 @@
+"""Attempts that a quorum of custodians completes share by share: generate-root, rekey.
+
+An attempt lives in a slot of the shared page: every worker sees it, no disk does, and a restart forgets
+it. Nothing of it is durable until the quorum is complete; then one transaction does everything.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import msgspec
+
+from kms.errors import invalid
+from kms.ids import new_uuid
+from kms.system.shares import parse_share
+
+
+class SlotBytes(Protocol):
+    """The bytes of a slot inside `Slots.edit`."""
+
+    value: bytes
+
+
+class Slots(Protocol):
+    """Slots of the shared page (kms.shared.Shared)."""
+
+    def edit(self, name: str) -> AbstractContextManager[SlotBytes]:
+        """Read and replace one slot as a single step."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a slot."""
+        ...
+
+
+class Attempt(msgspec.Struct, kw_only=True):
+    """One attempt under way. Secrets are in it: it must never leave memory.
+
+    Args:
+        nonce: names this attempt; every share is given for it.
+        shares: given so far.
+        otp: generate-root: what the token will be XORed with.
+        new_shares, new_threshold: rekey: the numbers wanted.
+        verify: rekey: the new shares must be given back before they count.
+        secret: rekey with verification: the new secret, until it is verified.
+        verify_nonce, verify_shares: rekey: the verification under way.
+    """
+
+    nonce: str = msgspec.field(default_factory=new_uuid)
+    shares: list[bytes] = []
+    otp: str = ""
+    new_shares: int = 0
+    new_threshold: int = 0
+    verify: bool = False
+    secret: bytes = b""
+    verify_nonce: str = ""
+    verify_shares: list[bytes] = []
+
+
+class Attempts:
+    """The attempts of one kind, in one slot."""
+
+    def __init__(self, slots: Slots, slot: str, what: str) -> None:
+        self._slots = slots
+        self._slot = slot
+        self._what = what
+
+    def current(self) -> Attempt | None:
+        """The attempt under way, or None."""
+        return _decode(self._slots.read(self._slot))
+
+    def start(self, attempt: Attempt) -> Attempt:
+        """Begin. Raises KmsError(INVALID) when one is under way."""
+        with self._slots.edit(self._slot) as slot:
+            if slot.value:
+                raise invalid(f"{self._what} already in progress; cancel it first")
+            slot.value = msgspec.msgpack.encode(attempt)
+        return attempt
+
+    def cancel(self) -> None:
+        """Forget the attempt; its bytes are overwritten."""
+        with self._slots.edit(self._slot) as slot:
+            slot.value = b""
+
+    def cancel_by_nonce(self, nonce: str) -> None:
+        """Forget the attempt of this nonce.
+
+        Raises:
+            KmsError(INVALID): it has another nonce.
+        """
+        attempt = self.current()
+        if attempt is not None and not hmac.compare_digest(nonce.encode(), attempt.nonce.encode()):
+            raise invalid(f"give the nonce of this {self._what} to cancel it, or cancel with a token")
+        self.cancel()
+
+    @contextmanager
+    def change(self, nonce: str, *, verifying: bool = False) -> Iterator[Attempt]:
+        """The attempt of this nonce, written back at the end of the block.
+
+        Raises:
+            KmsError(INVALID): none is under way, or it has another nonce.
+        """
+        with self._slots.edit(self._slot) as slot:
+            attempt = _decode(slot.value)
+            if attempt is None:
+                raise invalid(f"no {self._what} in progress")
+            expected = attempt.verify_nonce if verifying else attempt.nonce
+            if not expected or not hmac.compare_digest(nonce.encode(), expected.encode()):
+                raise invalid(f"incorrect nonce supplied; the one of this {self._what} is in its status")
+            yield attempt
+            slot.value = msgspec.msgpack.encode(attempt)
+
+
+def add_share(shares: list[bytes], text: str) -> None:
+    """Add a share as a client wrote it; the same one twice counts once."""
+    share = parse_share(text)
+    if not any(hmac.compare_digest(share, other) for other in shares):
+        shares.append(share)
+
+
+def _decode(packed: bytes) -> Attempt | None:
+    return msgspec.msgpack.decode(packed, type=Attempt) if packed else None

@@ -1,0 +1,135 @@
+"""The operations of custodians and of the keyring: generate-root, rekey, rotate.
+
+Each quorum ceremony has an old spelling that anybody may call with shares alone (hvac, `bao operator
+rekey`) and a newer one that needs a token (`bao operator generate-root`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kms.errors import invalid
+from kms.keys.terms import KeyringRotator
+from kms.operation import (
+    Call,
+    Caller,
+    Capability,
+    Change,
+    Effect,
+    Field,
+    Operation,
+    Outcome,
+    Record,
+    Result,
+    Type,
+)
+from kms.system.generate_root import RootGeneration
+from kms.system.rekey import Rekeying
+
+_SHARE = (Field("key"), Field("nonce", record=Record.CLEAR))
+_NONCE = (Field("nonce", record=Record.CLEAR),)
+_REKEY = (
+    Field("secret_shares", Type.INT, record=Record.CLEAR),
+    Field("secret_threshold", Type.INT, record=Record.CLEAR),
+    Field("require_verification", Type.BOOL, record=Record.CLEAR),
+    Field("pgp_keys", Type.STRINGS),
+    Field("backup", Type.BOOL),
+)
+_START = (Field("otp"), Field("pgp_key"))
+
+
+def quorum_operations(roots: RootGeneration, rekeying: Rekeying) -> list[Operation]:
+    """Both spellings of both ceremonies."""
+    return [
+        *_root_generation("sys.generate_root", roots, Caller.PUBLIC),
+        *_root_generation("sys.generate_root_token", roots, Caller.TOKEN),
+        Operation(
+            "sys.decode_token",
+            Capability.UPDATE,
+            roots.decode,
+            caller=Caller.PUBLIC,
+            fields=(Field("encoded_token"), Field("otp")),
+        ),
+        *_rekey("sys.rekey", rekeying, Caller.PUBLIC),
+        *_rekey("sys.rotate_shares", rekeying, Caller.TOKEN),
+    ]
+
+
+def _root_generation(name: str, roots: RootGeneration, caller: Caller) -> list[Operation]:
+    cancel = roots.cancel_by_nonce if caller is Caller.PUBLIC else roots.cancel
+    return [
+        _op(f"{name}.status", Capability.READ, roots.status, caller),
+        _op(f"{name}.start", Capability.UPDATE, roots.start, caller, _START),
+        _op(f"{name}.cancel", Capability.DELETE, cancel, caller, _NONCE),
+        _op(f"{name}.update", Capability.UPDATE, roots.update, caller, _SHARE),
+    ]
+
+
+def _rekey(name: str, rekeying: Rekeying, caller: Caller) -> list[Operation]:
+    cancel = rekeying.cancel_by_nonce if caller is Caller.PUBLIC else rekeying.cancel
+    return [
+        _op(f"{name}.status", Capability.READ, rekeying.status, caller),
+        _op(f"{name}.start", Capability.UPDATE, rekeying.start, caller, _REKEY),
+        _op(f"{name}.cancel", Capability.DELETE, cancel, caller, _NONCE),
+        _op(f"{name}.update", Capability.UPDATE, rekeying.update, caller, _SHARE),
+        _op(f"{name}.verify_status", Capability.READ, rekeying.verify_status, caller),
+        _op(f"{name}.verify_restart", Capability.DELETE, rekeying.verify_restart, caller, _NONCE),
+        _op(f"{name}.verify", Capability.UPDATE, rekeying.verify, caller, _SHARE),
+    ]
+
+
+def _op(
+    name: str,
+    capability: Capability,
+    act: Callable[[Call], Outcome],
+    caller: Caller,
+    fields: tuple[Field, ...] = (),
+) -> Operation:
+    return Operation(name, capability, act, effect=Effect.STATE, caller=caller, fields=fields)
+
+
+class KeyringHandlers:
+    """sys/rotate, sys/rotate/config, sys/key-status."""
+
+    def __init__(self, rotator: KeyringRotator) -> None:
+        self._rotator = rotator
+
+    def rotate(self, _call: Call) -> Change:
+        return self._rotator.rotate()
+
+    def status(self, _call: Call) -> Result:
+        return Result(self._rotator.status())
+
+    def read_settings(self, _call: Call) -> Result:
+        settings = self._rotator.settings()
+        return Result(
+            {
+                "max_operations": settings.max_operations,
+                "interval": settings.interval,
+                "enabled": settings.enabled,
+            }
+        )
+
+    def write_settings(self, call: Call) -> Change:
+        names = ("max_operations", "interval", "enabled")
+        given: dict[str, Any] = {name: call.args[name] for name in names if name in call.given}
+        if any(value is None for value in given.values()):
+            raise invalid("max_operations and interval are numbers, enabled is a boolean")
+        return self._rotator.configure(given)
+
+    def table(self) -> list[Operation]:
+        settings = (
+            Field("max_operations", Type.INT, record=Record.CLEAR),
+            Field("interval", Type.SECONDS, record=Record.CLEAR),
+            Field("enabled", Type.BOOL, record=Record.CLEAR),
+        )
+        state = Effect.STATE
+        return [
+            Operation("sys.keyring.rotate", Capability.UPDATE, self.rotate, effect=state, sudo=True),
+            Operation("sys.keyring.status", Capability.READ, self.status),
+            Operation("sys.keyring.settings", Capability.READ, self.read_settings),
+            Operation(
+                "sys.keyring.configure", Capability.UPDATE, self.write_settings, effect=state, fields=settings
+            ),
+        ]
