@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from kms.errors import invalid
-from kms.tables import Reader, Transaction
+from kms.tables import Reader, T, Table, Transaction
 from pki.model import CaKey, Issuer, KeyState, MountConfig, PublicIssuer
-from pki.store import DEFAULT, ISSUERS, KEYS, MOUNTS, PUBLIC_ISSUERS, issuers, mount_config, put
+from pki.store import DEFAULT, ISSUERS, KEYS, MOUNTS, PUBLIC_CRLS, PUBLIC_ISSUERS, issuers, mount_config, put
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_-])?\Z")
 _MAX_CHAIN = 10
@@ -33,7 +33,8 @@ def check_new_names(reader: Reader, mount_id: str, issuer_name: str, key_name: s
     if issuer_name and any(issuer.name == issuer_name for issuer in issuers(reader, mount_id)):
         raise invalid("issuer name already in use")
     keys = (row.value for row in reader.scan(KEYS, f"{mount_id}/"))
-    if key_name and any(key.name == key_name and key.state != KeyState.ABANDONED for key in keys):
+    alive = {KeyState.PLANNED, KeyState.ACTIVE}
+    if key_name and any(key.name == key_name and key.state in alive for key in keys):
         raise invalid("key name already in use")
 
 
@@ -48,6 +49,25 @@ def find_key(reader: Reader, mount_id: str, ref: str) -> CaKey | None:
 def store_issuer(tx: Transaction, mount_id: str, issuer: Issuer) -> None:
     """Insert a new issuer or change a stored one."""
     put(tx, ISSUERS, f"{mount_id}/{issuer.id}", issuer)
+
+
+def remove_issuer(tx: Transaction, mount_id: str, issuer_id: str) -> bool:
+    """Take an issuer and its documents away. Returns whether it was the default."""
+    config = mount_config(tx, mount_id)
+    was_default = config.default_issuer == issuer_id
+    for key in (issuer_id, DEFAULT) if was_default else (issuer_id,):
+        _remove(tx, PUBLIC_ISSUERS, f"{mount_id}/{key}")
+    _remove(tx, PUBLIC_CRLS, f"{mount_id}/{issuer_id}")
+    _remove(tx, ISSUERS, f"{mount_id}/{issuer_id}")
+    if was_default:
+        put(tx, MOUNTS, mount_id, msgspec.structs.replace(config, default_issuer=""))
+    return was_default
+
+
+def _remove(tx: Transaction, table: Table[T], key: str) -> None:
+    row = tx.get(table, key)
+    if row is not None:
+        tx.delete(table, row)
 
 
 def choose_default(tx: Transaction, mount_id: str, issuer: Issuer) -> None:

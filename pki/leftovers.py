@@ -18,7 +18,17 @@ from kms.tables import Store, T, Table, Transaction
 from pki import ledger
 from pki.hsmkey import CaToken
 from pki.model import RETIRED_KEY_WAIT, CaKey, KeyState
-from pki.store import CRL_NUMBERS, ISSUERS, KEYS, MOUNTS, PUBLIC_CRLS, PUBLIC_ISSUERS, ROLES
+from pki.store import (
+    CRL_NUMBERS,
+    ISSUERS,
+    KEYS,
+    MOUNTS,
+    PUBLIC_CRLS,
+    PUBLIC_ISSUERS,
+    ROLES,
+    mount_config,
+    put,
+)
 
 
 @dataclass(frozen=True)
@@ -60,13 +70,10 @@ class Leftovers:
         tables: tuple[Table[Any], ...] = (ROLES, ISSUERS, PUBLIC_ISSUERS, PUBLIC_CRLS, CRL_NUMBERS)
         for table in tables:
             _delete_all(tx, table, prefix)
-        _delete_all(tx, MOUNTS, mount_id)
         keys = tx.scan(KEYS, prefix)
         for row in keys:
-            retired = msgspec.structs.replace(
-                row.value, state=KeyState.RETIRED, destroy_after=now + RETIRED_KEY_WAIT
-            )
-            tx.replace(KEYS, row, retired)
+            retire_key(tx, mount_id, row.value.id, now)
+        _delete_all(tx, MOUNTS, mount_id)
         return len(keys)
 
     def removal(self, mount_id: str, key: CaKey) -> External[bool]:
@@ -90,6 +97,19 @@ class Leftovers:
             return False
         self.token.destroy(cka_id)
         return True
+
+
+def retire_key(tx: Transaction, mount_id: str, key_id: str, now: int) -> None:
+    """No longer usable; the object waits `RETIRED_KEY_WAIT` for its destruction."""
+    row = tx.get(KEYS, f"{mount_id}/{key_id}")
+    if row is not None and row.value.state != KeyState.RETIRED:
+        retired = msgspec.structs.replace(
+            row.value, state=KeyState.RETIRED, destroy_after=now + RETIRED_KEY_WAIT
+        )
+        tx.replace(KEYS, row, retired)
+    config = mount_config(tx, mount_id)
+    if config.default_key == key_id:
+        put(tx, MOUNTS, mount_id, msgspec.structs.replace(config, default_key=""))
 
 
 def _delete_all(tx: Transaction, table: Table[T], prefix: str) -> None:

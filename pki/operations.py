@@ -77,7 +77,7 @@ def _authority_operations(service: PkiService) -> list[Operation]:
         ),
         _state(
             "issuer-write",
-            service.settings.issuer_write,
+            service.issuers.issuer_write,
             (
                 *_ISSUER,
                 clear("issuer_name"),
@@ -86,10 +86,33 @@ def _authority_operations(service: PkiService) -> list[Operation]:
                 *_URLS,
             ),
         ),
-        _read("issuer-read", service.settings.issuer_read, _ISSUER),
-        _list("issuers-list", service.settings.issuer_list),
-        _read("key-read", service.settings.key_read, (clear("key_ref"),)),
-        _list("keys-list", service.settings.key_list),
+        _read("issuer-read", service.issuers.issuer_read, _ISSUER),
+        _list("issuers-list", service.issuers.issuer_list),
+        _read("key-read", service.issuers.key_read, (clear("key_ref"),)),
+        _list("keys-list", service.issuers.key_list),
+        Operation(
+            "pki.issuer-delete",
+            Capability.DELETE,
+            service.issuers.issuer_delete,
+            effect=Effect.STATE,
+            fields=_ISSUER,
+        ),
+        # Of external effect because the background job that destroys the object records it under this name.
+        Operation(
+            "pki.key-delete",
+            Capability.DELETE,
+            service.issuers.key_delete,
+            effect=Effect.EXTERNAL,
+            resolve=undo,
+            fields=(clear("key_ref"),),
+        ),
+        Operation(
+            "pki.root-delete",
+            Capability.DELETE,
+            service.issuers.root_delete,
+            effect=Effect.STATE,
+            sudo=True,
+        ),
     ]
 
 
@@ -115,7 +138,7 @@ def _leaf_operations(service: PkiService) -> list[Operation]:
         _external("sign", sign, close, (*_ROLE, *SIGN_FIELDS)),
         _external("issuer-issue", issue_by, close, (*_ISSUER, *_ROLE, *ISSUE_FIELDS)),
         _external("issuer-sign", sign_by, close, (*_ISSUER, *_ROLE, *SIGN_FIELDS)),
-        _list("certs-list", service.settings.cert_list),
+        _list("certs-list", service.lists.cert_list),
     ]
 
 
@@ -125,7 +148,7 @@ def _revocation_operations(service: PkiService) -> list[Operation]:
         _external(
             "revoke", service.revocations.revoke, renew, (clear("serial_number"), Field("certificate"))
         ),
-        _list("certs-revoked-list", service.settings.revoked_list),
+        _list("certs-revoked-list", service.lists.revoked_list),
         Operation(
             "pki.crl-rotate",
             Capability.READ,
@@ -149,32 +172,32 @@ def _revocation_operations(service: PkiService) -> list[Operation]:
 
 
 def _role_operations(service: PkiService) -> list[Operation]:
-    settings, name = service.settings, clear("name")
+    roles, name = service.roles, clear("name")
     return [
         Operation(
             "pki.role-write",
             Capability.UPDATE,
-            settings.role_write,
+            roles.write,
             effect=Effect.STATE,
-            exists=settings.role_exists,
+            exists=roles.exists,
             fields=(name, *ROLE_FIELDS),
         ),
         Operation(
             "pki.role-patch",
             Capability.PATCH,
-            settings.role_patch,
+            roles.patch,
             effect=Effect.STATE,
             fields=(name, *ROLE_FIELDS),
         ),
-        _read("role-read", settings.role_read, (name,)),
+        _read("role-read", roles.read, (name,)),
         Operation(
             "pki.role-delete",
             Capability.DELETE,
-            settings.role_delete,
+            roles.delete,
             effect=Effect.STATE,
             fields=(name,),
         ),
-        _list("roles-list", settings.role_list),
+        _list("roles-list", roles.list),
     ]
 
 

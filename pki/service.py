@@ -19,12 +19,15 @@ from pki.goodkey import Blocklist
 from pki.hsmkey import CaToken, LateToken
 from pki.importing import Imports
 from pki.issuance import Issuance
+from pki.issuersadmin import IssuersAdmin
 from pki.leftovers import Leftovers
 from pki.lint import SAMPLE, Linter
+from pki.listing import CertificateLists
 from pki.public import PublicDocuments
 from pki.renewal import Renewals
 from pki.revocation import RevocationDesk
 from pki.rolebook import RoleBook
+from pki.rolesadmin import RolesAdmin
 from pki.settings import Settings
 from pki.subordinate import Subordinates
 from pki.tidy import Tidying
@@ -74,6 +77,9 @@ class PkiService:
         self.revocations = RevocationDesk(store, self.authorities, self.renewals)
         self.leftovers = Leftovers(store, token)
         self.settings = Settings(store, self.authorities)
+        self.roles = RolesAdmin(store, self.authorities)
+        self.issuers = IssuersAdmin(store, self.authorities)
+        self.lists = CertificateLists(store)
         self.public = PublicDocuments(store)
         self.tidying = Tidying(store)
 
@@ -84,7 +90,7 @@ class PkiService:
         for mount_id, issuer_id in self.renewals.due(int(now)):
             yield Chore("pki.crl-rotate", mount_id, self.renewals.renewal(mount_id, issuer_id))
         for mount_id, key in self.leftovers.unwanted(int(now)):
-            yield Chore("pki.intermediate-generate", mount_id, self.leftovers.removal(mount_id, key))
+            yield Chore("pki.key-delete", mount_id, self.leftovers.removal(mount_id, key))
 
     def retire_mount(self, tx: Transaction, mount_id: str) -> int:
         """A mount is being removed: nothing of it signs or is served any more. Returns how many keys.

@@ -113,12 +113,12 @@ def test_references_to_no_issuer(bench: Bench) -> None:
         bench.issue()
     bench.root()
     for operation in ("issuer-read", "issuer-json"):
-        with pytest.raises(KmsError, match="^unable to find PKI issuer for reference: nosuch$") as refused:
+        with pytest.raises(KmsError, match=r"^unable to find PKI issuer for reference: nosuch$") as refused:
             bench.do(operation, issuer_ref="nosuch")
         assert refused.value.status == 500
-    with pytest.raises(KmsError, match="^Error resolving issuer reference: unable to find PKI issuer"):
+    with pytest.raises(KmsError, match=r"^Error resolving issuer reference: unable to find PKI issuer"):
         bench.do("config-issuers-write", default="nosuch")
-    with pytest.raises(KmsError, match="^Invalid issuer specification"):
+    with pytest.raises(KmsError, match=r"^Invalid issuer specification"):
         bench.do("config-issuers-write")
     with pytest.raises(KmsError, match="unable to find PKI key for reference: nosuch"):
         bench.do("key-read", key_ref="nosuch")
