@@ -16,7 +16,9 @@ CLOCK_READERS = {
     "kms/clock.py": "it is the clock",
 }
 # Comparisons of things that are named like secrets and are public.
-PUBLIC_COMPARISONS: dict[str, str] = {}
+PUBLIC_COMPARISONS = {
+    "pki/subordinate.py:digest": "the hash of a public key",
+}
 SECRET_NAME = re.compile(r"(^|_)(token|secret|mac|hmac|digest|pin|password|signature)$")
 SQL_CALLS = {"execute", "executemany", "executescript", "query"}
 EXCUSE = re.compile(r"(: *[A-Z]+\d+(, *[A-Z]+\d+)*|\[[a-z-, ]+\]) +[(#] *\S")

@@ -22,7 +22,7 @@ TOP_LEVEL = {
 }
 # Written in two halves, so that this file does not break its own rule.
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "proxy.golang" + ".org", "registry.npmjs" + ".org")
-HOME_PATHS = re.compile(r"(?<![\w.])/(work" + r"|root|home/\w+|Users/\w+|opt/wheels|opt/pypi)/")
+HOME_PATHS = re.compile(r"(?<![\w.}])/(work" + r"|root|home/\w+|Users/\w+|opt/wheels|opt/pypi)/")
 LOCK_LINE = re.compile(r"\s*(#.*|--hash=sha256:[0-9a-f]{64}( \\)?|[a-z0-9._-]+==[0-9][^ ;]*( ; [^\\]+)? \\)?")
 
 

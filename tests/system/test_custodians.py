@@ -1,0 +1,142 @@
+"""Init over the API, custodians' ceremonies and keyring terms, with hvac and bao against four workers."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import hvac
+import hvac.exceptions
+import pytest
+
+from tests.conftest import ServerFactory
+from tests.harness.bao import Bao
+from tests.harness.dev import DevServer
+
+
+def client(server: DevServer, token: str = "") -> hvac.Client:
+    return hvac.Client(url=server.address, token=token)
+
+
+@pytest.fixture(name="custody")
+def _custody(fresh_server: ServerFactory) -> tuple[DevServer, list[str], str]:
+    """A server initialised through the API with three shares of which two are needed."""
+    server = fresh_server(arguments=["--no-init"])
+    anyone = client(server)
+    assert not anyone.sys.is_initialized()
+    with pytest.raises(hvac.exceptions.VaultDown):
+        client(server, "any").secrets.transit.read_key("k")
+    for impossible in (
+        {"secret_shares": 2, "secret_threshold": 3},
+        {"secret_shares": 300, "secret_threshold": 2},
+    ):
+        with pytest.raises(hvac.exceptions.InvalidRequest):
+            anyone.sys.initialize(**impossible)
+    made: dict[str, Any] = anyone.sys.initialize(secret_shares=3, secret_threshold=2)
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="already initialized"):
+        anyone.sys.initialize(secret_shares=1, secret_threshold=1)
+    return server, made["keys_base64"], made["root_token"]
+
+
+def test_a_seal_holds_over_a_restart_until_a_quorum_lifts_it(
+    custody: tuple[DevServer, list[str], str],
+) -> None:
+    server, shares, token = custody
+    root = client(server, token)
+    root.sys.enable_secrets_engine("transit")
+    root.secrets.transit.create_key("k")
+    cipher = root.secrets.transit.encrypt_data("k", base64.b64encode(b"kept").decode())["data"]["ciphertext"]
+    root.sys.seal()
+    for _ in range(20):
+        with pytest.raises(hvac.exceptions.VaultDown):
+            root.secrets.transit.decrypt_data("k", cipher)
+    server.stop()
+    server.start()
+    status = root.sys.read_seal_status()
+    assert (status["sealed"], status["t"], status["n"], status["recovery"]) == (True, 2, 3, "quorum")
+    wrong = base64.b64encode(bytes(32) + b"\x07").decode()
+    root.sys.submit_unseal_key(shares[0])
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="do not open"):
+        root.sys.submit_unseal_key(wrong)
+    assert root.sys.read_seal_status()["progress"] == 0
+    assert root.sys.submit_unseal_key(shares[2])["progress"] == 1
+    assert root.sys.submit_unseal_key(shares[2])["progress"] == 1, "the same share counts once"
+    assert root.sys.submit_unseal_key(shares[1])["sealed"] is False
+    for _ in range(20):
+        plain = root.secrets.transit.decrypt_data("k", cipher)["data"]["plaintext"]
+        assert base64.b64decode(plain) == b"kept"
+
+
+def test_a_quorum_makes_a_root_token_that_only_the_otp_opens(
+    custody: tuple[DevServer, list[str], str],
+) -> None:
+    server, shares, _ = custody
+    anyone = client(server)
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="OTP"):
+        anyone.sys.start_root_token_generation(otp="short")
+    otp = "0123456789012345678901234567"
+    nonce = anyone.sys.start_root_token_generation(otp=otp)["nonce"]
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="already in progress"):
+        anyone.sys.start_root_token_generation(otp=otp)
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="nonce"):
+        anyone.sys.cancel_root_generation()
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="nonce"):
+        anyone.sys.generate_root(key=shares[0], nonce="0" * 36)
+    assert anyone.sys.generate_root(key=shares[0], nonce=nonce)["progress"] == 1
+    done = anyone.sys.generate_root(key=shares[1], nonce=nonce)
+    assert done["complete"]
+    raw = base64.b64decode(done["encoded_token"] + "==")
+    token = bytes(a ^ b for a, b in zip(raw, otp.encode(), strict=True)).decode()
+    assert client(server, token).auth.token.lookup_self()["data"]["policies"] == ["root"]
+    assert not anyone.sys.read_root_generation_progress()["started"]
+
+
+def test_rekey_with_verification_switches_only_when_new_shares_came_back(
+    custody: tuple[DevServer, list[str], str],
+) -> None:
+    server, old, token = custody
+    root = client(server, token)
+    root.sys.start_rekey(secret_shares=5, secret_threshold=3, require_verification=True)
+    nonce = root.sys.read_rekey_progress()["nonce"]
+    root.sys.rekey(key=old[0], nonce=nonce)
+    made = root.sys.rekey(key=old[1], nonce=nonce)
+    assert (made["complete"], len(made["keys"])) == (True, 5)
+    assert root.sys.read_seal_status()["n"] == 3, "until verification the old shares count"
+    new = made["keys"]
+    for key in new[:2]:
+        _verify(root, key, made["verification_nonce"])
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="not the new shares"):
+        _verify(root, old[2], made["verification_nonce"])
+    for key in new[1:3]:
+        _verify(root, key, made["verification_nonce"])
+    assert _verify(root, new[4], made["verification_nonce"])["complete"]
+    assert (root.sys.read_seal_status()["n"], root.sys.read_seal_status()["t"]) == (5, 3)
+    root.sys.seal()
+    for share in new[:3]:
+        status = root.sys.submit_unseal_key(share)
+    assert status["sealed"] is False
+
+
+def _verify(root: hvac.Client, key: str, nonce: str) -> dict[str, Any]:
+    answer: dict[str, Any] = root.adapter.put("/v1/sys/rekey/verify", json={"key": key, "nonce": nonce})
+    return answer
+
+
+def test_a_new_keyring_term_is_used_by_every_worker_and_old_rows_stay_readable(
+    server: DevServer, bao: Bao
+) -> None:
+    root = client(server, server.token)
+    root.sys.create_or_update_policy("before-term", 'path "x" { capabilities = ["read"] }')
+    before = root.read("sys/key-status")["data"]["term"]
+    bao("operator", "rotate")
+    root.write("sys/rotate")
+    status = root.read("sys/key-status")["data"]
+    assert status["term"] == before + 2
+    for number in range(12):
+        root.sys.create_or_update_policy(f"after-term-{number}", 'path "y" { capabilities = ["read"] }')
+        assert root.sys.read_policy("before-term")
+        assert root.sys.read_policy(f"after-term-{number}")
+    assert root.read("sys/key-status")["data"]["encryptions"] >= 12
+    root.write("sys/rotate/config", max_operations=5, interval="1h")
+    settings = root.read("sys/rotate/config")["data"]
+    assert (settings["max_operations"], settings["interval"]) == (1_000_000, 86_400)
