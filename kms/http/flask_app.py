@@ -47,6 +47,7 @@ def _response(answer: Rendered) -> Response:
     response = Response(answer.body, status=answer.status, content_type=answer.content_type)
     response.autocorrect_location_header = False
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Server"] = "keystead"
     for name, value in answer.headers:
         response.headers[name] = value
     return response

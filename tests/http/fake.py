@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,16 @@ def _health(_call: Call) -> Result:
     return Result({"initialized": True, "sealed": False, "pid": os.getpid()})
 
 
+def _slow(_call: Call) -> Result:
+    time.sleep(1.0)
+    return Result({"slow": True})
+
+
+def _block(_call: Call) -> Result:
+    time.sleep(60)
+    return Result()
+
+
 def _no_route(call: Call) -> Result:
     kind = ErrorKind.UNSUPPORTED if call.args["reason"] == "verb" else ErrorKind.NO_ROUTE
     raise KmsError(kind, "no route")
@@ -148,6 +159,8 @@ def operations() -> dict[str, Operation]:
         Operation("sys.health", read, _health, **public),  # type: ignore[arg-type]  # a table of keywords
         Operation("sys.echo", update, _echo, runs=inline, fields=_FIELDS),
         Operation("sys.pool", update, _echo, runs=pool, fields=_FIELDS),
+        Operation("sys.slow", update, _slow, runs=pool),
+        Operation("sys.block", update, _block, runs=inline),
         Operation("sys.required", update, _echo, fields=(Field("name", required=True),)),
         Operation("sys.nothing", update, _nothing, runs=inline),
         Operation("sys.missing", read, _missing, runs=inline),
@@ -176,6 +189,9 @@ ROUTES: dict[str, tuple[Route, ...]] = {
         Route("POST", "echo/{name}", "sys.echo"),
         Route("POST", "serial/{serial}", "sys.echo", free=frozenset({"serial"})),
         Route("POST", "pool", "sys.pool"),
+        Route("POST", "slow", "sys.slow"),
+        Route("POST", "block", "sys.block"),
+        Route("POST", "seal", "sys.seal"),
         Route("POST", "required", "sys.required"),
         Route("POST", "nothing", "sys.nothing"),
         Route("GET", "missing", "sys.missing"),
@@ -209,12 +225,19 @@ class FakeApp:
 
     def __init__(self, shared: Shared | None = None, tasks: Sequence[Task] = ()) -> None:
         self.pipeline = FakePipeline()
-        self.registry: Mapping[str, Operation] = operations()
+        self.registry: Mapping[str, Operation] = operations() | {
+            "sys.seal": Operation("sys.seal", Capability.UPDATE, self._seal)
+        }
         self.routes: Mapping[str, tuple[Route, ...]] = ROUTES
         self.mounts = FakeMounts()
         self.tasks = tasks
         self._shared = shared
         self._epoch = shared.seal_epoch() if shared else 0
+
+    def _seal(self, _call: Call) -> Result:
+        if self._shared is not None:
+            self._shared.bump_seal_epoch()
+        return Result()
 
     def refresh(self) -> object:
         return None

@@ -8,6 +8,8 @@ import signal
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -54,6 +56,46 @@ def test_a_stop_is_clean_and_leaves_nobody(starter: Starter, number: signal.Sign
         assert running.stop(number) == 0
     assert _gone(everybody)
     assert running.log() == []
+
+
+def test_requests_that_run_may_finish(starter: Starter) -> None:
+    running = starter()
+    running.start()
+    with ThreadPoolExecutor(4) as pool:
+        answers = [
+            pool.submit(exchange, running.port, "POST", "/v1/sys/slow", {"X-Vault-Token": "root"})
+            for _ in range(4)
+        ]
+        time.sleep(0.4)
+        assert running.stop() == 0
+    assert [answer.result()[0] for answer in answers] == [200] * 4
+
+
+def test_a_seal_replaces_every_process_that_was_open(starter: Starter) -> None:
+    """Python cannot wipe memory: a fresh process is the honest wipe."""
+    running = starter()
+    running.start()
+    before = set(running.tree()) - {running.pid}
+    arbiter = {p.parent for p in processes.tree(running.pid) if p.pid == running.workers()[0]}
+    assert exchange(running.port, "POST", "/v1/sys/seal", {"X-Vault-Token": "root"})[0] == 204
+    processes.wait_for(lambda: not (before - arbiter) & set(running.tree()), 10, "everybody to leave")
+    processes.wait_for(lambda: len(running.workers()) == 2, 10, "fresh workers")
+    assert running.talk(HEALTH, quiet=8).statuses == [200]
+    assert running.log() == []
+
+
+def test_a_stuck_event_loop_is_ended_at_its_deadline(starter: Starter) -> None:
+    """Decision 13: an HSM call that hangs inline costs one worker; the others answer meanwhile."""
+    running = starter(extra="[limits]\nrequest_seconds = 2")
+    running.start()
+    before = set(running.workers())
+    with running.connect() as stuck:
+        stuck.sendall(b"POST /v1/sys/block HTTP/1.1\r\nHost: x\r\nX-Vault-Token: root\r\n\r\n")
+        time.sleep(0.2)
+        assert any(running.talk(HEALTH, quiet=1).statuses == [200] for _ in range(8))
+        processes.wait_for(lambda: len(before & set(running.workers())) == 1, 15, "the stuck one to end")
+    processes.wait_for(lambda: len(running.workers()) == 2, 10, "its successor")
+    assert "WORKER TIMEOUT" in running.errors.read_text()
 
 
 def test_killed_workers_are_replaced(starter: Starter) -> None:

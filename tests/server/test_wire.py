@@ -226,3 +226,64 @@ def test_many_large_bodies_at_once_have_a_budget(wire: Running) -> None:
 def test_requests_in_pieces(wire: Running) -> None:
     _, canary = _canary()
     assert wire.talk(*[bytes([b]) for b in canary], pause=0.001).statuses == [200]
+
+
+PIECES = {
+    "together": (0.0, b"", [200]),
+    "apart": (0.1, b"", [200]),
+    "far apart": (0.8, b"", [200]),  # longer than the short way waits for a body
+    "asked for": (0.1, b"Expect: 100-continue\r\n", [100, 200]),
+}
+
+
+@pytest.mark.parametrize(("pause", "header", "statuses"), PIECES.values(), ids=PIECES.keys())
+def test_head_and_body(wire: Running, pause: float, header: bytes, statuses: list[int]) -> None:
+    head = ECHO + CLOSE + header + b"Content-Length: 17\r\n\r\n"
+    answers = wire.talk(head, b'{"plaintext":"x"}', pause=pause, quiet=3)
+    assert answers.statuses == statuses
+    assert json.loads(answers.responses[-1][1])["data"]["args"]["plaintext"] == "x"
+
+
+def test_a_body_that_never_comes_is_not_served(wire: Running) -> None:
+    answers = wire.talk(ECHO + b"Content-Length: 17\r\n\r\n", b'{"plain', quiet=1)
+    assert answers.responses == []
+
+
+@pytest.mark.parametrize("path", [b"/echo", b"/pool"])
+def test_http_1_0_closes(wire: Running, path: bytes) -> None:
+    raw = ECHO.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"/echo", path) + b"Content-Length: 2\r\n\r\n{}"
+    answers = wire.talk(raw, quiet=3)
+    assert (answers.statuses, answers.closed) == ([200], True)
+
+
+@pytest.mark.parametrize("path", [b"/v1/sys/health", b"/v1/sys/document"])
+def test_head_has_no_body(wire: Running, path: bytes) -> None:
+    _, canary = _canary()
+    answers = wire.talk(b"HEAD " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n" + canary, quiet=3)
+    head, _, rest = answers.raw.partition(b"\r\n\r\n")
+    assert b"Content-Length: 0" not in head
+    assert rest.startswith(b"HTTP/1.1 200")
+
+
+def test_no_content_has_none(wire: Running) -> None:
+    _, canary = _canary()
+    raw = ECHO.replace(b"/echo", b"/nothing") + b"Content-Length: 2\r\n\r\n{}"
+    answers = wire.talk(raw + canary, quiet=3)
+    assert answers.statuses == [204, 200]
+    assert b"Content-Length" not in answers.raw.partition(b"\r\n\r\n")[0]
+
+
+def test_both_ways_answer_alike(wire: Running) -> None:
+    """The event loop and the thread pool differ in speed only."""
+    seen = []
+    for path in (b"/echo", b"/pool"):
+        raw = ECHO.replace(b"/echo", path) + CLOSE + b"Content-Length: 17\r\n\r\n" + b'{"plaintext":"x"}'
+        head, _, body = wire.talk(raw, quiet=3).raw.partition(b"\r\n\r\n")
+        lines = head.lower().split(b"\r\n")[1:]
+        fields = dict(line.split(b": ", 1) for line in lines if not line.startswith(b"date"))
+        answer = json.loads(body)
+        answer["data"].pop("path")
+        answer.pop("request_id")
+        fields.pop(b"content-length")
+        seen.append((fields, answer))
+    assert seen[0] == seen[1]
