@@ -21,15 +21,22 @@ from kms.keys.envelope import Envelope, residents
 from kms.keys.lifecycle import moved
 from kms.keys.model import KeyVersion, NamedKey, VersionState
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, name_key, version_key
-from kms.keys.view import key_object
+from kms.keys.view import PublicOf, key_object
 from kms.operation import External, Result
 from kms.tables import Reader, Row, Transaction
 
 
-def answer(reader: Reader, key: NamedKey, *, version: int = 0, warnings: tuple[str, ...] = ()) -> Result:
+def answer(
+    reader: Reader,
+    key: NamedKey,
+    *,
+    version: int = 0,
+    warnings: tuple[str, ...] = (),
+    public_of: PublicOf | None = None,
+) -> Result:
     """The key object, as create, rotate, config and read answer it."""
     return Result(
-        data=key_object(reader, key),
+        data=key_object(reader, key, public_of),
         subject=facts(key, version or key.latest_version),
         warnings=warnings,
     )

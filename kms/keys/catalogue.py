@@ -6,7 +6,7 @@ that is not in this table does not exist; a use that a row does not list is refu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -28,16 +28,18 @@ class Use(StrEnum):
     DECRYPT = "decrypt"
     SIGN = "sign"
     MAC = "mac"
+    CMAC = "cmac"
 
 
 class Kind(StrEnum):
     """The family that decides formats and parameters."""
 
-    AEAD = "aead"  # 12-byte nonce || ciphertext || 16-byte tag
+    AEAD = "aead"  # nonce || ciphertext || 16-byte tag
     RSA = "rsa"  # OAEP-SHA256; PSS or PKCS#1 v1.5 signatures
     EC = "ec"  # ECDSA, asn1 or jws
     EDWARDS = "edwards"  # Ed25519, never pre-hashed
-    MAC = "mac"
+    MAC = "mac"  # HMAC and nothing else
+    CMAC = "cmac"  # AES-CMAC (SP 800-38B)
 
 
 class Status(StrEnum):
@@ -52,7 +54,7 @@ _SIGNING: Final = frozenset({Use.SIGN})
 _ALL: Final = _ENCRYPTING | _SIGNING
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
     """One key type.
 
@@ -65,21 +67,28 @@ class Algorithm:
         default: the protection of a key for which the caller chose none.
         uses: by protection; a protection that is absent is refused at creation.
         micros: rough cost of one operation by protection, to keep slow ones off an event loop.
+        verify_micros: the same of one verification, which is always in software.
+        nonce_bytes: of an AEAD.
         upsert: whether encrypt may create a key of this type.
+        derivable: whether per-context keys can be derived from a key of this type.
+        convergent: whether it can encrypt convergently.
     """
 
     name: str
     kind: Kind
     spec: KeySpec | None
-    title: str
     bits: int
     strength: int
-    default: Protection
     uses: MappingProxyType[Protection, frozenset[Use]]
     micros: MappingProxyType[Protection, int]
+    title: str = ""
+    default: Protection = Protection.SOFTWARE
+    verify_micros: int = 3
+    nonce_bytes: int = 0
     upsert: bool = False
     status: Status = Status.APPROVED
-    derivable: bool = field(default=False)
+    derivable: bool = False
+    convergent: bool = False
 
     def allows(self, use: Use, protection: Protection) -> bool:
         """Whether keys of this type and protection may do this."""
@@ -99,34 +108,88 @@ def _cost(software: int, hsm: int) -> MappingProxyType[Protection, int]:
 
 # Costs are those of SoftHSM, measured; a network HSM only makes the second column slower. RSA is
 # rated over the budget of an event loop on purpose (kms.operations.pace).
-_TABLE: Final = (
-    Algorithm(
-        name="aes256-gcm96",
+
+
+def _aes(bits: int, spec: KeySpec) -> Algorithm:
+    return Algorithm(
+        name=f"aes{bits}-gcm96",
         kind=Kind.AEAD,
-        spec=KeySpec.AES_256,
-        title="",
-        bits=256,
-        strength=256,
-        default=Protection.SOFTWARE,
+        spec=spec,
+        bits=bits,
+        strength=bits,
         uses=_by(_ENCRYPTING, _ENCRYPTING),
         micros=_cost(3, 40),
+        nonce_bytes=12,
         upsert=True,
         derivable=True,
-    ),
-    Algorithm(
-        name="chacha20-poly1305",
+        convergent=True,
+    )
+
+
+def _chacha(name: str, nonce_bytes: int) -> Algorithm:
+    return Algorithm(
+        name=name,
         kind=Kind.AEAD,
         spec=None,
-        title="",
         bits=256,
         strength=256,
-        default=Protection.SOFTWARE,
         uses=_by(_ENCRYPTING, None),
-        micros=_cost(4, 0),
+        micros=_cost(8, 0),
+        nonce_bytes=nonce_bytes,
         upsert=True,
         status=Status.NOT_APPROVED,
         derivable=True,
-    ),
+        convergent=True,
+    )
+
+
+def _ec(bits: int, spec: KeySpec, strength: int, micros: tuple[int, int, int]) -> Algorithm:
+    return Algorithm(
+        name=f"ecdsa-p{bits}",
+        kind=Kind.EC,
+        spec=spec,
+        title=f"P-{bits}",
+        bits=bits,
+        strength=strength,
+        default=Protection.HSM,
+        uses=_by(_SIGNING, _SIGNING),
+        micros=_cost(*micros[:2]),
+        verify_micros=micros[2],
+    )
+
+
+def _rsa(bits: int, spec: KeySpec, strength: int, micros: tuple[int, int]) -> Algorithm:
+    return Algorithm(
+        name=f"rsa-{bits}",
+        kind=Kind.RSA,
+        spec=spec,
+        title=f"rsa-{bits}",
+        bits=bits,
+        strength=strength,
+        # SoftHSM's OAEP knows SHA-1 only, and ours is SHA-256 (decision 8): hsm RSA keys sign only.
+        uses=_by(_ALL, _SIGNING),
+        micros=_cost(*micros),
+        verify_micros=60,
+    )
+
+
+def _cmac(bits: int, spec: KeySpec) -> Algorithm:
+    return Algorithm(
+        name=f"aes{bits}-cmac",
+        kind=Kind.CMAC,
+        spec=spec,
+        bits=bits,
+        strength=bits,
+        uses=_by(frozenset({Use.CMAC}), frozenset({Use.CMAC})),
+        micros=_cost(6, 40),
+    )
+
+
+_TABLE: Final = (
+    _aes(128, KeySpec.AES_128),
+    _aes(256, KeySpec.AES_256),
+    _chacha("chacha20-poly1305", 12),
+    _chacha("xchacha20-poly1305", 24),
     Algorithm(
         name="ed25519",
         kind=Kind.EDWARDS,
@@ -137,64 +200,27 @@ _TABLE: Final = (
         default=Protection.HSM,
         uses=_by(_SIGNING, _SIGNING),
         micros=_cost(70, 520),
+        verify_micros=150,
         derivable=True,
     ),
-    Algorithm(
-        name="ecdsa-p256",
-        kind=Kind.EC,
-        spec=KeySpec.EC_P256,
-        title="P-256",
-        bits=256,
-        strength=128,
-        default=Protection.HSM,
-        uses=_by(_SIGNING, _SIGNING),
-        micros=_cost(60, 140),
-    ),
-    Algorithm(
-        name="ecdsa-p384",
-        kind=Kind.EC,
-        spec=KeySpec.EC_P384,
-        title="P-384",
-        bits=384,
-        strength=192,
-        default=Protection.HSM,
-        uses=_by(_SIGNING, _SIGNING),
-        micros=_cost(600, 2_200),
-    ),
-    Algorithm(
-        name="rsa-2048",
-        kind=Kind.RSA,
-        spec=KeySpec.RSA_2048,
-        title="rsa-2048",
-        bits=2048,
-        strength=112,
-        default=Protection.SOFTWARE,
-        # SoftHSM's OAEP knows SHA-1 only, and ours is SHA-256 (decision 8): hsm RSA keys sign only.
-        uses=_by(_ALL, _SIGNING),
-        micros=_cost(1_600, 1_600),
-    ),
-    Algorithm(
-        name="rsa-4096",
-        kind=Kind.RSA,
-        spec=KeySpec.RSA_4096,
-        title="rsa-4096",
-        bits=4096,
-        strength=128,
-        default=Protection.SOFTWARE,
-        uses=_by(_ALL, _SIGNING),
-        micros=_cost(4_000, 9_000),
-    ),
+    _ec(256, KeySpec.EC_P256, 128, (60, 140, 120)),
+    _ec(384, KeySpec.EC_P384, 192, (600, 2_200, 800)),
+    _ec(521, KeySpec.EC_P521, 256, (900, 3_500, 900)),
+    _rsa(2048, KeySpec.RSA_2048, 112, (1_600, 1_600)),
+    _rsa(3072, KeySpec.RSA_3072, 128, (2_600, 4_500)),
+    _rsa(4096, KeySpec.RSA_4096, 128, (4_000, 9_000)),
     Algorithm(
         name="hmac",
         kind=Kind.MAC,
         spec=KeySpec.HMAC,
-        title="",
         bits=256,
         strength=256,
-        default=Protection.SOFTWARE,
         uses=_by(frozenset({Use.MAC}), frozenset({Use.MAC})),
         micros=_cost(3, 40),
     ),
+    _cmac(128, KeySpec.AES_128),
+    _cmac(192, KeySpec.AES_192),
+    _cmac(256, KeySpec.AES_256),
 )
 
 ALGORITHMS: Final = MappingProxyType({row.name: row for row in _TABLE})

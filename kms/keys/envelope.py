@@ -13,9 +13,6 @@ import os
 from collections.abc import Callable
 
 import msgspec
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kms.errors import integrity
 from kms.hsm import Hsm, KeySpec, Purpose, Wrapped
@@ -33,6 +30,7 @@ from kms.keys.model import (
     to_material,
     wrapping_of,
 )
+from kms.keys.software import generate
 
 _PURPOSES = {
     Kind.AEAD: Purpose.KEY_ENC,
@@ -40,15 +38,12 @@ _PURPOSES = {
     Kind.EC: Purpose.KEY_SIGN,
     Kind.EDWARDS: Purpose.KEY_SIGN,
     Kind.MAC: Purpose.KEY_MAC,
+    Kind.CMAC: Purpose.KEY_CMAC,
 }
 _ROOTS = {
     Purpose.KEY_ENC: Purpose.ROOT_WRAP_ENC,
     Purpose.KEY_MAC: Purpose.ROOT_WRAP_MAC,
     Purpose.KEY_SIGN: Purpose.ROOT_WRAP_SIGN,
-}
-_CURVES: dict[KeySpec | None, ec.EllipticCurve] = {
-    KeySpec.EC_P256: ec.SECP256R1(),
-    KeySpec.EC_P384: ec.SECP384R1(),
 }
 _LABEL = "keystead key"
 
@@ -92,7 +87,7 @@ class Envelope:
         purpose = purpose_of(algorithm.kind)
         if key.protection is Protection.SOFTWARE:
             material: Material
-            material, public = _software_main(key)
+            material, public = generate(key)
             mac: Material | None = SoftwareMaterial(os.urandom(HMAC_BYTES))
         else:
             if algorithm.spec is None:
@@ -177,7 +172,7 @@ class Envelope:
 
     def _born(self, key: NamedKey, number: int, purpose: Purpose, spec: KeySpec) -> tuple[Material, bytes]:
         hsm = self._hsm()
-        if not hsm.can_wrap(spec):
+        if purpose not in _ROOTS or not hsm.can_wrap(spec):
             return ResidentMaterial(purpose.value, spec.value, new_cka_id()), b""
         root = self._roots.current(_ROOTS[purpose])
         wrapped: Wrapped = hsm.generate_wrapped(
@@ -189,28 +184,6 @@ class Envelope:
 def residents(version: KeyVersion) -> list[ResidentMaterial]:
     """The token objects of a version, main key first."""
     return [part for part in (version.material, version.mac) if isinstance(part, ResidentMaterial)]
-
-
-def _software_main(key: NamedKey) -> tuple[SoftwareMaterial, bytes]:
-    algorithm = key.algorithm
-    if algorithm.kind is Kind.AEAD:
-        return SoftwareMaterial(os.urandom(algorithm.bits // 8)), b""
-    if algorithm.kind is Kind.MAC:
-        return SoftwareMaterial(os.urandom(key.key_size)), b""
-    private: Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-    if algorithm.kind is Kind.EDWARDS:
-        private = Ed25519PrivateKey.generate()
-    elif algorithm.kind is Kind.EC:
-        private = ec.generate_private_key(_CURVES[algorithm.spec])
-    else:
-        private = rsa.generate_private_key(public_exponent=65537, key_size=algorithm.bits)
-    secret = private.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = private.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return SoftwareMaterial(secret), public
 
 
 __all__ = ["Envelope", "context", "purpose_of", "residents"]

@@ -61,7 +61,8 @@ def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey
             raise invalid(
                 f"key derivation and convergent encryption not supported for keys of type {algorithm.name}"
             )
-        raise invalid("derived keys are not available in this version; create the key without 'derived'")
+        if wish.convergent_encryption and not algorithm.convergent:
+            raise invalid(f"convergent encryption not supported for keys of type {algorithm.name}")
     _check_period(wish.auto_rotate_period)
     protection = _protection(algorithm, wish)
     return NamedKey(
@@ -75,13 +76,14 @@ def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey
         allow_plaintext_backup=wish.allow_plaintext_backup,
         auto_rotate_period=wish.auto_rotate_period,
         key_size=_key_size(algorithm, protection, wish.key_size),
+        derived=wish.derived,
+        convergent_encryption=wish.convergent_encryption,
     )
 
 
 def _protection(algorithm: Algorithm, wish: Wish) -> Protection:
-    clear = (
-        "exportable" if wish.exportable else "allow_plaintext_backup" if wish.allow_plaintext_backup else ""
-    )
+    asked = [flag for flag in ("exportable", "allow_plaintext_backup", "derived") if getattr(wish, flag)]
+    clear = asked[0] if asked else ""
     if not wish.protection:
         return Protection.SOFTWARE if clear else algorithm.default
     try:
@@ -219,6 +221,12 @@ def check_deletion(key: NamedKey) -> None:
     """Raise KmsError(INVALID) unless the key may be deleted."""
     if not key.deletion_allowed:
         raise invalid(f"error deleting policy {key.name}: deletion is not allowed for this key")
+
+
+def refuse_soft_deleted(key: NamedKey) -> None:
+    """Raise KmsError(INVALID) if the key is soft-deleted."""
+    if key.soft_deleted:
+        raise invalid("refusing to use soft-deleted key")
 
 
 def moved(key: NamedKey) -> KmsError:

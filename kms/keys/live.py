@@ -16,6 +16,7 @@ from kms.errors import invalid
 from kms.hsm import Hsm
 from kms.keys.catalogue import Algorithm
 from kms.keys.envelope import Envelope
+from kms.keys.lifecycle import refuse_soft_deleted
 from kms.keys.model import KeyVersion, NamedKey, VersionState
 from kms.keys.ready import ReadyVersion, open_version
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, version_key
@@ -154,6 +155,8 @@ class LiveKeys:
         return live
 
     def _read(self, key: NamedKey, number: int) -> ReadyVersion:
+        # Here and not at each use: a key that was soft-deleted is read anew, and then opens nothing.
+        refuse_soft_deleted(key)
         row = self._store.reader().get(KEY_VERSIONS, version_key(key.id, number))
         if row is None:
             raise invalid("no such key version")

@@ -83,6 +83,9 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
         allotted: the highest version number ever given out.
         auto_rotate_period: seconds, 0 = never.
         key_size: bytes of an hmac key, else 0.
+        derived: used only through keys that are derived from it per context.
+        allow_rotation: whether an imported key may get versions that are born here.
+        soft_deleted: refused for every use until it is restored.
     """
 
     id: str
@@ -101,6 +104,11 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
     allow_plaintext_backup: bool = False
     auto_rotate_period: int = 0
     key_size: int = 0
+    derived: bool = False
+    convergent_encryption: bool = False
+    imported: bool = False
+    allow_rotation: bool = True
+    soft_deleted: bool = False
 
     @property
     def algorithm(self) -> Algorithm:

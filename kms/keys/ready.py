@@ -12,12 +12,13 @@ from typing import Final, Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from kms.errors import integrity, invalid
 from kms.hsm import Hsm, KeyRef
+from kms.keys.aead import Aead, Derivation, HsmAead, software_aead
 from kms.keys.catalogue import Kind
 from kms.keys.model import KeyVersion, Material, NamedKey, SoftwareMaterial, to_ref
 from kms.keys.signing import (
@@ -30,27 +31,10 @@ from kms.keys.signing import (
     SoftwareEdwards,
     SoftwareRsa,
 )
+from kms.keys.software import derivation, load_private
 from kms.keys.usage import Allowance
 
-NONCE_BYTES: Final = 12
-TAG_BYTES: Final = 16
 OAEP: Final = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
-
-
-class Aead(Protocol):
-    """AES-GCM or ChaCha20-Poly1305, wherever the key is.
-
-    Raises:
-        cryptography.exceptions.InvalidTag, or KmsError(INVALID): decrypt of what was not sealed so.
-    """
-
-    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
-        """Ciphertext || tag."""
-        ...
-
-    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
-        """The plaintext."""
-        ...
 
 
 class Mac(Protocol):
@@ -59,20 +43,6 @@ class Mac(Protocol):
     def compute(self, hash_name: str, data: bytes) -> bytes:
         """HMAC (FIPS 198-1) with hashlib's name of the hash."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class HsmAead:
-    """AES-256-GCM in the HSM; the nonce is ours."""
-
-    hsm: Callable[[], Hsm]
-    ref: KeyRef
-
-    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
-        return self.hsm().encrypt(self.ref, nonce, data, associated_data or b"")
-
-    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
-        return self.hsm().decrypt(self.ref, nonce, data, associated_data or b"")
 
 
 class SoftwareMac:
@@ -96,6 +66,39 @@ class HsmMac:
 
     def compute(self, hash_name: str, data: bytes) -> bytes:
         return self.hsm().mac(self.ref, hash_name.replace("_", "-"), data)
+
+
+class Cmac(Protocol):
+    """The AES-CMAC key of one version."""
+
+    def compute(self, data: bytes) -> bytes:
+        """AES-CMAC (SP 800-38B), 16 bytes."""
+        ...
+
+
+class SoftwareCmac:
+    """CMAC with the key in memory."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = AES(key)
+
+    def compute(self, data: bytes) -> bytes:
+        mac = CMAC(self._key)
+        mac.update(data)
+        return mac.finalize()
+
+
+@dataclass(frozen=True, slots=True)
+class HsmCmac:
+    """CMAC in the HSM."""
+
+    hsm: Callable[[], Hsm]
+    ref: KeyRef
+
+    def compute(self, data: bytes) -> bytes:
+        return self.hsm().cmac(self.ref, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,11 @@ class Oaep:
 
 @dataclass(slots=True)
 class ReadyVersion:
-    """One opened version. What a key cannot do is None."""
+    """One opened version. What a key cannot do is None.
+
+    Args:
+        derivation: of a derived key, which has no `aead` and no `signer` of its own.
+    """
 
     number: int
     mac: Mac
@@ -138,9 +145,8 @@ class ReadyVersion:
     signer: Signer | None = None
     public: PublicKey | None = None
     allowance: Allowance | None = None
-
-
-_Parts = tuple[Aead | None, Oaep | None, Signer | None]
+    cmac: Cmac | None = None
+    derivation: Derivation | None = None
 
 
 def open_version(
@@ -151,19 +157,20 @@ def open_version(
     An `hsm` version costs nothing here; the HSM layer loads and checks its blob at first use.
     """
     kind = key.algorithm.kind
-    material = version.material
     if kind is Kind.MAC:
-        return ReadyVersion(version.version, _mac(material, hsm))
+        return ReadyVersion(version.version, _mac(version.material, hsm))
     if version.mac is None:
         raise integrity(f"version {version.version} of key {key.name} has no HMAC key")
-    public = _public(version.public) if version.public else None
-    if isinstance(material, SoftwareMaterial):
-        aead, oaep, signer = _software(key, material.secret, public)
+    ready = ReadyVersion(version.version, _mac(version.mac, hsm))
+    if version.public:
+        ready.public = _public(version.public)
+    if kind is Kind.AEAD:
+        ready.allowance = allowance
+    if isinstance(version.material, SoftwareMaterial):
+        _software(ready, key, version.material.secret)
     else:
-        aead, oaep, signer = _hardware(kind, to_ref(material), hsm)
-    return ReadyVersion(
-        version.version, _mac(version.mac, hsm), aead, oaep, signer, public, allowance if aead else None
-    )
+        _hardware(ready, kind, to_ref(version.material), hsm)
+    return ready
 
 
 def _mac(material: Material, hsm: Callable[[], Hsm]) -> Mac:
@@ -172,28 +179,42 @@ def _mac(material: Material, hsm: Callable[[], Hsm]) -> Mac:
     return HsmMac(hsm, to_ref(material))
 
 
-def _software(key: NamedKey, secret: bytes, public: PublicKey | None) -> _Parts:
-    if key.algorithm.kind is Kind.AEAD:
-        return (AESGCM(secret) if key.type.startswith("aes") else ChaCha20Poly1305(secret)), None, None
-    # The consistency of our own key pair was checked when it was made, and the row is sealed.
-    private = load_der_private_key(secret, None, unsafe_skip_rsa_key_validation=True)
-    if isinstance(private, rsa.RSAPrivateKey) and isinstance(public, rsa.RSAPublicKey):
-        return None, Oaep(public, private), SoftwareRsa(private)
-    if isinstance(private, ec.EllipticCurvePrivateKey):
-        return None, None, SoftwareEc(private)
-    if isinstance(private, Ed25519PrivateKey):
-        return None, None, SoftwareEdwards(private)
-    raise integrity(f"key {key.name} holds material of another type")
+def _software(ready: ReadyVersion, key: NamedKey, secret: bytes) -> None:
+    kind = key.algorithm.kind
+    if key.derived:
+        ready.derivation = derivation(key, secret)
+    elif kind is Kind.AEAD:
+        ready.aead = software_aead(key.type, secret)
+    elif kind is Kind.CMAC:
+        ready.cmac = SoftwareCmac(secret)
+    else:
+        _private(ready, key, secret)
 
 
-def _hardware(kind: Kind, ref: KeyRef, hsm: Callable[[], Hsm]) -> _Parts:
+def _private(ready: ReadyVersion, key: NamedKey, secret: bytes) -> None:
+    private = load_private(secret)
+    if isinstance(private, rsa.RSAPrivateKey) and isinstance(ready.public, rsa.RSAPublicKey):
+        ready.oaep = Oaep(ready.public, private)
+        ready.signer = SoftwareRsa(private)
+    elif isinstance(private, ec.EllipticCurvePrivateKey):
+        ready.signer = SoftwareEc(private)
+    elif not isinstance(private, rsa.RSAPrivateKey):
+        ready.signer = SoftwareEdwards(private)
+    else:
+        raise integrity(f"key {key.name} holds material of another type")
+
+
+def _hardware(ready: ReadyVersion, kind: Kind, ref: KeyRef, hsm: Callable[[], Hsm]) -> None:
     if kind is Kind.AEAD:
-        return HsmAead(hsm, ref), None, None
-    if kind is Kind.EC:
-        return None, None, HsmEc(hsm, ref)
-    if kind is Kind.EDWARDS:
-        return None, None, HsmEdwards(hsm, ref)
-    return None, None, HsmRsa(hsm, ref)
+        ready.aead = HsmAead(hsm, ref)
+    elif kind is Kind.CMAC:
+        ready.cmac = HsmCmac(hsm, ref)
+    elif kind is Kind.EC:
+        ready.signer = HsmEc(hsm, ref)
+    elif kind is Kind.EDWARDS:
+        ready.signer = HsmEdwards(hsm, ref)
+    else:
+        ready.signer = HsmRsa(hsm, ref)
 
 
 def _public(spki: bytes) -> PublicKey:

@@ -31,6 +31,7 @@ from kms.keys.model import (
 )
 from kms.keys.ready import ReadyVersion
 from kms.keys.store import KEY_VERSIONS, MOUNT_SETTINGS, NAMED_KEYS, RETIRED_KEYS, name_key, version_key
+from kms.keys.view import public_of_context
 from kms.operation import Change, External, Outcome, Result
 from kms.tables import Cache, Row, Store, Transaction
 
@@ -138,8 +139,13 @@ class KeyService:
 
         return Change(write)
 
-    def read(self, mount_id: str, name: str) -> Result:
+    def read(self, mount_id: str, name: str, context: bytes = b"") -> Result:
         """The key object.
+
+        Args:
+            mount_id: of the mount that the name is in.
+            name: of the key.
+            context: for which a derived signing key shows its public keys.
 
         Raises:
             KmsError(NOT_FOUND)
@@ -147,7 +153,15 @@ class KeyService:
         row = self._row(mount_id, name)
         if row is None:
             raise not_found()
-        return answer(self._store.reader(), row.value)
+        key = row.value
+        public_of = None
+        if context and key.derived:
+
+            def public_of(version: KeyVersion) -> str:
+                derivation = self._live.open(key, version).derivation
+                return public_of_context(derivation, context) if derivation else ""
+
+        return answer(self._store.reader(), key, public_of=public_of)
 
     def names(self, mount_id: str, *, after: str = "", limit: int | None = None) -> list[str]:
         """Names of a mount in order, after `after`; nothing is decrypted."""

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from kms.clock import rfc3339
+from kms.keys.aead import Derivation
 from kms.keys.catalogue import Kind, Use
 from kms.keys.model import KeyVersion, NamedKey, VersionState
 from kms.keys.store import KEY_VERSIONS
 from kms.tables import Reader
 
+PublicOf = Callable[[KeyVersion], str]
 
-def key_object(reader: Reader, key: NamedKey) -> dict[str, Any]:
-    """Everything public about a key. Reads one row per version; not for the hot path."""
+
+def key_object(reader: Reader, key: NamedKey, public_of: PublicOf | None = None) -> dict[str, Any]:
+    """Everything public about a key. Reads one row per version; not for the hot path.
+
+    Args:
+        reader: where the versions are.
+        key: as it now stands.
+        public_of: gives the public keys of a derived pair, which has one per context and none itself.
+    """
     algorithm, protection = key.algorithm, key.protection
     data: dict[str, Any] = {
         "name": key.name,
         "type": key.type,
         "protection": protection.value,
-        "derived": False,
+        "derived": key.derived,
         "deletion_allowed": key.deletion_allowed,
         "exportable": key.exportable,
         "allow_plaintext_backup": key.allow_plaintext_backup,
         "auto_rotate_period": key.auto_rotate_period,
-        "imported_key": False,
+        "imported_key": key.imported,
         "latest_version": key.latest_version,
         "min_available_version": key.min_available_version,
         "min_decryption_version": key.min_decryption_version,
@@ -35,12 +46,23 @@ def key_object(reader: Reader, key: NamedKey) -> dict[str, Any]:
         "supports_decryption": algorithm.allows(Use.DECRYPT, protection),
         "supports_signing": algorithm.allows(Use.SIGN, protection),
         "supports_derivation": algorithm.derivable,
-        "soft_deleted": False,
+        "soft_deleted": key.soft_deleted,
     }
+    if key.derived:
+        data |= {"kdf": "hkdf_sha256", "convergent_encryption": key.convergent_encryption}
+    if key.convergent_encryption:
+        data["convergent_encryption_version"] = -1  # each version says for itself which scheme it has
+    if key.imported:
+        data["imported_key_allow_rotation"] = key.allow_rotation
     if algorithm.kind is Kind.MAC:
         data["key_size"] = key.key_size
     else:
-        data["keys"] = {str(v.version): _version(algorithm.title, v) for v in _usable(reader, key)}
+        if key.derived and public_of is None:
+            public_of = _none
+        data["keys"] = {
+            str(v.version): _version(algorithm.title, v, public_of or public_text)
+            for v in _usable(reader, key)
+        }
     return data
 
 
@@ -53,18 +75,29 @@ def _usable(reader: Reader, key: NamedKey) -> list[KeyVersion]:
     ]
 
 
-def _version(title: str, version: KeyVersion) -> int | dict[str, str]:
+def _none(_version: KeyVersion) -> str:
+    return ""
+
+
+def _version(title: str, version: KeyVersion, public_of: PublicOf) -> int | dict[str, str]:
     if not title:
         return int(version.created)
-    public = load_der_public_key(version.public)
-    if title == "ed25519":
-        # The Vault API gives the 32 raw bytes in base64 here, not PEM.
-        text = b64encode(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
-    else:
-        text = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return {
         "certificate_chain": "",
         "creation_time": rfc3339(version.created),
         "name": title,
-        "public_key": text,
+        "public_key": public_of(version),
     }
+
+
+def public_text(version: KeyVersion) -> str:
+    """The public key as the Vault API writes it: PEM, but the raw bytes in base64 for Ed25519."""
+    public = load_der_public_key(version.public)
+    if isinstance(public, Ed25519PublicKey):
+        return b64encode(public.public_bytes_raw()).decode()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def public_of_context(derivation: Derivation, context: bytes) -> str:
+    """The public key of a context of a derived Ed25519 key, in the same form."""
+    return b64encode(derivation.signer(context).public_key().public_bytes_raw()).decode()

@@ -10,8 +10,8 @@ from kms.keys.catalogue import Protection
 from kms.keys.service import KeyService
 from kms.operation import Call, Result
 from kms.operations.encrypt import key_of, warnings
-from kms.operations.formats import Base64Error, decode, encode
-from kms.operations.sealing import Sealer
+from kms.operations.formats import encode
+from kms.operations.sealing import Sealer, context_of
 
 _BITS: Final = (128, 256, 512)
 
@@ -31,15 +31,13 @@ class DataKeys:
         if args["kind"] not in ("plaintext", "wrapped"):
             raise invalid("Invalid path, must be 'plaintext' or 'wrapped'")
         live = key_of(self._service, call)
-        try:
-            decode(args["context"])
-        except Base64Error:
-            raise invalid("failed to base64-decode context") from None
+        context = context_of(args["context"])
         if args["bits"] not in _BITS:
             raise invalid("invalid bit length")
         size = args["bits"] // 8
         secret = self._service.hsm_random(size) if live.key.protection is Protection.HSM else os.urandom(size)
-        ciphertext, version = Sealer(live, 1).seal(args["key_version"], secret, args["associated_data"])
+        sealer = Sealer(live, 1)
+        ciphertext, version = sealer.seal(args["key_version"], secret, args["associated_data"], context)
         data: dict[str, str | int] = {"ciphertext": ciphertext, "key_version": version}
         if args["kind"] == "plaintext":
             data["plaintext"] = encode(secret)

@@ -61,15 +61,16 @@ class Encrypting:
         if items is None:
             if args["plaintext"] is None:
                 raise invalid("missing plaintext to encrypt")
-            _check_context(args["context"])
+            context = payload(args["context"]) if args["context"] else b""
             data = payload(args["plaintext"])
             if live is None:
-                return self._upsert(call, 1, lambda key: _one(call, key, data))
-            return _one(call, live, data)
+                return self._upsert(call, 1, bool(context), lambda key: _one(call, key, data, context))
+            return _one(call, live, data, context)
         requests = [_sealing(item, index) for index, item in enumerate(items)]
         _check_contexts([request[3] for request in requests])
         if live is None:
-            return self._upsert(call, len(items), lambda key: _batch(call, key, requests))
+            derived = any(request[3] for request in requests)
+            return self._upsert(call, len(items), derived, lambda key: _batch(call, key, requests))
         return _batch(call, live, requests)
 
     def decrypt(self, call: Call) -> Result:
@@ -79,9 +80,9 @@ class Encrypting:
         if items is None:
             if not args["ciphertext"]:
                 raise invalid("missing ciphertext to decrypt")
-            _check_context(args["context"])
+            context_bytes = payload(args["context"]) if args["context"] else b""
             live = key_of(self._service, call)
-            plaintext = Opener(live).open(args["ciphertext"], args["associated_data"])
+            plaintext = Opener(live).open(args["ciphertext"], args["associated_data"], context_bytes)
             return Result(data={"plaintext": encode(plaintext)}, subject={"key_id": live.key.id})
         requests = [_opening(item, index) for index, item in enumerate(items)]
         _check_contexts([request[2] for request in requests])
@@ -91,9 +92,7 @@ class Encrypting:
         opener = Opener(live)
         for ciphertext, aad, context, reference in requests:
             try:
-                if context:
-                    _check_context(context)
-                plaintext = opener.open(ciphertext, aad)
+                plaintext = opener.open(ciphertext, aad, payload(context) if context else b"")
             except KmsError as error:
                 failures += 1
                 results.append({"plaintext": "", "error": refusal(error), "reference": reference})
@@ -101,24 +100,24 @@ class Encrypting:
                 results.append({"plaintext": encode(plaintext), "reference": reference})
         return _answer(call, live, results, failures)
 
-    def _upsert(self, call: Call, uses: int, use: Callable[[LiveKey], Result]) -> Outcome:
+    def _upsert(self, call: Call, uses: int, derived: bool, use: Callable[[LiveKey], Result]) -> Outcome:
         service, args = self._service, call.args
         if call.capability is not Capability.CREATE or service.settings(call.mount.id).disable_upsert:
             raise invalid(_NOT_FOUND)
         algorithm = ALGORITHMS.get(args["type"])
         if algorithm is None or not algorithm.upsert:
             raise invalid(f"unknown key type {args['type']}")
-        if args["convergent_encryption"]:
-            raise invalid("convergent encryption requires derivation to be enabled")
+        convergent = args["convergent_encryption"]
+        if convergent and not derived:
+            raise invalid("convergent encryption requires derivation to be enabled, so context is required")
         # The key is used inside the commit that creates it, where no HSM may be called.
-        wish = Wish(type=algorithm.name, protection=Protection.SOFTWARE.value)
+        wish = Wish(
+            type=algorithm.name,
+            protection=Protection.SOFTWARE.value,
+            derived=derived,
+            convergent_encryption=convergent,
+        )
         return service.upsert(call.mount.id, args["name"], wish, uses, use)
-
-
-def _check_context(given: str) -> None:
-    # Keys without derivation ignore the context, but the Vault API insists that it is base64.
-    if given:
-        payload(given)
 
 
 def _check_contexts(contexts: list[str]) -> None:
@@ -155,8 +154,9 @@ def _opening(item: Item, index: int) -> _Opening:
     )
 
 
-def _one(call: Call, live: LiveKey, data: bytes) -> Result:
-    ciphertext, version = Sealer(live, 1).seal(call.args["key_version"], data, call.args["associated_data"])
+def _one(call: Call, live: LiveKey, data: bytes, context: bytes) -> Result:
+    args = call.args
+    ciphertext, version = Sealer(live, 1).seal(args["key_version"], data, args["associated_data"], context)
     return Result(
         data={"ciphertext": ciphertext, "key_version": version},
         subject={"key_id": live.key.id, "key_version": version},
@@ -170,9 +170,8 @@ def _batch(call: Call, live: LiveKey, requests: list[_Sealing]) -> Result:
     sealer = Sealer(live, len(requests))
     for plaintext, requested, aad, context, reference in requests:
         try:
-            if context:
-                _check_context(context)
-            ciphertext, version = sealer.seal(requested, decode(plaintext), aad)
+            context_bytes = payload(context) if context else b""
+            ciphertext, version = sealer.seal(requested, decode(plaintext), aad, context_bytes)
         except Base64Error as error:
             failures += 1
             results.append({"error": str(error), "reference": reference})

@@ -116,7 +116,7 @@ def split(text: str, what: str) -> tuple[int, str]:
         KmsError(INVALID): it has not that form.
     """
     if not text.startswith(PREFIX):
-        raise invalid(f"invalid {what}{' to verify' if what == 'HMAC' else ''}: no prefix")
+        raise invalid(f"invalid {what}{' to verify' if what in ('HMAC', 'CMAC') else ''}: no prefix")
     number, separator, payload = text[len(PREFIX) :].partition(":")
     if not separator:
         raise invalid(f"invalid {what}: wrong number of fields")

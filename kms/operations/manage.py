@@ -8,6 +8,7 @@ from kms.errors import not_found
 from kms.keys.lifecycle import Wish
 from kms.keys.service import KeyService
 from kms.operation import Call, Change, Outcome, Result
+from kms.operations.sealing import context_of
 
 _WISHES: Final[tuple[str, ...]] = tuple(Wish.__dataclass_fields__)
 _SETTINGS: Final[tuple[str, ...]] = (
@@ -33,7 +34,7 @@ class Management:
 
     def read(self, call: Call) -> Result:
         """The key object."""
-        return self._service.read(call.mount.id, call.args["name"])
+        return self._service.read(call.mount.id, call.args["name"], context_of(call.args["context"]))
 
     def list(self, call: Call) -> Result:
         """Names in order; 404 when there are none."""

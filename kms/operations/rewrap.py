@@ -29,11 +29,10 @@ class Rewrapping:
         if items is None:
             if not args["ciphertext"]:
                 raise invalid(_MISSING)
-            if args["context"]:
-                payload(args["context"])
+            context = payload(args["context"]) if args["context"] else b""
             live = key_of(self._service, call)
-            plaintext = Opener(live).open(args["ciphertext"])
-            ciphertext, version = Sealer(live, 1).seal(args["key_version"], plaintext, "")
+            plaintext = Opener(live).open(args["ciphertext"], "", context)
+            ciphertext, version = Sealer(live, 1).seal(args["key_version"], plaintext, "", context)
             return Result(
                 data={"ciphertext": ciphertext, "key_version": version},
                 subject={"key_id": live.key.id, "key_version": version},
@@ -45,12 +44,11 @@ class Rewrapping:
             given = item.get("ciphertext")
             if not given:
                 raise invalid(_MISSING)
-            if item.get("context"):
-                payload(str(item["context"]))
+            context = payload(str(item["context"])) if item.get("context") else b""
             requested = item.get("key_version") or 0
             if not isinstance(requested, int):
                 raise invalid("key_version must be a number")
-            ciphertext, version = sealer.seal(requested, opener.open(str(given)), "")
+            ciphertext, version = sealer.seal(requested, opener.open(str(given), "", context), "", context)
             return {"ciphertext": ciphertext, "key_version": version}
 
         results, failures = each(items, work, {})

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from kms.errors import KmsError, invalid
+from kms.keys.aead import Derivation
 from kms.keys.catalogue import Kind, Use
 from kms.keys.lifecycle import processing_version, protecting_version
 from kms.keys.live import LiveKey
 from kms.keys.ready import ReadyVersion
 from kms.keys.service import KeyService
-from kms.keys.signing import NO_HASH, SALT_AUTO, SALT_HASH, How, der_of, raw_of, verify
+from kms.keys.signing import NO_HASH, SALT_AUTO, SALT_HASH, How, SoftwareEdwards, der_of, raw_of, verify
+from kms.keys.view import public_of_context
 from kms.operation import Call, Result
 from kms.operations.batch import Item, each, items_of
 from kms.operations.formats import Base64Error, decode, decode_url, encode, encode_url, hash_name, split
-from kms.operations.mac import check_mac, decoded, mac_hash
+from kms.operations.mac import check_cmac, check_mac, cmac_size, decoded, mac_hash
+from kms.operations.sealing import MISSING_CONTEXT, context_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +90,23 @@ class Signing:
         version = live.version(protecting_version(live.key, args["key_version"], "signing"))
         subject: dict[str, str | int] = {"key_id": live.key.id, "key_version": version.number}
         if items is None:
-            signature = _sign(version, decoded(args["input"]), how)
-            return Result(data={"signature": signature, "key_version": version.number}, subject=subject)
+            context = context_of(args["context"])
+            signature = _sign(version, decoded(args["input"]), how, context)
+            data: Item = {"signature": signature, "key_version": version.number}
+            if version.derivation is not None:
+                data["public_key"] = public_of_context(version.derivation, context)
+            return Result(data=data, subject=subject)
 
         def work(item: Item, _index: int) -> Item:
             if item.get("input") is None:
                 raise invalid("missing input")
-            signature = _sign(version, decoded(item["input"]), how)
-            return {"signature": signature, "key_version": version.number}
+            context = context_of(item.get("context"))
+            signature = _sign(version, decoded(item["input"]), how, context)
+            done: Item = {"signature": signature, "key_version": version.number}
+            if version.derivation is not None:
+                # The Vault API spells it so in batches.
+                done["publickey"] = public_of_context(version.derivation, context)
+            return done
 
         results, failures = each(items, work, {"key_version": 0})
         return Result(
@@ -101,21 +114,21 @@ class Signing:
         )
 
     def verify(self, call: Call) -> Result:
-        """Check a signature or an HMAC; `valid` is the answer, an error means it was neither."""
+        """Check a signature, an HMAC or a CMAC; `valid` is the answer, an error means it was none."""
         args = call.args
         items = items_of(args)
         what = _what(items) if items is not None else _what_of_one(args)
         live = self._key(call, "signature verification key not found")
-        check = self._mac_check(args, live) if what == "hmac" else _signature_check(args, live)
+        check = _CHECKS[what](args, live)
         subject: dict[str, str | int] = {"key_id": live.key.id}
         if items is None:
-            valid = check(str(args[what]), decoded(args["input"]))
+            valid = check(str(args[what]), decoded(args["input"]), context_of(args["context"]))
             return Result(data={"valid": valid}, subject=subject | {"valid": int(valid)})
 
         def work(item: Item, _index: int) -> Item:
             if item.get("input") is None:
                 raise invalid("missing input")
-            return {"valid": check(str(item[what]), decoded(item["input"]))}
+            return {"valid": check(str(item[what]), decoded(item["input"]), context_of(item.get("context")))}
 
         results, failures = each(items, work, {} if what == "hmac" else {"valid": False})
         return Result(
@@ -128,27 +141,32 @@ class Signing:
             raise invalid(missing)
         return live
 
-    @staticmethod
-    def _mac_check(args: Mapping[str, Any], live: LiveKey) -> Any:
-        asked = args["urlalgorithm"] or args["hash_algorithm"] or args["algorithm"] or "sha2-256"
-        hash_name(asked)
-        name = mac_hash(asked)
-        return lambda text, data: check_mac(live, text, data, name)
+
+# What a request wants checked: (text, data, context) -> whether it is good.
+_Check = Callable[[str, bytes, bytes], bool]
+
+
+def _mac_check(args: Mapping[str, Any], live: LiveKey) -> _Check:
+    asked = args["urlalgorithm"] or args["hash_algorithm"] or args["algorithm"] or "sha2-256"
+    hash_name(asked)
+    name = mac_hash(asked)
+    return lambda text, data, _context: check_mac(live, text, data, name)
+
+
+def _cmac_check(args: Mapping[str, Any], live: LiveKey) -> _Check:
+    size = cmac_size(args["mac_length"])
+    return lambda text, data, _context: check_cmac(live, text, data, size)
 
 
 def _what_of_one(args: Mapping[str, Any]) -> str:
-    if args["signature"] is not None:
-        return "signature"
-    if args["hmac"] is not None:
-        return "hmac"
+    for what in _CHECKS:
+        if args[what] is not None:
+            return what
     raise invalid("neither a 'signature' nor an 'hmac' were given to verify")
 
 
 def _what(items: list[Item]) -> str:
-    kinds = {
-        "signature" if item.get("signature") is not None else "hmac" if item.get("hmac") is not None else ""
-        for item in items
-    }
+    kinds = {next((what for what in _CHECKS if item.get(what) is not None), "") for item in items}
     if kinds == {""}:
         raise invalid("no batch_input elements have 'signature' or 'hmac'")
     if len(kinds) > 1:
@@ -156,10 +174,19 @@ def _what(items: list[Item]) -> str:
     return kinds.pop()
 
 
-def _sign(version: ReadyVersion, data: bytes, wanted: Parameters) -> str:
-    if version.signer is None:
+def _derived(derivation: Derivation, context: bytes) -> Ed25519PrivateKey:
+    if not context:
+        raise invalid(f"error deriving key: {MISSING_CONTEXT}")
+    return derivation.signer(context)
+
+
+def _sign(version: ReadyVersion, data: bytes, wanted: Parameters, context: bytes) -> str:
+    signer = version.signer
+    if version.derivation is not None:
+        signer = SoftwareEdwards(_derived(version.derivation, context))
+    if signer is None:
         raise TypeError("the key was checked to sign")
-    signature = version.signer.sign(data, wanted.how)
+    signature = signer.sign(data, wanted.how)
     encoded = encode_url(_raw(version, signature)) if wanted.jws else encode(signature)
     return f"vault:v{version.number}:{encoded}"
 
@@ -171,17 +198,19 @@ def _raw(version: ReadyVersion, signature: bytes) -> bytes:
     return signature
 
 
-def _signature_check(args: Mapping[str, Any], live: LiveKey) -> Any:
+def _signature_check(args: Mapping[str, Any], live: LiveKey) -> _Check:
     if not live.algorithm.allows(Use.SIGN, live.key.protection):
         raise invalid(f"key type {live.key.type} does not support verification")
     wanted = parameters(args, live.algorithm.kind)
-    return lambda text, data: _verify(live, text, data, wanted)
+    return lambda text, data, context: _verify(live, text, data, wanted, context)
 
 
-def _verify(live: LiveKey, text: str, data: bytes, wanted: Parameters) -> bool:
+def _verify(live: LiveKey, text: str, data: bytes, wanted: Parameters, context: bytes) -> bool:
     number, encoded = split(text, "signature")
     version = live.version(processing_version(live.key, number, "signature"))
     public = version.public
+    if version.derivation is not None:
+        public = _derived(version.derivation, context).public_key()
     if public is None:
         raise TypeError("the key was checked to verify")
     try:
@@ -217,3 +246,10 @@ def _der(signature: bytes, size: int, *, jws: bool) -> bytes | None:
 
 def _malformed() -> KmsError:
     return invalid("supplied signature is invalid")
+
+
+_CHECKS: Final[dict[str, Callable[[Mapping[str, Any], LiveKey], _Check]]] = {
+    "signature": _signature_check,
+    "hmac": _mac_check,
+    "cmac": _cmac_check,
+}

@@ -75,7 +75,7 @@ def _management(service: KeyService) -> list[Operation]:
             fields=_CREATE,
             resolve=service.resolve,
         ),
-        Operation("transit.keys.read", Capability.READ, manage.read),
+        Operation("transit.keys.read", Capability.READ, manage.read, fields=(Field("context", default=""),)),
         Operation(
             "transit.keys.list",
             Capability.LIST,
@@ -154,7 +154,7 @@ def _encryption(service: KeyService) -> list[Operation]:
 
 
 def _authenticity(service: KeyService) -> list[Operation]:
-    signing = Signing(service)
+    signing, macs = Signing(service), Macs(service)
     return [
         Operation(
             "transit.sign",
@@ -174,6 +174,8 @@ def _authenticity(service: KeyService) -> list[Operation]:
                 Field("input", default=""),
                 Field("signature"),
                 Field("hmac"),
+                Field("cmac"),
+                _clear("mac_length", Type.INT, 0),
                 *_CONTEXT[:1],
                 *_ALGORITHMS,
                 _BATCH,
@@ -182,13 +184,27 @@ def _authenticity(service: KeyService) -> list[Operation]:
         Operation(
             "transit.hmac",
             Capability.UPDATE,
-            Macs(service).hmac,
+            macs.hmac,
             runs=Runs.INLINE,
             inline_if=quick(service, Use.MAC, "input"),
             fields=(
                 Field("input"),
                 _clear("algorithm", default="sha2-256"),
                 _clear("urlalgorithm"),
+                _VERSION,
+                _BATCH,
+            ),
+        ),
+        Operation(
+            "transit.cmac",
+            Capability.UPDATE,
+            macs.cmac,
+            runs=Runs.INLINE,
+            inline_if=quick(service, Use.CMAC, "input"),
+            fields=(
+                Field("input"),
+                _clear("mac_length", Type.INT, 0),
+                _clear("urlmaclength"),
                 _VERSION,
                 _BATCH,
             ),

@@ -21,7 +21,19 @@ from tests.keys.fixtures import Token
 from tests.keys.rig import Rig
 
 P = "aGVsbG8="
-HSM_TYPES = ["aes256-gcm96", "ed25519", "ecdsa-p256", "ecdsa-p384", "rsa-2048", "hmac"]
+HSM_TYPES = [
+    "aes128-gcm96",
+    "aes256-gcm96",
+    "ed25519",
+    "ecdsa-p256",
+    "ecdsa-p384",
+    "ecdsa-p521",
+    "rsa-2048",
+    "hmac",
+    "aes128-cmac",
+    "aes192-cmac",
+    "aes256-cmac",
+]
 
 
 def versions(rig: Rig) -> list[Row[KeyVersion]]:

@@ -28,10 +28,16 @@ def key(**changes: Any) -> NamedKey:
 
 REFUSED_WISHES = [
     ({"type": "bogus"}, "unknown key type bogus"),
-    ({"type": "aes128-gcm96"}, "unknown key type aes128-gcm96"),
+    ({"type": "aes192-gcm96"}, "unknown key type aes192-gcm96"),
     ({"convergent_encryption": True}, "convergent encryption requires derivation to be enabled"),
     ({"derived": True, "type": "rsa-2048"}, "not supported for keys of type rsa-2048"),
-    ({"derived": True}, "derived keys are not available"),
+    ({"derived": True, "protection": "hsm"}, "derived cannot be set on a key of protection hsm"),
+    ({"derived": True, "type": "aes128-cmac"}, "not supported for keys of type aes128-cmac"),
+    (
+        {"derived": True, "convergent_encryption": True, "type": "ed25519"},
+        "convergent encryption not supported for keys of type ed25519",
+    ),
+    ({"protection": "hsm", "type": "xchacha20-poly1305"}, "cannot have protection hsm"),
     ({"auto_rotate_period": 10}, "auto rotate period must be 0 to disable or at least an hour"),
     ({"auto_rotate_period": 3599}, "auto rotate period must be 0 to disable or at least an hour"),
     ({"key_size": 33}, "key_size is not valid for algorithm aes256-gcm96"),
@@ -69,6 +75,9 @@ DEFAULTS = [
     ("ecdsa-p256", {"protection": "software"}, "software"),
     ("aes256-gcm96", {"protection": "hsm"}, "hsm"),
     ("rsa-2048", {"protection": "hsm"}, "hsm"),
+    ("ed25519", {"derived": True}, "software"),
+    ("aes128-cmac", {}, "software"),
+    ("ecdsa-p521", {}, "hsm"),
 ]
 
 

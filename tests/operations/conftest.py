@@ -1,5 +1,6 @@
 """Fixtures of this suite."""
 
 from tests.keys.fixtures import hsm_rig, rig, token
+from tests.operations.peer import peer
 
-__all__ = ["hsm_rig", "rig", "token"]
+__all__ = ["hsm_rig", "peer", "rig", "token"]

@@ -39,13 +39,21 @@ ITEM_FIELDS = (
     "input",
     "signature",
     "hmac",
+    "cmac",
     "reference",
     "context",
     "associated_data",
     "key_version",
 )
 ITEMS = st.lists(st.dictionaries(st.sampled_from(ITEM_FIELDS), SCALARS, max_size=5), max_size=3)
-PATHS = {"name": "k", "kind": "plaintext", "urlalgorithm": "sha2-256", "urlsource": "all", "urlbytes": "8"}
+PATHS = {
+    "name": "k",
+    "kind": "plaintext",
+    "urlalgorithm": "sha2-256",
+    "urlsource": "all",
+    "urlbytes": "8",
+    "urlmaclength": "8",
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +64,12 @@ def keys(tmp_path_factory: pytest.TempPathFactory, token: Any) -> Rig:
         ("p256", "ecdsa-p256"),
         ("rsa", "rsa-2048"),
         ("mac", "hmac"),
+        ("cmac", "aes128-cmac"),
     ):
         rig.create(name, type_, protection="software")
     rig.create("hsm", protection="hsm")
+    rig.create("derived", derived=True)
+    rig.create("signer", "ed25519", derived=True)
     return rig
 
 
@@ -69,7 +80,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory, token: Any) -> Rig:
 def test_no_input_makes_an_operation_fall_over(keys: Rig, data: st.DataObject) -> None:
     router = Router(ROUTES, keys.table)
     route = data.draw(st.sampled_from(ROUTES))
-    name = data.draw(st.sampled_from(["aes", "p256", "rsa", "mac", "hsm", "none"]))
+    name = data.draw(
+        st.sampled_from(["aes", "p256", "rsa", "mac", "cmac", "hsm", "derived", "signer", "none"])
+    )
     path = route.pattern.format(**{**PATHS, "name": name})
     match = router.match(route.verb, f"{path}/" if route.verb == "LIST" else path)
     assert isinstance(match, Match)

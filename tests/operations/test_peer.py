@@ -1,56 +1,11 @@
-"""The same requests to the real server and to ours: status, texts and shapes must be the same.
-
-Ours goes through the real routes, coercion and rendering, without the pipeline. Each deliberate
-difference stands in ALLOWED with its reason; one that no request shows any more fails the test.
-"""
+"""The same requests to the real server and to ours: status, texts and shapes must be the same."""
 
 from __future__ import annotations
 
-import json
-import re
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import httpx
-import pytest
 
-from kms.errors import KmsError
-from kms.http.vault.errors import render_error
-from kms.http.vault.render import render
-from kms.http.vault.router import Router
-from kms.http.vault.transit import ROUTES
 from tests.keys.rig import Rig
-
-P = "aGVsbG8="
-BAO = Path(sys.executable).parent / "bao"
-
-# Where the peer answers 500 with a Go multierror for what the client did wrong, we answer 400 with a
-# plain sentence: clients retry on 500, and a batch that cannot be parsed never gets better.
-CLIENT_FAULT = "the peer blames itself for a fault of the client"
-OWN_TEXT = "the peer's text shows its inside"
-STRICTER = "we refuse what would be signed or made by mistake"
-SUPERSET = "we accept or say more"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One request; `allowed` is the reason for a known difference."""
-
-    verb: str
-    path: str
-    body: dict[str, Any] | None = None
-    allowed: str = ""
-
-
-def post(path: str, body: dict[str, Any] | None = None, allowed: str = "", **fields: Any) -> Case:
-    return Case("POST", path, {**(body or {}), **fields}, allowed)
-
+from tests.operations.peer import CLIENT_FAULT, OWN_TEXT, STRICTER, SUPERSET, Case, P, compare, post
 
 SETUP = [
     post("keys/a"),
@@ -71,7 +26,6 @@ MANAGEMENT = [
     post("keys/x", type=5),
     post("keys/x", convergent_encryption=True),
     post("keys/x", derived=True, type="rsa-2048", allowed=CLIENT_FAULT),
-    post("keys/x", derived=True, allowed="derived keys come later"),
     post("keys/x", auto_rotate_period="10"),
     post("keys/x", auto_rotate_period="-10"),
     post("keys/x", key_size=33),
@@ -308,119 +262,5 @@ KEYLESS = [
 CASES = [*MANAGEMENT, *ENCRYPTION, *SIGNING, *KEYLESS]
 
 
-# What no two servers can have in common: masked by length, so that the layout still counts.
-_VARYING = re.compile(
-    r'"(ciphertext|signature|hmac|random_bytes|plaintext|public_key)":"([^"]*)"|"creation_time":"[^"]*"'
-)
-
-
-def _mask(match: re.Match[str]) -> str:
-    name, value = match[1], match[2]
-    if name is None:
-        return '"creation_time":"T"'
-    if value == "":
-        return match[0]
-    length = 0 if name == "signature" and len(value) < 160 else len(value)  # DER integers vary in length
-    version = re.match(r"vault:v\d+:", value)
-    return f'"{name}":"{version[0] if version else ""}#{length}"'
-
-
-def _comparable(status: int, text: str) -> tuple[int, Any]:
-    if not text.strip():
-        return status, None
-    document = json.loads(_VARYING.sub(_mask, json.dumps(json.loads(text), separators=(",", ":"))))
-    document.pop("request_id", None)
-    data = document.get("data")
-    if isinstance(data, dict):
-        data.pop("protection", None)
-        if isinstance(data.get("keys"), dict):
-            data["keys"] = {
-                name: 0 if isinstance(value, int) else value for name, value in data["keys"].items()
-            }
-    return status, document
-
-
-class Ours:
-    """Routes, coercion, operation and rendering; no pipeline."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
-        self._router = Router(ROUTES, rig.table)
-
-    def ask(self, case: Case) -> tuple[int, Any]:
-        try:
-            return self._answer(case)
-        except KmsError as error:
-            rendered = render_error(error)
-            return _comparable(rendered.status, rendered.body.decode())
-
-    def _answer(self, case: Case) -> tuple[int, Any]:
-        path = f"{case.path}/" if case.verb == "LIST" else case.path
-        match = self._router.match(case.verb, path)
-        if isinstance(match, str):
-            return 405, {"errors": ["1 error occurred:\n\t* unsupported operation\n\n"]}
-        args, given, warnings = match.compiled.plan.arguments(case.body or {}, match.arguments())
-        operation = match.compiled.operation
-        named = {name: value for name, value in args.items() if name in given}
-        result = self._rig.result(operation.name.removeprefix("transit."), **named)
-        rendered = render(match.compiled.route, result, "id", warnings)
-        return _comparable(rendered.status, rendered.body.decode())
-
-
-@pytest.fixture(scope="module")
-def peer() -> Iterator[httpx.Client]:
-    """A real server with an empty transit mount."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with (
-        subprocess.Popen(
-            [BAO, "server", "-dev", "-dev-root-token-id=root", f"-dev-listen-address={address}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as process,
-        httpx.Client(
-            base_url=f"http://{address}/v1/", headers={"X-Vault-Token": "root"}, trust_env=False
-        ) as client,
-    ):
-        try:
-            _mount(client)
-            yield client
-        finally:
-            process.terminate()
-
-
-def _mount(client: httpx.Client) -> None:
-    for _ in range(200):
-        try:
-            answer = client.post("sys/mounts/transit", json={"type": "transit"})
-        except httpx.TransportError:
-            time.sleep(0.05)
-            continue
-        if answer.status_code == httpx.codes.NO_CONTENT:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the real server did not start")
-
-
-def _ask(client: httpx.Client, case: Case) -> tuple[int, Any]:
-    body = None if case.body is None else json.dumps(case.body)
-    answer = client.request(case.verb, f"transit/{case.path}", content=body)
-    return _comparable(answer.status_code, answer.text)
-
-
 def test_every_request_gets_the_real_servers_answer(peer: httpx.Client, hsm_rig: Rig) -> None:
-    ours = Ours(hsm_rig)
-    for case in SETUP:
-        assert ours.ask(case) == _ask(peer, case), case
-    different, stale = [], []
-    for case in CASES:
-        theirs, mine = _ask(peer, case), ours.ask(case)
-        if theirs != mine and not case.allowed:
-            different.append(f"{case.verb} {case.path} {case.body}\n  theirs {theirs}\n  ours   {mine}")
-        if theirs == mine and case.allowed:
-            stale.append(f"{case.verb} {case.path} {case.body}: {case.allowed}")
-        if case.allowed and case.allowed != SUPERSET:
-            assert mine[0] == 400, case
-    assert not different, "\n".join(different)
-    assert not stale, "\n".join(stale)
+    compare(peer, hsm_rig, SETUP, CASES)

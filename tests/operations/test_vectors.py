@@ -18,18 +18,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kms.errors import KmsError
+from kms.keys.aead import XChaCha20Poly1305, hchacha20
 from kms.keys.catalogue import Protection
 from kms.keys.live import LiveKey
 from kms.keys.model import NamedKey
-from kms.keys.ready import ReadyVersion, SoftwareMac
+from kms.keys.ready import ReadyVersion, SoftwareCmac, SoftwareMac
 from kms.keys.signing import HASHES, How, SoftwareEdwards, verify
 from kms.operations.formats import encode
-from kms.operations.mac import check_mac
+from kms.operations.mac import check_cmac, check_mac
 from kms.operations.sealing import Opener
 from kms.operations.sign import Parameters, _verify
 
 VECTORS = Path(cryptography_vectors.__file__).parent
-CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
+CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
 SHAS = {f"SHA-{bits}": f"sha{bits}" for bits in (1, 224, 256, 384, 512)}
 
 
@@ -61,14 +62,15 @@ def blocks(path: str) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
             record[name] = value.strip()
 
 
-def test_gcm_vectors_of_nist() -> None:
+@pytest.mark.parametrize("bits", [128, 256])
+def test_gcm_vectors_of_nist(bits: int) -> None:
     good = bad = 0
-    for section, record in blocks("ciphers/AES/GCM/gcmDecrypt256.rsp"):
+    for section, record in blocks(f"ciphers/AES/GCM/gcmDecrypt{bits}.rsp"):
         if (section.get("IVlen"), section.get("Taglen")) != ("96", "128"):
             continue
         names = ("Key", "IV", "CT", "Tag", "AAD")
         key, iv, ct, tag, aad = (bytes.fromhex(record[name]) for name in names)
-        opener = Opener(live("aes256-gcm96", aead=AESGCM(key)))
+        opener = Opener(live(f"aes{bits}-gcm96", aead=AESGCM(key)))
         text = f"vault:v1:{encode(iv + ct + tag)}"
         if "FAIL" in record:
             bad += 1
@@ -98,7 +100,7 @@ def test_ecdsa_vectors_of_nist() -> None:
         key = live(f"ecdsa-{curve_name.lower().replace('-', '')}", public=public)
         text = f"vault:v1:{encode(utils.encode_dss_signature(r, s))}"
         how = Parameters(How(SHAS[sha]), jws=False)
-        assert _verify(key, text, bytes.fromhex(record["Msg"]), how) is expected
+        assert _verify(key, text, bytes.fromhex(record["Msg"]), how, b"") is expected
         seen[expected] += 1
     assert seen[True] > 20
     assert seen[False] > 50
@@ -130,6 +132,34 @@ def test_hmac_vectors_of_rfc_4231(name: str) -> None:
         assert check_mac(live("hmac", mac=mac), full, message, name)
         count += 1
     assert count >= 6
+
+
+@pytest.mark.parametrize("bits", [128, 192, 256])
+def test_cmac_vectors_of_nist(bits: int) -> None:
+    count = 0
+    for _, record in blocks(f"CMAC/nist-800-38b-aes{bits}.txt"):
+        secret, message, expected = (bytes.fromhex(record[field]) for field in ("KEY", "MESSAGE", "OUTPUT"))
+        key = live(f"aes{bits}-cmac", cmac=SoftwareCmac(secret))
+        assert check_cmac(key, f"vault:v1:{encode(expected)}", message, 16)
+        assert check_cmac(key, f"vault:v1:{encode(expected[:8])}", message, 8)
+        assert not check_cmac(key, f"vault:v1:{encode(expected[:8])}", message, 16)
+        count += 1
+    assert count == 4
+
+
+def test_xchacha_vectors_of_the_draft() -> None:
+    """draft-irtf-cfrg-xchacha-03, 2.2.1 and A.3.1."""
+    subkey = hchacha20(bytes(range(32)), bytes.fromhex("000000090000004a0000000031415927"))
+    assert subkey.hex() == "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc"
+    message = (
+        b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, "
+        b"sunscreen would be it."
+    )
+    cipher = XChaCha20Poly1305(bytes(range(0x80, 0xA0)))
+    nonce, aad = bytes(range(0x40, 0x58)), bytes.fromhex("50515253c0c1c2c3c4c5c6c7")
+    sealed = cipher.encrypt(nonce, message, aad)
+    assert sealed[-16:].hex() == "c0875924c1c7987947deafd8780acf49"
+    assert cipher.decrypt(nonce, sealed, aad) == message
 
 
 def test_every_hash_is_the_one_it_is_called() -> None:

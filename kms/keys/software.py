@@ -1,0 +1,88 @@
+"""Keys of protection software: making their bytes, and reading them back into key objects.
+
+Stored as a raw key (symmetric types) or as PKCS#8 DER (pairs); public halves as
+SubjectPublicKeyInfo DER.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+from kms.errors import integrity
+from kms.keys.aead import Derivation
+from kms.keys.catalogue import Algorithm, Kind
+from kms.keys.model import NamedKey, SoftwareMaterial
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey
+
+CURVES: Final[dict[str, ec.EllipticCurve]] = {
+    "ecdsa-p256": ec.SECP256R1(),
+    "ecdsa-p384": ec.SECP384R1(),
+    "ecdsa-p521": ec.SECP521R1(),
+}
+_EXPONENT: Final = 65537
+
+
+def generate(key: NamedKey) -> tuple[SoftwareMaterial, bytes]:
+    """New material for one version of a key, and its public half (empty for symmetric types)."""
+    algorithm = key.algorithm
+    if algorithm.kind is Kind.MAC:
+        return SoftwareMaterial(os.urandom(key.key_size)), b""
+    if not algorithm.title:
+        return SoftwareMaterial(os.urandom(algorithm.bits // 8)), b""
+    return pair(_generate(algorithm))
+
+
+def _generate(algorithm: Algorithm) -> PrivateKey:
+    if algorithm.kind is Kind.EDWARDS:
+        return Ed25519PrivateKey.generate()
+    if algorithm.kind is Kind.EC:
+        return ec.generate_private_key(CURVES[algorithm.name])
+    return rsa.generate_private_key(public_exponent=_EXPONENT, key_size=algorithm.bits)
+
+
+def pair(private: PrivateKey) -> tuple[SoftwareMaterial, bytes]:
+    """The stored form of a pair."""
+    secret = private.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return SoftwareMaterial(secret), public
+
+
+def load_private(secret: bytes) -> PrivateKey:
+    """The private key of a stored pair.
+
+    Raises:
+        KmsError(INTEGRITY): a type that we never store.
+    """
+    # The consistency of our own key pair was checked when it was made, and the row is sealed.
+    private = load_der_private_key(secret, None, unsafe_skip_rsa_key_validation=True)
+    if not isinstance(private, PrivateKey):
+        raise integrity("a stored private key is of a type that we never make")
+    return private
+
+
+def derivation(key: NamedKey, secret: bytes) -> Derivation:
+    """What keys of contexts are derived from. For Ed25519, seed || public key (as in the Vault API)."""
+    algorithm = key.algorithm
+    if algorithm.kind is Kind.EDWARDS:
+        private = load_private(secret)
+        secret = private.private_bytes(
+            serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
+        ) + private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return Derivation(
+        algorithm.name,
+        secret,
+        algorithm.bits // 8,
+        algorithm.nonce_bytes,
+        convergent=key.convergent_encryption,
+    )
