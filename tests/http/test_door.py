@@ -17,7 +17,7 @@ from kms.http.vault.render import encode, render
 from kms.http.vault.route import Rendered, Route
 from kms.operation import Capability, Result
 from kms.oplog import OperatorLog
-from tests.http.fake import FakeApp, operations
+from tests.http.fake import FakeApp
 from tests.http.realbao import exchange, real_bao
 
 PEER = "192.0.2.1"
@@ -299,7 +299,7 @@ def test_custom_renderers_decide_alone() -> None:
 
 def test_missing_no_route_refuses_to_start() -> None:
     app = FakeApp()
-    app.registry = {name: op for name, op in operations().items() if name != "sys.no_route"}
+    app.registry = {name: op for name, op in app.registry.items() if name != "sys.no_route"}
     with pytest.raises(ValueError, match=r"sys\.no_route"):
         Door(app, OperatorLog())
 
