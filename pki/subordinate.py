@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,9 @@ class Subordinates:
     def _key(self, csr: x509.CertificateSigningRequest, authority: Authority) -> CaPublicKey:
         own = spki_hash(spki_der(authority.public_key))
         # Keys of other CAs here are what intermediates have; only the issuer's own would be a loop.
-        public = goodkey.check(csr.public_key(), self.blocklist, lambda digest: digest == own)
+        public = goodkey.check(
+            csr.public_key(), self.blocklist, lambda found: hmac.compare_digest(found, own)
+        )
         if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             raise invalid("a CA key must be RSA or EC")
         return public
