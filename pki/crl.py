@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -52,7 +53,8 @@ def publish(tx: Transaction, mount_id: str, issuer_id: str, crl: PublicCrl) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    not_after: int
+    number: int  # the first CRL that must list it
+    until: int  # its end, or its revocation if that came later
     entry: x509.RevokedCertificate
 
 
@@ -68,7 +70,8 @@ class CrlMaker:
     def make(self, authority: Authority, number: int, config: MountConfig, now: int) -> PublicCrl:
         """Render, lint, sign and verify the CRL with this number.
 
-        An expired certificate stays listed until one CRL has been issued after its end (RFC 5280 3.3).
+        Each revocation is listed at least once, and until one CRL has been issued after the certificate's
+        end (RFC 5280 3.3).
 
         Raises:
             KmsError: the HSM's, or INTEGRITY when the signature does not verify.
@@ -76,7 +79,10 @@ class CrlMaker:
         prefix = f"{authority.mount_id}/{authority.issuer.id}"
         previous = self._store.reader().get(PUBLIC_CRLS, prefix)
         last = previous.value.this_update if previous is not None else 0
-        entries = [entry.entry for entry in self._current(prefix) if entry.not_after >= last]
+        newest = previous.value.number if previous is not None else 0
+        entries = [
+            entry.entry for entry in self._current(prefix) if entry.number > newest or entry.until >= last
+        ]
         this_update = max(now, last)  # a clock that went back must not make an older CRL look newer
         next_update = this_update + parse_go_duration(config.crl_expiry)
         builder = x509.CertificateRevocationListBuilder(
@@ -89,17 +95,17 @@ class CrlMaker:
             ],
             revoked_certificates=entries,
         )
-        der = self._sign(authority, builder, empty=not entries)
-        return PublicCrl(
-            number=number, this_update=this_update, next_update=next_update, entries=len(entries), der=der
+        wanted = PublicCrl(
+            number=number, this_update=this_update, next_update=next_update, entries=len(entries), der=b""
         )
+        return msgspec.structs.replace(wanted, der=self._sign(authority, builder, wanted))
 
     def _sign(
-        self, authority: Authority, builder: x509.CertificateRevocationListBuilder, *, empty: bool
+        self, authority: Authority, builder: x509.CertificateRevocationListBuilder, wanted: PublicCrl
     ) -> bytes:
         algorithm = HASHES[authority.hash_name()]
         dry = builder.sign(private_key(authority.public_key, DrySigner(authority.public_key)), algorithm)
-        self._linter.crl(dry.public_bytes(Encoding.DER), empty=empty)
+        self._linter.crl(dry.public_bytes(Encoding.DER), wanted, authority.certificate.subject)
         tbs = dry.tbs_certlist_bytes
         signer = HsmSigner(self._token, authority.ref, only=tbs)
         crl = builder.sign(private_key(authority.public_key, signer), algorithm)
@@ -132,4 +138,5 @@ def _render(revocation: Revocation) -> _Entry:
     )
     if revocation.reason:
         builder = builder.add_extension(x509.CRLReason(_REASONS[revocation.reason]), critical=False)
-    return _Entry(revocation.not_after, builder.build())
+    until = max(revocation.not_after, revocation.revoked_at)
+    return _Entry(revocation.crl_number, until, builder.build())

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.errors import integrity, invalid
+from pki.model import CRL_EXPIRY_MAX, PublicCrl
 from pki.names import check_dns, check_email, check_uri
 from pki.profiles.draft import Draft
 
@@ -66,9 +67,14 @@ class Linter:
             _refuse(self._validators.certificate(der), "certificate")
             self._remember(draft.shape)
 
-    def crl(self, der: bytes, *, empty: bool) -> None:
-        """Judge the unsigned copy of a CRL; pkilint sees the first empty and the first full one."""
-        shape = ("crl", empty)
+    def crl(self, der: bytes, wanted: PublicCrl, issuer: x509.Name) -> None:
+        """Judge the unsigned copy of a CRL; pkilint sees the first empty and the first full one.
+
+        Raises:
+            KmsError: as for certificates.
+        """
+        check_crl_copy(der, wanted, issuer)
+        shape = ("crl", wanted.entries == 0)
         if shape not in self._passed:
             _refuse(self._validators.crl(der), "CRL")
             self._remember(shape)
@@ -110,6 +116,19 @@ def check_copy(der: bytes, draft: Draft) -> None:
             _demand(extension.value.ca is ca and critical, "BasicConstraints")
 
 
+def check_crl_copy(der: bytes, wanted: PublicCrl, issuer: x509.Name) -> None:
+    """Our own gate for CRLs. Raises KmsError(INTEGRITY) naming the field."""
+    copy = x509.load_der_x509_crl(der)
+    number = copy.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    next_update = copy.next_update_utc
+    _demand(number == wanted.number and 0 < number < 1 << 159, "CRL number")
+    _demand(copy.issuer == issuer, "issuer")
+    _demand(int(copy.last_update_utc.timestamp()) == wanted.this_update, "thisUpdate")
+    _demand(next_update is not None and int(next_update.timestamp()) == wanted.next_update, "nextUpdate")
+    _demand(0 < wanted.next_update - wanted.this_update <= CRL_EXPIRY_MAX, "life of the CRL")
+    _demand(len(copy) == wanted.entries, "number of entries")
+
+
 def _check_names(names: x509.SubjectAlternativeName) -> None:
     for name in names:
         try:
@@ -125,7 +144,7 @@ def _check_names(names: x509.SubjectAlternativeName) -> None:
 
 def _demand(holds: bool, what: str) -> None:
     if not holds:
-        raise integrity(f"the certificate to sign is not the one asked for: {what}")
+        raise integrity(f"the document to sign is not the one asked for: {what}")
 
 
 def _refuse(findings: list[str], what: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kms.clock import Clock
+from kms.errors import ErrorKind, KmsError
 from kms.operation import Call, External, Outcome, Result
 from kms.tables import Store, Transaction
 from pki.authority import Authorities
@@ -36,7 +37,8 @@ class Renewals:
 
     def rotate(self, call: Call) -> Outcome:
         """A new CRL for every issuer of the mount that can sign."""
-        able = tuple(issuer.id for issuer in issuers(self.store.reader(), call.mount.id) if issuer.key_id)
+        known = issuers(self.store.reader(), call.mount.id)
+        able = tuple(issuer.id for issuer in known if self.able(call.mount.id, issuer.id))
         if not able:
             return Result(data={"success": True})
         return CrlAct(self, call.mount.id, able, finish=lambda: {"success": True}).external()
@@ -49,15 +51,28 @@ class Renewals:
             numbers = reader.get(CRL_NUMBERS, row.key)
             crl = row.value
             half = crl.this_update + (crl.next_update - crl.this_update) // 2
-            if now >= half or (numbers is not None and numbers.value.allocated > crl.number):
-                mount_id, _, issuer_id = row.key.rpartition("/")
+            mount_id, _, issuer_id = row.key.rpartition("/")
+            behind = numbers is not None and numbers.value.allocated > crl.number
+            if (now >= half or behind) and self.able(mount_id, issuer_id):
                 found.append((mount_id, issuer_id))
         return found
+
+    def able(self, mount_id: str, issuer_id: str) -> bool:
+        """Whether this issuer still exists, with its key, and may sign CRLs."""
+        try:
+            self.authorities.get(mount_id, issuer_id, "crl-signing")
+        except KmsError as error:
+            if error.kind is not ErrorKind.INVALID:
+                raise
+            return False
+        return True
 
     def resolve(self, intent: Mapping[str, str | int]) -> External[Crls]:
         """Finish what died after its first commit: publish the CRL that it promised."""
         mount_id = str(intent["mount"])
-        act = CrlAct(self, mount_id, tuple(str(intent["issuer"]).split(",")))
+        named = str(intent["issuer"]).split(",")
+        # An issuer that was deleted since has no CRL to publish: the intent closes with nothing done.
+        act = CrlAct(self, mount_id, tuple(id_ for id_ in named if self.able(mount_id, id_)))
 
         def perform() -> Crls:
             # The number that the dead process had is spent; a fresh one keeps numbers unique.

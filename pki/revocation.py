@@ -63,6 +63,8 @@ class RevocationDesk:
         ).external()
 
     def _first(self, certificate: Certificate, now: int) -> External[Crls]:
+        # Asked before anything is marked: a revocation that no CRL can ever show is refused.
+        self.authorities.get(certificate.mount_id, certificate.issuer_id, "crl-signing")
         done: list[Revocation] = []
         key = f"{certificate.mount_id}/{certificate.serial}"
 

@@ -30,6 +30,7 @@ class Prepared:
 
     draft: Draft
     tbs: bytes
+    builder: x509.CertificateBuilder
 
 
 def prepare(draft: Draft, issuer_key: CaPublicKey, linter: Linter) -> Prepared:
@@ -38,9 +39,10 @@ def prepare(draft: Draft, issuer_key: CaPublicKey, linter: Linter) -> Prepared:
     Raises:
         KmsError(INVALID): it breaks a rule of X.509. KmsError(INTEGRITY): it is not what the draft says.
     """
-    dry = builder(draft).sign(private_key(issuer_key, DrySigner(issuer_key)), HASHES[draft.hash_name])
+    unsigned = builder(draft)
+    dry = unsigned.sign(private_key(issuer_key, DrySigner(issuer_key)), HASHES[draft.hash_name])
     linter.certificate(dry.public_bytes(Encoding.DER), draft)
-    return Prepared(draft, dry.tbs_certificate_bytes)
+    return Prepared(draft, dry.tbs_certificate_bytes, unsigned)
 
 
 def sign(prepared: Prepared, issuer_key: CaPublicKey, token: CaToken, ref: Resident) -> bytes:
@@ -51,7 +53,7 @@ def sign(prepared: Prepared, issuer_key: CaPublicKey, token: CaToken, ref: Resid
     """
     signer = HsmSigner(token, ref, only=prepared.tbs)
     algorithm = HASHES[prepared.draft.hash_name]
-    signed = builder(prepared.draft).sign(private_key(issuer_key, signer), algorithm)
+    signed = prepared.builder.sign(private_key(issuer_key, signer), algorithm)
     if signed.tbs_certificate_bytes != prepared.tbs:
         raise integrity("the signed certificate is not the one that was checked")
     _verify(issuer_key, signed, algorithm)

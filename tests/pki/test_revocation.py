@@ -112,7 +112,27 @@ def test_an_expired_certificate_is_not_revoked_unless_allowed(ca: Bench) -> None
     with pytest.raises(KmsError, match="already expired; refusing"):
         ca.do("revoke", serial_number=serial)
     ca.do("config-crl-write", allow_expired_cert_revocation=True)
+    ca.do("crl-rotate")  # a CRL after its end is out already
     assert ca.do("revoke", serial_number=serial)["state"] == "revoked"
+    assert serial in ca.listed()
+
+
+def test_a_revocation_that_no_crl_could_show_is_refused(ca: Bench) -> None:
+    serial = ca.issue()["serial_number"]
+    ca.do("issuer-write", issuer_ref="default", usage=["issuing-certificates"])
+    with pytest.raises(KmsError, match="crl-signing"):
+        ca.do("revoke", serial_number=serial)
+    assert ca.do("cert", serial=serial)["revocation_time"] == 0
+    ca.clock.seconds += 3 * DAY
+    assert ca.chores() == 0  # one CA that cannot sign must not stop the others' renewals
+
+
+def test_an_open_revocation_of_a_deleted_issuer_closes(ca: Bench) -> None:
+    intent = {"mount": ca.mount("pki").id, "issuer": ca.do("config-issuers-read")["default"], "serial": "00"}
+    ca.do("issuer-delete", issuer_ref="default")
+    ca.intents["x"] = ("pki.revoke", intent)
+    ca.resolve_all()
+    assert ca.intents == {}
 
 
 def test_revocations_at_the_same_time_all_get_onto_the_published_crl(ca: Bench) -> None:
