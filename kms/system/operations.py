@@ -121,12 +121,15 @@ class LifeHandlers:
         self._board = board
 
     def init(self, call: Call) -> External[Any]:
-        given = call.given
-        names = "recovery" if "recovery_shares" in given and "secret_shares" not in given else "secret"
+        args = call.args
+        # `bao operator init -recovery-shares=3` sends secret_shares 0 beside it: zero means not wanted.
+        recovery = bool(args["recovery_shares"]) and not args["secret_shares"]
+        names = "recovery" if recovery else "secret"
+        shares = args[f"{names}_shares"] or 5
         custodians = Custodians(
-            shares=call.args[f"{names}_shares"] or 5,
-            threshold=call.args[f"{names}_threshold"] or min(3, call.args[f"{names}_shares"] or 5),
-            recovery_names=names == "recovery",
+            shares=shares,
+            threshold=args[f"{names}_threshold"] or min(3, shares),
+            recovery_names=recovery,
         )
         # `keystead dev` may choose the root token. Over the network it may not: a client that still
         # sends an old token with sys/init would make that old token root.
@@ -213,5 +216,6 @@ NO_ROUTE = Operation(
     "sys.no_route",
     Capability.READ,
     no_route,
+    runs=Runs.INLINE,
     fields=(Field("path", record=Record.CLEAR), Field("reason")),
 )

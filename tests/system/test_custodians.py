@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import httpx
 import hvac
 import hvac.exceptions
 import pytest
 
-from tests.conftest import ServerFactory
 from tests.harness.bao import Bao
 from tests.harness.dev import DevServer
 
@@ -18,28 +21,41 @@ def client(server: DevServer, token: str = "") -> hvac.Client:
     return hvac.Client(url=server.address, token=token)
 
 
+class BareServer(DevServer):
+    """Serves uninitialised or sealed just as well."""
+
+    def answers(self) -> bool:
+        with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=5) as plain:
+            return plain.get(f"{self.address}/v1/sys/health").status_code in {200, 501, 503}
+        return False
+
+
+Custody = tuple[DevServer, list[str], str]
+
+
 @pytest.fixture(name="custody")
-def _custody(fresh_server: ServerFactory) -> tuple[DevServer, list[str], str]:
+def _custody(tmp_path: Path) -> Iterator[Custody]:
     """A server initialised through the API with three shares of which two are needed."""
-    server = fresh_server(arguments=["--no-init"])
-    anyone = client(server)
-    assert not anyone.sys.is_initialized()
-    with pytest.raises(hvac.exceptions.VaultDown):
-        client(server, "any").secrets.transit.read_key("k")
-    for impossible in (
-        {"secret_shares": 2, "secret_threshold": 3},
-        {"secret_shares": 300, "secret_threshold": 2},
-    ):
-        with pytest.raises(hvac.exceptions.InvalidRequest):
-            anyone.sys.initialize(**impossible)
-    made: dict[str, Any] = anyone.sys.initialize(secret_shares=3, secret_threshold=2)
-    with pytest.raises(hvac.exceptions.InvalidRequest, match="already initialized"):
-        anyone.sys.initialize(secret_shares=1, secret_threshold=1)
-    return server, made["keys_base64"], made["root_token"]
+    server = BareServer(tmp_path / "server", arguments=["--no-init"])
+    try:
+        server.start()
+        anyone = client(server)
+        assert not anyone.sys.is_initialized()
+        with pytest.raises(hvac.exceptions.VaultDown):
+            client(server, "any").secrets.transit.read_key("k")
+        for shares, threshold in ((2, 3), (300, 2)):
+            with pytest.raises(hvac.exceptions.InvalidRequest):
+                anyone.sys.initialize(secret_shares=shares, secret_threshold=threshold)
+        made: dict[str, Any] = anyone.sys.initialize(secret_shares=3, secret_threshold=2)
+        with pytest.raises(hvac.exceptions.InvalidRequest, match="already initialized"):
+            anyone.sys.initialize(secret_shares=1, secret_threshold=1)
+        yield server, made["keys_base64"], made["root_token"]
+    finally:
+        server.stop()
 
 
 def test_a_seal_holds_over_a_restart_until_a_quorum_lifts_it(
-    custody: tuple[DevServer, list[str], str],
+    custody: Custody,
 ) -> None:
     server, shares, token = custody
     root = client(server, token)
@@ -68,7 +84,7 @@ def test_a_seal_holds_over_a_restart_until_a_quorum_lifts_it(
 
 
 def test_a_quorum_makes_a_root_token_that_only_the_otp_opens(
-    custody: tuple[DevServer, list[str], str],
+    custody: Custody,
 ) -> None:
     server, shares, _ = custody
     anyone = client(server)
@@ -92,7 +108,7 @@ def test_a_quorum_makes_a_root_token_that_only_the_otp_opens(
 
 
 def test_rekey_with_verification_switches_only_when_new_shares_came_back(
-    custody: tuple[DevServer, list[str], str],
+    custody: Custody,
 ) -> None:
     server, old, token = custody
     root = client(server, token)
@@ -129,7 +145,7 @@ def test_a_new_keyring_term_is_used_by_every_worker_and_old_rows_stay_readable(
     root.sys.create_or_update_policy("before-term", 'path "x" { capabilities = ["read"] }')
     before = root.read("sys/key-status")["data"]["term"]
     bao("operator", "rotate")
-    root.write("sys/rotate")
+    root.write_data("sys/rotate", data={})
     status = root.read("sys/key-status")["data"]
     assert status["term"] == before + 2
     for number in range(12):
@@ -137,6 +153,6 @@ def test_a_new_keyring_term_is_used_by_every_worker_and_old_rows_stay_readable(
         assert root.sys.read_policy("before-term")
         assert root.sys.read_policy(f"after-term-{number}")
     assert root.read("sys/key-status")["data"]["encryptions"] >= 12
-    root.write("sys/rotate/config", max_operations=5, interval="1h")
+    root.write_data("sys/rotate/config", data={"max_operations": 5, "interval": "1h"})
     settings = root.read("sys/rotate/config")["data"]
     assert (settings["max_operations"], settings["interval"]) == (1_000_000, 86_400)
