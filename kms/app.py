@@ -12,7 +12,7 @@ configuration, opens a socket or loads the HSM on its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from kms import metrics
@@ -34,7 +34,9 @@ from kms.identity import operations as identity_operations
 from kms.identity.store import ACCESSORS, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
 from kms.ids import new_id, new_uuid
+from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
+from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
 from kms.keys.keyring import open_term, open_terms
@@ -44,9 +46,9 @@ from kms.keys.store import KEY_VERSIONS
 from kms.keys.store import TABLES as KEY_TABLES
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
-from kms.operation import Needs, Operation, Principal
+from kms.operation import Operation, Principal
 from kms.operations import operations as transit_operations
-from kms.pipeline import Pipeline, Registry, resolve_intents
+from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
 from kms.policy import operations as policy_operations
 from kms.policy.store import POLICIES
@@ -72,7 +74,6 @@ from pki.store import TABLES as PKI_TABLES
 
 Role = Literal["worker", "jobs", "start"]
 ENGINES = ("transit", "pki")
-_REAPED_AT_ONCE = 200
 _EXPIRE_SECONDS = 60.0
 DIGESTED = (
     MOUNTS,
@@ -290,56 +291,30 @@ class App:
     @property
     def tasks(self) -> Sequence[Task]:
         """The periodic tasks of the jobs process."""
-        if self.role != "jobs":
-            return ()
-        return (
-            Task("audit.sequence", 0.5, self.log_keeper.step),
-            Task("audit.mend", 2.0, self.mend),
-            Task("hsm.check", 15.0, self._check_hsm),
-            Task("hsm.self-test", 600.0, self._self_test),
-            Task("storage.trim", 300.0, self.store.trim_changes),
-            Task("pki.chores", 30.0, self._when_serving(self._pki_chores)),
-            Task("storage.sweep", 3600.0, self._sweep),
-            Task("keys.abandoned", 60.0, self._when_serving(self.keys.destroy_abandoned)),
-            Task("tokens.reap", 30.0, self._when_serving(self._reap)),
+        return self._maintenance().tasks(Fence.take(self.store)) if self.role == "jobs" else ()
+
+    def _maintenance(self) -> Maintenance:
+        return Maintenance(
+            store=self.store,
+            state=self.state,
+            hsm=self.token.get,
+            pipeline=self.pipeline,
+            registry=self.registry,
+            recorder=self.recorder,
+            log_keeper=self.log_keeper,
+            tokens=self.tokens,
+            keys=self.keys,
+            keyring=self.keyring,
+            clock=self.clock,
+            recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
+            chores=self.pki.chores,
+            sweep=lambda: self._compare(DIGESTED),
+            trim=self.store.trim_changes,
         )
 
     def mend(self) -> None:
-        """End the segments of processes that died, and the intents that they left open.
-
-        An intent whose operation needs keys waits until the server is open.
-        """
-        found = recover(self.config.data.audit, self.store, self.clock, origin=self.origin)
-        ready = [
-            intent
-            for intent in found.intents
-            if self.registry[intent.operation].needs is Needs.NOTHING or self.state.serving
-        ]
-        resolve_intents(self.registry, ready, store=self.store, recorder=self.recorder)
-
-    def _when_serving(self, work: Callable[[], object]) -> Callable[[], object]:
-        return lambda: work() if self.state.serving else None
-
-    def _check_hsm(self) -> None:
-        if self.state.serving:
-            self.token.get().check()
-
-    def _self_test(self) -> None:
-        if self.state.serving:
-            self.token.get().self_test()
-
-    def _reap(self) -> None:
-        # In portions, so that no request waits long for the write lock; until none is left.
-        while self.tokens.reap(_REAPED_AT_ONCE) >= _REAPED_AT_ONCE:
-            pass
-
-    def _pki_chores(self) -> None:
-        for chore in self.pki.chores(self.clock.now()):
-            self.pipeline.chore(self.registry[chore.operation], f"pki/{chore.mount_id}", chore.external)
-
-    def _sweep(self) -> None:
-        if self.state.serving:
-            self._compare(DIGESTED)
+        """Finish what processes that died left half done."""
+        self._maintenance().mend()
 
     def inspect(self) -> None:
         """Before anything is served: are mounts, policies and tokens those that were last written?

@@ -155,8 +155,8 @@ class Pipeline:
         """Leave the record of a call that ended in an unexpected exception; called by the door's last resort."""
         self._recorder.write(self._event(call, "failed", ErrorKind.INTERNAL.value))
 
-    def chore(self, operation: Operation, resource: str, external: External[Any]) -> Result:
-        """Run background work of this server like a request: intent, act, outcome.
+    def chore(self, operation: Operation, resource: str, work: Change | External[Any]) -> Result:
+        """Run background work of this server with the records of a request.
 
         Raises:
             KmsError: it failed; that is on record.
@@ -174,7 +174,9 @@ class Pipeline:
         )
         self._gate.admit(operation)
         call.generation = self._store.refresh()
-        return self._external(call, "jobs", external)[0]
+        if isinstance(work, Change):
+            return self._change(call, "jobs", work)[0]
+        return self._external(call, "jobs", work)[0]
 
     def _run(self, call: Call) -> tuple[Result, Receipt | None]:
         operation = call.operation

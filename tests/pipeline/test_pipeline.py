@@ -347,3 +347,11 @@ def test_a_public_operation_may_be_counted(road: Road) -> None:
     road.close_log()
     (event,) = road.records()
     assert (event["phase"], event["fields"]["counts"]) == ("counted", {"test.op": 1})
+
+
+def test_background_work_is_on_record_like_a_request(road: Road) -> None:
+    declared = operation(never, effect=Effect.EXTERNAL, resolve=lambda _i: None)
+    road.pipeline.chore(declared, "engine/m", _external(road, lambda: "done"))
+    road.pipeline.chore(declared, "sys/rotate", Change(lambda tx: _done(tx, "b")))
+    assert road.phases() == [("intent", "ok"), ("outcome", "ok"), ("done", "ok")]
+    assert {event["door"] for event in road.records()} == {"jobs"}

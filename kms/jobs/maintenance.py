@@ -1,0 +1,128 @@
+"""The periodic work of one server: what each task is and how often it runs. Built by `kms.app` for the jobs process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kms.audit.recorder import Recorder
+from kms.audit.recovery import Recovery
+from kms.clock import Clock
+from kms.hsm import Hsm
+from kms.identity import TokenService
+from kms.jobs.fence import Fence
+from kms.jobs.logkeeper import LogKeeper
+from kms.jobs.scheduler import Task
+from kms.keys import KeyService
+from kms.keys.terms import KeyringRotator
+from kms.operation import Change, External, Needs
+from kms.pipeline import Pipeline, Registry, resolve_intents
+from kms.system.state import ServerState
+from kms.tables import Store
+
+_REAPED_AT_ONCE = 200
+
+
+class Chore(Protocol):
+    """Background work of an engine that has come due."""
+
+    @property
+    def operation(self) -> str:
+        """The registered name to record it under."""
+        ...
+
+    @property
+    def mount_id(self) -> str:
+        """The mount that it concerns."""
+        ...
+
+    @property
+    def external(self) -> External[Any]:
+        """What to do."""
+        ...
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """The parts that periodic work needs.
+
+    Args:
+        recover: ends the segments of dead processes, finds the intents that they left open.
+        chores: an engine's due work at a time.
+        sweep: compares the state digests; raises KmsError(INTEGRITY).
+        trim: drops old announcements.
+    """
+
+    store: Store
+    state: ServerState
+    hsm: Callable[[], Hsm]
+    pipeline: Pipeline
+    registry: Registry
+    recorder: Recorder
+    log_keeper: LogKeeper
+    tokens: TokenService
+    keys: KeyService
+    keyring: KeyringRotator
+    clock: Clock
+    recover: Callable[[], Recovery]
+    chores: Callable[[float], Iterator[Chore]]
+    sweep: Callable[[], None]
+    trim: Callable[[], int]
+
+    def tasks(self, fence: Fence) -> Sequence[Task]:
+        """The tasks of the jobs process that holds `fence`."""
+
+        def serving(work: Callable[[], object]) -> Callable[[], object]:
+            """Only while keys can be used, and only by the newest jobs process."""
+
+            def run() -> object:
+                if not self.state.serving:
+                    return None
+                with self.store.transaction() as tx:
+                    fence.guard(tx)
+                return work()
+
+            return run
+
+        return (
+            Task("audit.sequence", 0.5, self.log_keeper.step),
+            Task("audit.mend", 2.0, self.mend),
+            Task("hsm.check", 15.0, serving(lambda: self.hsm().check())),
+            Task("hsm.self-test", 600.0, serving(lambda: self.hsm().self_test())),
+            Task("tokens.reap", 30.0, serving(self._reap)),
+            Task("keys.abandoned", 60.0, serving(self.keys.destroy_abandoned)),
+            Task("keyring.rotate", 60.0, serving(self._rotate_keyring)),
+            Task("engines.chores", 30.0, serving(self._chores)),
+            Task("storage.trim", 300.0, self.trim),
+            Task("storage.sweep", 3600.0, serving(self.sweep)),
+        )
+
+    def mend(self) -> None:
+        """End the segments of processes that died, and the intents that they left open.
+
+        An intent whose operation needs keys waits until the server is open.
+        """
+        found = self.recover()
+        ready = [
+            intent
+            for intent in found.intents
+            if self.registry[intent.operation].needs is Needs.NOTHING or self.state.serving
+        ]
+        resolve_intents(self.registry, ready, store=self.store, recorder=self.recorder)
+
+    def _reap(self) -> None:
+        # In portions, so that no request waits long for the write lock; until none is left.
+        while self.tokens.reap(_REAPED_AT_ONCE) >= _REAPED_AT_ONCE:
+            pass
+
+    def _rotate_keyring(self) -> None:
+        if self.keyring.due():
+            self._run("sys.keyring.rotate", "sys/rotate", self.keyring.rotate())
+
+    def _chores(self) -> None:
+        for chore in self.chores(self.clock.now()):
+            self._run(chore.operation, f"engine/{chore.mount_id}", chore.external)
+
+    def _run(self, operation: str, resource: str, work: Change | External[Any]) -> None:
+        self.pipeline.chore(self.registry[operation], resource, work)
