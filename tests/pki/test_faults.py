@@ -299,3 +299,18 @@ def test_a_removed_mount_serves_nothing_and_its_keys_wait(ca: Bench) -> None:
     assert ca.chores() == 1
     assert not ca.token.exists(CkaId(key.cka_id))
     assert ca.store.reader().scan(KEYS) == []
+
+
+def test_a_failed_ceremony_destroys_its_object_at_once(ca: Bench) -> None:
+    ca.token.spoil = True
+    ca.token.calls.clear()
+    with pytest.raises(KmsError, match="does not verify"):
+        ca.root("new")
+    assert ca.token.calls == ["generate", "sign", "exists", "destroy"]
+
+
+def test_resolving_a_ceremony_that_ended_well_destroys_nothing(ca: Bench) -> None:
+    ca.intents["x"] = ("pki.root-generate", ca.subjects[0])
+    assert ca.resolve_all() == [None]
+    ca.issue()
+    check_promises(ca)

@@ -266,3 +266,25 @@ def test_numbers_are_allocated_once(ca: Bench) -> None:
     assert row is not None
     assert row.value.allocated == 4
     assert load(ca.raw("ca-pem").decode()).public_bytes(Encoding.DER) == ca.raw("ca")
+
+
+def test_a_crl_that_is_late_does_not_replace_a_newer_one(ca: Bench) -> None:
+    slow, quick = ca.issue()["serial_number"], ca.issue()["serial_number"]
+
+    def overtake(step: str) -> None:
+        if step == "conclude":
+            ca.step = lambda _: None
+            ca.do("revoke", serial_number=quick)
+
+    ca.step = overtake
+    ca.do("revoke", serial_number=slow)
+    assert ca.listed() == {slow, quick}
+
+
+def test_a_revocation_after_the_clock_went_back_is_listed(ca: Bench) -> None:
+    serial = ca.issue(ttl=60)["serial_number"]
+    ca.clock.seconds += 500
+    ca.do("crl-rotate")
+    ca.clock.seconds -= 480
+    ca.do("revoke", serial_number=serial)
+    assert serial in ca.listed()
