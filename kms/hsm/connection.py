@@ -5,6 +5,7 @@ A connection is made whole and thrown away whole. When the token is lost, all of
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,10 +40,14 @@ class Handle:
     spec: KeySpec
 
 
+_NUMBERS = itertools.count()
+
+
 class Connection:
     """Made by `connect`. Its methods take a session leased from `pool`, and let PKCS#11 errors pass."""
 
     def __init__(self, module: Module, token: Any, first: Any) -> None:
+        self.number = next(_NUMBERS)
         self.module = module
         self.token = token
         self.pool = SessionPool(token, first, MAX_SESSIONS if module.os_locking else 1)

@@ -12,11 +12,27 @@ from typing import Final
 
 from pkcs11 import exceptions as p11
 
-from kms.errors import ErrorKind, KmsError
+from kms.errors import ErrorKind, KmsError, integrity
 
 
 class TokenLostError(Exception):
     """The token does not answer to its sentinel, or said itself that it has gone."""
+
+
+class SeenTwiceError(TokenLostError):
+    """A search found two keys with one id. True only if a new connection sees them too.
+
+    SoftHSM lists an object twice when one thread stores it while another reads the folder anew because a
+    second process stored something; it goes on doing so until it is initialised again.
+    """
+
+    def __init__(self, cka_id: bytes) -> None:
+        super().__init__(cka_id.hex())
+        self.cka_id = cka_id
+
+    def confirmed(self) -> KmsError:
+        """What it is when a new connection sees two as well."""
+        return integrity(f"the HSM holds more than one key with CKA_ID {self.cka_id.hex()}")
 
 
 class AbsentError(Exception):

@@ -6,7 +6,8 @@ Rules:
  3. Attempts are bounded: at most one per back-off step (0.25 s doubling to 2 s), whoever asks.
  4. A refused PIN is never sent again by this process (login.py).
  5. A call is repeated after reopening only if its caller said that it may be, and once.
- 6. A gate that was opened before a fork is dead in the child (H2).
+ 6. Two keys under one id are believed only when a new connection sees them as well.
+ 7. A gate that was opened before a fork is dead in the child (H2).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kms.clock import Clock
 from kms.errors import KmsError
 from kms.hsm.connection import Connection
 from kms.hsm.durable import TokenFolder
-from kms.hsm.failures import AbsentError, TokenLostError
+from kms.hsm.failures import AbsentError, SeenTwiceError, TokenLostError
 from kms.hsm.login import connect
 from kms.hsm.model import HsmConfig
 from kms.hsm.module import Module, unavailable
@@ -64,6 +65,7 @@ class Gate:
         self._lost: Connection | None = None  # its calls may still be in flight
         self._dead = ""  # why this gate never serves again
         self._answer = b""  # what the sentinel of the lost connection said: the token must be the same
+        self._doubted: dict[bytes, int] = {}  # ids that were seen twice -> number of the connection
         self._next_attempt = 0.0
         self._delay = FIRST_DELAY
         self.files = TokenFolder(config.softhsm2_conf)
@@ -103,7 +105,7 @@ class Gate:
         try:
             return self._once(work, data_refused)
         except TokenLostError as error:
-            if not repeat:
+            if not repeat and not isinstance(error, SeenTwiceError):
                 raise _lost() from error
         try:
             return self._once(work, data_refused)
@@ -122,6 +124,11 @@ class Gate:
                 raise connection.explain_absent(session, error) from error
             finally:
                 connection.pool.give_back(session)
+        except SeenTwiceError as error:
+            if self._doubted.setdefault(error.cka_id, connection.number) != connection.number:
+                raise error.confirmed() from None
+            self._drop(connection)
+            raise
         except TokenLostError:
             self._drop(connection)
             raise

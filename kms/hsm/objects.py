@@ -17,7 +17,7 @@ from pkcs11.mechanisms import KeyType
 
 from kms.errors import KmsError, integrity, invalid
 from kms.hsm import rawops, templates
-from kms.hsm.failures import AbsentError
+from kms.hsm.failures import AbsentError, SeenTwiceError
 from kms.hsm.mechanisms import SPECS, sign_call
 from kms.hsm.model import KeySpec, Purpose
 from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, spec_of, spki_of, verify_proof
@@ -46,10 +46,10 @@ def check_id(cka_id: bytes) -> None:
 
 
 def search(session: Any, cka_id: bytes) -> Found:
-    """All keys with this id.
+    """All keys with this id. Comes before any effect, so that a call may be repeated when this raises.
 
     Raises:
-        KmsError(INTEGRITY): more than one key has it.
+        SeenTwiceError: more than one key has it; the gate turns that into KmsError(INTEGRITY) if it is true.
     """
     check_id(cka_id)
     found = Found([], [])
@@ -59,7 +59,7 @@ def search(session: Any, cka_id: bytes) -> Found:
         elif isinstance(each, types.PublicKey):
             found.publics.append(each)
     if len(found.secrets) > 1 or len(found.publics) > 1:
-        raise integrity(f"the HSM holds more than one key with CKA_ID {cka_id.hex()}")
+        raise SeenTwiceError(bytes(cka_id))
     return found
 
 
