@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,11 +13,20 @@ from pathlib import Path
 from cryptography import x509
 
 from tests.harness import log
-from tests.harness.api import Api
+from tests.harness.api import Answer, Api
 from tests.harness.dev import KEYSTEAD, DevServer, clean_environment
 from tests.invariants import Ledger, Observed, Sample
 
 MOUNT_CERTIFICATES = "pki"
+PATIENCE_SECONDS = 10
+
+
+def patiently(api: Api, path: str, body: object) -> Answer:
+    """A write; 503 says that the HSM is being opened again, and is asked again for some seconds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (answer := api.post(path, body)).status == 503 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return answer
 
 
 def versions_of(api: Api, names: Iterable[str]) -> tuple[dict[str, list[int]], dict[str, int]]:
@@ -31,8 +41,9 @@ def versions_of(api: Api, names: Iterable[str]) -> tuple[dict[str, list[int]], d
         verb, field, result = ("encrypt", "plaintext", "ciphertext")
         if not answer.data["supports_encryption"]:
             verb, field, result = ("sign", "input", "signature")
-        made = api.ok("POST", f"transit/{verb}/{name}", {field: "AAAA"})
-        primary[name] = int(made[result].split(":")[1][1:])
+        made = patiently(api, f"transit/{verb}/{name}", {field: "AAAA"})
+        assert made.status == 200, f"{verb} with {name}: {made}, {made.content[:300]!r}"
+        primary[name] = int(made.data[result].split(":")[1][1:])
     return versions, primary
 
 
@@ -43,7 +54,7 @@ def lost(api: Api, samples: Iterable[Sample]) -> list[tuple[Sample, str]]:
         if ":" in sample.made and api.get(f"transit/keys/{sample.key}").json.get("data", {}).get(
             "supports_encryption"
         ):
-            answer = api.post(f"transit/decrypt/{sample.key}", {"ciphertext": sample.made})
+            answer = patiently(api, f"transit/decrypt/{sample.key}", {"ciphertext": sample.made})
             good = answer.status == 200 and answer.data["plaintext"] == sample.message
         else:
             answer = api.post(
