@@ -26,6 +26,7 @@ from kms.hsm import Hsm, KeyRef
 
 TAG_BYTES: Final = 16
 _SEED_BYTES: Final = 32
+_MAC_KEY_BYTES: Final = 32
 _HNONCE_BYTES: Final = 16
 _MASK: Final = 0xFFFFFFFF
 _SIGMA: Final = b"expand 32-byte k"
@@ -147,8 +148,7 @@ class Derivation:
         size = self._bytes
         if not self._convergent:
             return ContextKey(software_aead(self._type, hkdf(self._secret, context, size)), None)
-        # The second key is as long as the first: 16 bytes for aes128, 32 for the others.
-        both = hkdf(self._secret, context, 2 * size)
+        both = hkdf(self._secret, context, size + _MAC_KEY_BYTES)
         mac_key, length = both[size:], self._nonce_bytes
         return ContextKey(
             software_aead(self._type, both[:size]),

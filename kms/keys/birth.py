@@ -55,7 +55,12 @@ def activate(tx: Transaction, key: NamedKey, version: KeyVersion) -> NamedKey:
     """
     row = named(tx, key)
     latest = max(row.value.latest_version, version.version)
-    changed = replace(row.value, latest_version=latest, allotted=max(row.value.allotted, latest))
+    changed = replace(
+        row.value,
+        latest_version=latest,
+        allotted=max(row.value.allotted, latest),
+        rotated=max(row.value.rotated, version.created),
+    )
     return tx.replace(NAMED_KEYS, row, changed).value
 
 

@@ -22,6 +22,7 @@ from kms.keys.model import (
     KeyVersion,
     Material,
     NamedKey,
+    NoMaterial,
     ResidentMaterial,
     RootProvider,
     SoftwareMaterial,
@@ -142,9 +143,9 @@ class Envelope:
         return public
 
     def destroy_residents(self, version: KeyVersion) -> None:
-        """Destroy what an abandoned version may have left in the token."""
-        hsm = self._hsm()
+        """Destroy the token objects of a version, if it may have any."""
         for part in residents(version):
+            hsm = self._hsm()
             if hsm.exists(CkaId(part.cka_id)):
                 hsm.destroy(CkaId(part.cka_id))
 
@@ -159,14 +160,15 @@ class Envelope:
         """
         main = purpose_of(key.algorithm.kind)
         for part, purpose in ((version.material, main), (version.mac, Purpose.KEY_MAC)):
-            if part is None:
+            if part is None or (isinstance(part, NoMaterial) and key.imported):
                 continue
             software = isinstance(part, SoftwareMaterial)
             wrong = software != (key.protection is Protection.SOFTWARE)
             if isinstance(part, WrappedMaterial):
                 wrong = wrong or part.context != context(self._instance, key, version.version, purpose)
-            if not isinstance(part, SoftwareMaterial):
+            if isinstance(part, WrappedMaterial | ResidentMaterial):
                 wrong = wrong or part.purpose != purpose.value
+            wrong = wrong or isinstance(part, NoMaterial)
             if wrong:
                 raise integrity(f"version {version.version} of key {key.name} holds material of another key")
 

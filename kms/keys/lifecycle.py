@@ -151,6 +151,7 @@ def configure(key: NamedKey, given: Mapping[str, Any]) -> tuple[NamedKey, tuple[
                 )
             changes[flag] = True
     changed = msgspec.structs.replace(key, **changes)
+    _check_available(changed, given)
     encryption, decryption = changed.min_encryption_version, changed.min_decryption_version
     if 0 < encryption < decryption:
         raise invalid(
@@ -159,6 +160,49 @@ def configure(key: NamedKey, given: Mapping[str, Any]) -> tuple[NamedKey, tuple[
             f"min decryption version of {decryption}"
         )
     return changed, tuple(warnings)
+
+
+def _check_available(key: NamedKey, given: Mapping[str, Any]) -> None:
+    """What is trimmed cannot be allowed again; restoring it is another verb."""
+    if "min_decryption_version" in given and key.min_decryption_version < key.min_available_version:
+        raise invalid("min decryption version should not be less then min available version")
+    # 0 means the newest, which a trimmed key may not fall back to silently.
+    if "min_encryption_version" in given and key.min_encryption_version == 0 < key.min_available_version:
+        raise invalid("min encryption version should not be less than min available version")
+
+
+def trim(key: NamedKey, wanted: int) -> NamedKey:
+    """The key after its versions below `wanted` became unavailable.
+
+    Raises:
+        KmsError(INVALID): they are still allowed to decrypt, or `wanted` goes back.
+    """
+    if wanted < key.min_available_version:
+        raise invalid("minimum available version cannot be decremented")
+    if key.min_encryption_version == 0:
+        raise invalid("minimum available version cannot be set when minimum encryption version is not set")
+    if wanted > key.min_encryption_version:
+        raise invalid("minimum available version cannot be greater than minmum encryption version")
+    if wanted > key.min_decryption_version:
+        raise invalid("minimum available version cannot be greater than minimum decryption version")
+    if wanted == 0:
+        raise invalid("minimum available version should be positive")
+    return msgspec.structs.replace(key, min_available_version=wanted)
+
+
+MIN_WAIT_DAYS: Final = 7
+MAX_WAIT_DAYS: Final = 30
+
+
+def destruction_time(now: float, days: int) -> float:
+    """When material that is retired now may be destroyed (Unix seconds).
+
+    Raises:
+        KmsError(INVALID): the waiting time is out of its bounds, which nothing shortens.
+    """
+    if not MIN_WAIT_DAYS <= days <= MAX_WAIT_DAYS:
+        raise invalid(f"waiting_days is {MIN_WAIT_DAYS} to {MAX_WAIT_DAYS}: destruction waits that long")
+    return now + days * 86_400.0
 
 
 def _check_minimum(key: NamedKey, what: str, wanted: int) -> None:
@@ -215,6 +259,13 @@ def mac_version(key: NamedKey, requested: int) -> int:
     if requested > key.latest_version:
         raise invalid(f"key version does not exist; latest key version is {key.latest_version}")
     return requested
+
+
+def check_rotation(key: NamedKey) -> None:
+    """Raise KmsError(INVALID) unless new versions may be born here."""
+    if key.imported and not key.allow_rotation:
+        raise invalid(f"imported key {key.name} does not allow rotation within Vault")
+    refuse_soft_deleted(key)
 
 
 def check_deletion(key: NamedKey) -> None:

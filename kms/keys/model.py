@@ -9,7 +9,7 @@ leaves a gap, never a number that comes twice.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -31,12 +31,14 @@ class RootProvider(Protocol):
 
 
 class VersionState(StrEnum):
-    """Where the material of one version stands (SP 800-57; more states arrive with its issue)."""
+    """Where the material of one version stands (SP 800-57)."""
 
     PLANNED = "planned"  # its HSM object may or may not exist yet; not usable
     ACTIVE = "active"
     ABANDONED = "abandoned"  # its making failed; an object may have been left in the HSM
     CLEARED = "cleared"  # its making failed, and nothing of it is in the HSM
+    RETIRED = "retired"  # trimmed: waits for its destruction, and can be restored until then
+    DESTROYED = "destroyed"  # the row stays as a record; nothing of the material is left
 
 
 class SoftwareMaterial(msgspec.Struct, frozen=True, tag="software"):
@@ -72,7 +74,22 @@ class ResidentMaterial(msgspec.Struct, frozen=True, tag="resident"):
     cka_id: bytes
 
 
-Material = SoftwareMaterial | WrappedMaterial | ResidentMaterial
+class NoMaterial(msgspec.Struct, frozen=True, tag="none"):
+    """No secret half: only the public key was imported, or the material is destroyed."""
+
+
+Material = SoftwareMaterial | WrappedMaterial | ResidentMaterial | NoMaterial
+
+# A time that never comes: keys that do not rotate by themselves, material whose destruction was
+# called off. The last second of 9999, so that it sorts and prints like any other.
+NEVER: Final = 253_402_300_799.0
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """When a key was backed up or restored (Unix seconds), and its newest version then."""
+
+    at: float
+    version: int
 
 
 class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +103,7 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
         derived: used only through keys that are derived from it per context.
         allow_rotation: whether an imported key may get versions that are born here.
         soft_deleted: refused for every use until it is restored.
+        rotated: when the newest version was made (Unix seconds).
     """
 
     id: str
@@ -109,6 +127,15 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
     imported: bool = False
     allow_rotation: bool = True
     soft_deleted: bool = False
+    rotated: float = 0.0
+    backed_up: Transfer | None = None
+    restored: Transfer | None = None
+
+    @property
+    def rotate_at(self) -> float:
+        """When the jobs process makes the next version (Unix seconds), or NEVER. An index column."""
+        due = self.auto_rotate_period and not self.soft_deleted
+        return max(self.rotated, self.created) + self.auto_rotate_period if due else NEVER
 
     @property
     def algorithm(self) -> Algorithm:
@@ -125,6 +152,7 @@ class KeyVersion(msgspec.Struct, frozen=True, kw_only=True):
         wrapping: hex CKA_ID of the root that wraps `material`, "" where none does; `mac_wrapping`
             the same for `mac`. Index columns: what still needs an old root is one count.
         planned_key: while planned, the key that this first version will belong to.
+        certificate_chain: PEM, leaf first, as it was set for this version.
     """
 
     key_id: str
@@ -137,20 +165,41 @@ class KeyVersion(msgspec.Struct, frozen=True, kw_only=True):
     wrapping: str = ""
     mac_wrapping: str = ""
     planned_key: NamedKey | None = None
+    certificate_chain: str = ""
 
 
 class RetiredKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A deleted key. Its material waits until `destroy_after` (Unix seconds) and may be restored."""
+    """Material that waits for its destruction: of a deleted key, or of versions that were trimmed.
+
+    Args:
+        key: as it was. Once the material is destroyed this row stays as a record of it.
+        deleted: Unix seconds.
+        destroy_after: Unix seconds; NEVER once its destruction was called off or is done.
+        first: the oldest trimmed version, 0 for a whole key.
+        last: the newest trimmed version, 0 for a whole key.
+        destroying: destruction has begun; nothing can be restored any more.
+        destroyed: Unix seconds, 0 while the material exists.
+    """
 
     key: NamedKey
     deleted: float
     destroy_after: float
+    first: int = 0
+    last: int = 0
+    destroying: bool = False
+    destroyed: float = 0.0
 
 
 class MountSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What transit/config/keys holds for one mount."""
+    """What transit/config/keys and transit/cache-config hold for one mount.
+
+    Args:
+        disable_upsert: whether encrypt never makes a key.
+        cache_size: as the Vault API has it; keys in memory are bounded by kms.keys.live instead.
+    """
 
     disable_upsert: bool = False
+    cache_size: int = 0
 
 
 class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from kms.errors import integrity, invalid
 from kms.hsm import Hsm, KeyRef
 from kms.keys.aead import Aead, Derivation, HsmAead, software_aead
 from kms.keys.catalogue import Kind
-from kms.keys.model import KeyVersion, Material, NamedKey, SoftwareMaterial, to_ref
+from kms.keys.model import KeyVersion, Material, NamedKey, NoMaterial, SoftwareMaterial, to_ref
 from kms.keys.signing import (
     HsmEc,
     HsmEdwards,
@@ -168,7 +168,7 @@ def open_version(
         ready.allowance = allowance
     if isinstance(version.material, SoftwareMaterial):
         _software(ready, key, version.material.secret)
-    else:
+    elif not isinstance(version.material, NoMaterial):
         _hardware(ready, kind, to_ref(version.material), hsm)
     return ready
 
@@ -176,6 +176,8 @@ def open_version(
 def _mac(material: Material, hsm: Callable[[], Hsm]) -> Mac:
     if isinstance(material, SoftwareMaterial):
         return SoftwareMac(material.secret)
+    if isinstance(material, NoMaterial):
+        raise integrity("a version in use has no HMAC key")
     return HsmMac(hsm, to_ref(material))
 
 

@@ -15,28 +15,29 @@ from msgspec.structs import replace
 from kms.clock import Clock
 from kms.errors import invalid, not_found
 from kms.hsm import Hsm
-from kms.ids import check_name, new_id
-from kms.keys.birth import Birth, activate, answer, facts, named, resolve
+from kms.ids import check_name
+from kms.keys.backup import Backups
+from kms.keys.birth import Birth, activate, answer, named, resolve
+from kms.keys.core import Core, insert
 from kms.keys.envelope import Envelope
-from kms.keys.lifecycle import Wish, check_deletion, configure, moved, plan
+from kms.keys.export import Exports
+from kms.keys.lifecycle import Wish, check_rotation, configure, moved
 from kms.keys.live import LiveKey, LiveKeys
 from kms.keys.model import (
     KeyVersion,
     MountSettings,
     NamedKey,
-    RetiredKey,
     RootProvider,
     SoftwareMaterial,
     VersionState,
 )
 from kms.keys.ready import ReadyVersion
-from kms.keys.store import KEY_VERSIONS, MOUNT_SETTINGS, NAMED_KEYS, RETIRED_KEYS, name_key, version_key
+from kms.keys.retirement import Chore, Retirement, as_chore
+from kms.keys.store import KEY_VERSIONS, MOUNT_SETTINGS, NAMED_KEYS, name_key, version_key
 from kms.keys.view import public_of_context
 from kms.operation import Change, External, Outcome, Result
-from kms.tables import Cache, Row, Store, Transaction
+from kms.tables import Cache, Store, Transaction
 
-# How long the material of a deleted key waits for its destruction. No API shortens it.
-DESTRUCTION_WAIT_SECONDS: Final = 30 * 86_400.0
 # How long after a failed birth an object of it might still appear in the token.
 SETTLING_SECONDS: Final = 3_600.0
 
@@ -54,11 +55,12 @@ class KeyService:
     def __init__(
         self, store: Store, hsm: Callable[[], Hsm], roots: RootProvider, instance_id: str, clock: Clock
     ) -> None:
-        self._store = store
-        self._hsm = hsm
-        self._clock = clock
-        self._envelope = Envelope(hsm, roots, instance_id)
-        self._live = LiveKeys(store, hsm, self._envelope, clock)
+        envelope = Envelope(hsm, roots, instance_id)
+        self._live = LiveKeys(store, hsm, envelope, clock)
+        self.core = Core(store, hsm, clock, envelope, self._live)
+        self.retirement = Retirement(self.core)
+        self.exports = Exports(self.core)
+        self.backups = Backups(self.core, self.retirement)
         self._settings = Cache(store, MOUNT_SETTINGS)
 
     # -- use --------------------------------------------------------------------------------------
@@ -73,7 +75,11 @@ class KeyService:
 
     def hsm_random(self, count: int) -> bytes:
         """Random bytes of the HSM."""
-        return self._hsm().random(count)
+        return self.core.hsm().random(count)
+
+    def retire_mount(self, tx: Transaction, mount_id: str) -> int:
+        """Free all names of a mount that is being removed; returns how many."""
+        return self.retirement.retire_mount(tx, mount_id)
 
     def expire(self) -> int:
         """Drop keys that were not read from the database for an hour; for a timer."""
@@ -84,21 +90,21 @@ class KeyService:
     def create(self, mount_id: str, name: str, wish: Wish) -> Outcome:
         """A new key, or the unchanged object of the one that has this name."""
         check_name(name, "key name")
-        existing = self._row(mount_id, name)
+        existing = self.core.row(mount_id, name)
         if existing is not None:
             key = existing.value
             other = wish.protection not in ("", key.protection.value)
             note = (f"key {name} exists with protection {key.protection.value}, which never changes",)
-            return answer(self._store.reader(), key, warnings=note if other else ())
-        key, version = self._conceive(mount_id, name, wish)
+            return answer(self.core.store.reader(), key, warnings=note if other else ())
+        key, version = self.core.conceive(mount_id, name, wish)
         if version.state is VersionState.PLANNED:
-            return Birth(self._envelope, key, version, first=True).external()
+            return Birth(self.core.envelope, key, version, first=True).external()
 
         def write(tx: Transaction) -> Result:
             other = tx.get(NAMED_KEYS, name_key(mount_id, name))
             if other is not None:
                 return answer(tx, other.value)
-            _insert(tx, key, version)
+            insert(tx, key, version)
             return answer(tx, key)
 
         return Change(write)
@@ -116,12 +122,12 @@ class KeyService:
             use: gets the key; runs inside the transaction, so it may not call the HSM.
         """
         check_name(name, "key name")
-        key, version = self._conceive(mount_id, name, wish)
+        key, version = self.core.conceive(mount_id, name, wish)
 
         def write(tx: Transaction) -> Result:
             row = tx.get(NAMED_KEYS, name_key(mount_id, name))
             if row is None:
-                _insert(tx, key, version)
+                insert(tx, key, version)
             found = row.value if row else key
             current = tx.get(KEY_VERSIONS, version_key(found.id, found.latest_version))
             if current is None or not isinstance(current.value.material, SoftwareMaterial):
@@ -150,7 +156,7 @@ class KeyService:
         Raises:
             KmsError(NOT_FOUND)
         """
-        row = self._row(mount_id, name)
+        row = self.core.row(mount_id, name)
         if row is None:
             raise not_found()
         key = row.value
@@ -161,12 +167,12 @@ class KeyService:
                 derivation = self._live.open(key, version).derivation
                 return public_of_context(derivation, context) if derivation else ""
 
-        return answer(self._store.reader(), key, public_of=public_of)
+        return answer(self.core.store.reader(), key, public_of=public_of)
 
     def names(self, mount_id: str, *, after: str = "", limit: int | None = None) -> list[str]:
         """Names of a mount in order, after `after`; nothing is decrypted."""
         prefix = f"{mount_id}/"
-        keys = self._store.reader().keys(
+        keys = self.core.store.reader().keys(
             NAMED_KEYS, prefix, after=f"{prefix}{after}" if after else "", limit=limit
         )
         return [key.removeprefix(prefix) for key in keys]
@@ -175,13 +181,16 @@ class KeyService:
 
     def rotate(self, mount_id: str, name: str) -> Outcome:
         """A new primary version; older ones go on decrypting and verifying."""
-        row = self._row(mount_id, name)
+        row = self.core.row(mount_id, name)
         if row is None:
             raise invalid("key not found")
-        key = row.value
-        version = self._envelope.make(key, key.allotted + 1, self._clock.now())
+        check_rotation(row.value)
+        return self._rotate(row.value)
+
+    def _rotate(self, key: NamedKey) -> Change | External[bytes]:
+        version = self.core.envelope.make(key, key.allotted + 1, self.core.clock.now())
         if version.state is VersionState.PLANNED:
-            return Birth(self._envelope, key, version, first=False).external()
+            return Birth(self.core.envelope, key, version, first=False).external()
 
         def write(tx: Transaction) -> Result:
             number = named(tx, key).value.allotted + 1
@@ -208,36 +217,22 @@ class KeyService:
 
         return Change(write)
 
-    def delete(self, mount_id: str, name: str) -> Change:
-        """Free the name at once; the material is destroyed after a waiting time, not now."""
+    def chores(self, now: float, limit: int = 64) -> list[Chore]:
+        """Background work that has come due, for the jobs process; a failed chore comes due again.
 
-        def write(tx: Transaction) -> Result:
-            row = tx.get(NAMED_KEYS, name_key(mount_id, name))
-            if row is None:
-                raise invalid(f"error deleting policy {name}: could not delete key; not found")
-            key = row.value
-            check_deletion(key)
-            due = {"destroy_after": int(self._retire(tx, row).destroy_after)}
-            return Result(subject=facts(key, key.latest_version) | due)
-
-        return Change(write)
-
-    def retire_mount(self, tx: Transaction, mount_id: str) -> int:
-        """Free all names of a mount that is being removed; returns how many.
-
-        `deletion_allowed` guards one key against a slip; removing the mount is a request for all.
+        Rotations of keys with an auto_rotate_period, and destructions of what waited long enough.
         """
-        rows = tx.scan(NAMED_KEYS, f"{mount_id}/")
-        for row in rows:
-            self._retire(tx, row)
-        return len(rows)
+        return [*self.rotate_due(now, limit), *self.retirement.destructions(now, limit)]
 
-    def _retire(self, tx: Transaction, row: Row[NamedKey]) -> RetiredKey:
-        now = self._clock.now()
-        retired = RetiredKey(key=row.value, deleted=now, destroy_after=now + DESTRUCTION_WAIT_SECONDS)
-        tx.insert(RETIRED_KEYS, row.value.id, retired)
-        tx.delete(NAMED_KEYS, row)
-        return retired
+    def rotate_due(self, now: float, limit: int) -> list[Chore]:
+        """The next versions of keys whose period is over. The HSM makes wrapped ones here and now."""
+        rows = self.core.store.reader().find(NAMED_KEYS, {}, below=("rotate_at", now), limit=limit)
+        chores = []
+        for row in rows:
+            key = row.value
+            if not key.imported or key.allow_rotation:
+                chores.append(Chore("transit.keys.rotate", key.mount, as_chore(key, self._rotate(key))))
+        return chores
 
     # -- settings of a mount ----------------------------------------------------------------------
 
@@ -246,8 +241,8 @@ class KeyService:
         row = self._settings.get(mount_id)
         return row.value if row else MountSettings()
 
-    def change_settings(self, mount_id: str, given: Mapping[str, Any]) -> Change:
-        """Change the given settings of a mount."""
+    def change_settings(self, mount_id: str, given: Mapping[str, Any], shown: str) -> Change:
+        """Change the given settings of a mount; answers the one called `shown`."""
 
         def write(tx: Transaction) -> Result:
             row = tx.get(MOUNT_SETTINGS, mount_id)
@@ -257,7 +252,7 @@ class KeyService:
                 tx.insert(MOUNT_SETTINGS, mount_id, new)
             elif new != old:
                 tx.replace(MOUNT_SETTINGS, row, new)
-            return Result(data={"disable_upsert": new.disable_upsert})
+            return Result(data={shown: {"disable_upsert": new.disable_upsert, "size": new.cache_size}[shown]})
 
         return Change(write)
 
@@ -265,7 +260,7 @@ class KeyService:
 
     def resolve(self, intent: Mapping[str, str | int]) -> External[Any] | None:
         """Finish or undo a birth that a crash interrupted (`Operation.resolve`)."""
-        return resolve(self._store.reader(), self._envelope, intent)
+        return resolve(self.core.store.reader(), self.core.envelope, intent)
 
     def destroy_abandoned(self) -> int:
         """Destroy token objects of births that failed. Their rows stay, so that no number comes twice.
@@ -277,24 +272,11 @@ class KeyService:
         Returns:
             How many abandoned versions were looked at.
         """
-        rows = self._store.reader().find(KEY_VERSIONS, {"state": VersionState.ABANDONED.value})
+        rows = self.core.store.reader().find(KEY_VERSIONS, {"state": VersionState.ABANDONED.value})
         for row in rows:
-            self._envelope.destroy_residents(row.value)
-            if self._clock.now() - row.value.created < SETTLING_SECONDS:
+            self.core.envelope.destroy_residents(row.value)
+            if self.core.clock.now() - row.value.created < SETTLING_SECONDS:
                 continue
-            with self._store.transaction() as tx:
+            with self.core.store.transaction() as tx:
                 tx.replace(KEY_VERSIONS, row, replace(row.value, state=VersionState.CLEARED))
         return len(rows)
-
-    def _row(self, mount_id: str, name: str) -> Row[NamedKey] | None:
-        return self._store.reader().get(NAMED_KEYS, name_key(mount_id, name))
-
-    def _conceive(self, mount_id: str, name: str, wish: Wish) -> tuple[NamedKey, KeyVersion]:
-        now = self._clock.now()
-        key = plan(new_id(), mount_id, name, wish, now)
-        return key, self._envelope.make(key, 1, now)
-
-
-def _insert(tx: Transaction, key: NamedKey, version: KeyVersion) -> None:
-    tx.insert(NAMED_KEYS, name_key(key.mount, key.name), key)
-    tx.insert(KEY_VERSIONS, version_key(key.id, version.version), version)

@@ -71,14 +71,19 @@ def load_private(secret: bytes) -> PrivateKey:
     return private
 
 
+def seed_and_public(private: Ed25519PrivateKey) -> bytes:
+    """Seed || public key, the 64 bytes that the Vault API calls an Ed25519 private key."""
+    return private.private_bytes_raw() + private.public_key().public_bytes_raw()
+
+
 def derivation(key: NamedKey, secret: bytes) -> Derivation:
     """What keys of contexts are derived from. For Ed25519, seed || public key (as in the Vault API)."""
     algorithm = key.algorithm
     if algorithm.kind is Kind.EDWARDS:
         private = load_private(secret)
-        secret = private.private_bytes(
-            serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
-        ) + private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        if not isinstance(private, Ed25519PrivateKey):
+            raise integrity("a stored Ed25519 key is of another type")
+        secret = seed_and_public(private)
     return Derivation(
         algorithm.name,
         secret,

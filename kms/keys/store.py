@@ -1,4 +1,5 @@
-"""Tables of named keys. Row keys: a name is "<mount id>/<name>", a version "<key id>/<version>".
+"""Tables of named keys. Row keys: a name is "<mount id>/<name>", a version "<key id>/<version>", retired
+material "<mount id>/<pending id>".
 
 Key state is a security domain: a row that is deleted or rolled back behind our back shows in the
 state digest, so a key cannot be made to forget a rotation or its raised minimum version.
@@ -14,7 +15,9 @@ from kms.tables import Table
 
 DIGEST: Final = "keys"
 
-NAMED_KEYS: Final = Table("named-key", "named_keys", NamedKey, cached=True, digest=DIGEST)
+NAMED_KEYS: Final = Table(
+    "named-key", "named_keys", NamedKey, index=("rotate_at",), cached=True, digest=DIGEST
+)
 KEY_VERSIONS: Final = Table(
     "key-version",
     "key_versions",

@@ -54,6 +54,9 @@ def key_object(reader: Reader, key: NamedKey, public_of: PublicOf | None = None)
         data["convergent_encryption_version"] = -1  # each version says for itself which scheme it has
     if key.imported:
         data["imported_key_allow_rotation"] = key.allow_rotation
+    for member, transfer in (("backup_info", key.backed_up), ("restore_info", key.restored)):
+        if transfer is not None:
+            data[member] = {"time": rfc3339(transfer.at), "version": transfer.version}
     if algorithm.kind is Kind.MAC:
         data["key_size"] = key.key_size
     else:
@@ -83,7 +86,7 @@ def _version(title: str, version: KeyVersion, public_of: PublicOf) -> int | dict
     if not title:
         return int(version.created)
     return {
-        "certificate_chain": "",
+        "certificate_chain": version.certificate_chain,
         "creation_time": rfc3339(version.created),
         "name": title,
         "public_key": public_of(version),

@@ -1,15 +1,16 @@
-"""Handlers of the key paths: create, read, list, rotate, config, delete, and a mount's settings."""
+"""Handlers of the key paths: create, read, list, rotate, config, and a mount's settings."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from kms.errors import not_found
+from kms.errors import invalid, not_found
 from kms.keys.lifecycle import Wish
 from kms.keys.service import KeyService
 from kms.operation import Call, Change, Outcome, Result
 from kms.operations.sealing import context_of
 
+MIN_CACHE_SIZE: Final = 10
 _WISHES: Final[tuple[str, ...]] = tuple(Wish.__dataclass_fields__)
 _SETTINGS: Final[tuple[str, ...]] = (
     "min_decryption_version",
@@ -55,10 +56,6 @@ class Management:
         given = {name: call.args[name] for name in _SETTINGS if name in call.given}
         return self._service.configure(call.mount.id, call.args["name"], given)
 
-    def delete(self, call: Call) -> Change:
-        """Free the name; schedule the material's destruction."""
-        return self._service.delete(call.mount.id, call.args["name"])
-
     def read_settings(self, call: Call) -> Result:
         """config/keys."""
         return Result(data={"disable_upsert": self._service.settings(call.mount.id).disable_upsert})
@@ -66,4 +63,15 @@ class Management:
     def change_settings(self, call: Call) -> Change:
         """config/keys."""
         given = {"disable_upsert": call.args["disable_upsert"]} if "disable_upsert" in call.given else {}
-        return self._service.change_settings(call.mount.id, given)
+        return self._service.change_settings(call.mount.id, given, "disable_upsert")
+
+    def read_cache(self, call: Call) -> Result:
+        """cache-config."""
+        return Result(data={"size": self._service.settings(call.mount.id).cache_size})
+
+    def change_cache(self, call: Call) -> Change:
+        """cache-config: kept and shown; what is in memory is bounded by kms.keys.live."""
+        size = call.args["size"]
+        if size != 0 and size < MIN_CACHE_SIZE:
+            raise invalid(f"size must be 0 or a value greater or equal to {MIN_CACHE_SIZE}")
+        return self._service.change_settings(call.mount.id, {"cache_size": size}, "size")

@@ -10,7 +10,6 @@ import pytest
 from kms.errors import ErrorKind, KmsError
 from kms.keys.lifecycle import Wish
 from kms.keys.model import KeyVersion, NamedKey, SoftwareMaterial
-from kms.keys.service import DESTRUCTION_WAIT_SECONDS
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, RETIRED_KEYS
 from kms.operation import Change, MountRef
 from tests.keys.rig import Rig
@@ -190,7 +189,7 @@ def test_deleted_material_waits_for_its_destruction(rig: Rig) -> None:
     rig.run("keys.config", name="k", deletion_allowed=True)
     rig.run("keys.delete", name="k")
     [retired] = rig.store.reader().scan(RETIRED_KEYS)
-    assert retired.value.destroy_after == rig.clock.now() + DESTRUCTION_WAIT_SECONDS
+    assert retired.value.destroy_after == rig.clock.now() + 30 * 86_400.0
     assert retired.value.key.name == "k"
     assert len(rig.store.reader().scan(KEY_VERSIONS, retired.value.key.id)) == 1
 

@@ -53,6 +53,8 @@ PATHS = {
     "urlsource": "all",
     "urlbytes": "8",
     "urlmaclength": "8",
+    "pending_id": "x",
+    "version": "1",
 }
 
 

@@ -56,6 +56,7 @@ def test_encrypting_a_missing_key_from_many_threads_makes_one(rig: Rig) -> None:
         call = mine.call("encrypt", name="new", plaintext=P)
         barrier.wait()
         outcome = call.operation.act(call)
+        barrier.wait()  # nobody writes before all have looked
         with mine.store.transaction() as tx:
             data = outcome.write(tx).data  # type: ignore[union-attr]  # all saw no key
         return str((data or {})["ciphertext"])

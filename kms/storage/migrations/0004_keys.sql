@@ -1,10 +1,13 @@
--- A name of a transit mount and what it stands for now; key = mount id / name.
+-- A name of a transit mount and what it stands for now; key = mount id / name. rotate_at: when the jobs
+-- process makes its next version (Unix seconds).
 CREATE TABLE named_keys (
     key TEXT PRIMARY KEY,
     revision INTEGER NOT NULL,
     term INTEGER NOT NULL,
+    rotate_at REAL NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
+CREATE INDEX named_keys_rotate_at ON named_keys (rotate_at);
 
 -- The material of one version; key = key id / version. The wrapping columns hold the hex CKA_ID of
 -- the root objects that the blobs need, so that a retired root knows when it is needed no more.
@@ -23,7 +26,7 @@ CREATE INDEX key_versions_state ON key_versions (state);
 CREATE INDEX key_versions_wrapping ON key_versions (wrapping);
 CREATE INDEX key_versions_mac_wrapping ON key_versions (mac_wrapping);
 
--- Deleted keys whose material waits for its destruction; key = key id.
+-- Material that waits for its destruction, and records of what was destroyed; key = mount id / pending id.
 CREATE TABLE retired_keys (
     key TEXT PRIMARY KEY,
     revision INTEGER NOT NULL,

@@ -1,0 +1,68 @@
+"""What the verbs of named keys share: the parts of one process, and the looks that each begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kms.clock import Clock
+from kms.errors import invalid, not_found
+from kms.hsm import Hsm
+from kms.ids import new_id
+from kms.keys.envelope import Envelope
+from kms.keys.lifecycle import Wish, plan
+from kms.keys.live import LiveKeys
+from kms.keys.model import KeyVersion, NamedKey, VersionState
+from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, name_key, version_key
+from kms.tables import Reader, Row, Store, Transaction
+
+
+@dataclass(frozen=True)
+class Core:
+    """The parts. One per process."""
+
+    store: Store
+    hsm: Callable[[], Hsm]
+    clock: Clock
+    envelope: Envelope
+    live: LiveKeys
+
+    def row(self, mount_id: str, name: str) -> Row[NamedKey] | None:
+        """A name's row as it now stands."""
+        return self.store.reader().get(NAMED_KEYS, name_key(mount_id, name))
+
+    def conceive(self, mount_id: str, name: str, wish: Wish) -> tuple[NamedKey, KeyVersion]:
+        """A key that answers a wish, with its first version; nothing is written."""
+        now = self.clock.now()
+        key = plan(new_id(), mount_id, name, wish, now)
+        return key, self.envelope.make(key, 1, now)
+
+
+def insert(tx: Transaction, key: NamedKey, version: KeyVersion) -> None:
+    """Write a new key with its one version."""
+    tx.insert(NAMED_KEYS, name_key(key.mount, key.name), key)
+    tx.insert(KEY_VERSIONS, version_key(key.id, version.version), version)
+
+
+def must(reader: Reader, mount_id: str, name: str, missing: str = "") -> Row[NamedKey]:
+    """A name's row.
+
+    Raises:
+        KmsError(INVALID): there is none, with the sentence `missing`; NOT_FOUND when that is "".
+    """
+    row = reader.get(NAMED_KEYS, name_key(mount_id, name))
+    if row is None:
+        raise invalid(missing) if missing else not_found()
+    return row
+
+
+def active_version(reader: Reader, key: NamedKey, number: int, missing: str) -> Row[KeyVersion]:
+    """One version's row.
+
+    Raises:
+        KmsError(INVALID): there is none that is in use, with the sentence `missing`.
+    """
+    row = reader.get(KEY_VERSIONS, version_key(key.id, number))
+    if row is None or row.value.state is not VersionState.ACTIVE:
+        raise invalid(missing)
+    return row

@@ -1,0 +1,158 @@
+"""The operations on keys themselves, declared: their life, and their material going out and in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kms.keys.catalogue import DEFAULT_TYPE
+from kms.keys.lifecycle import MAX_WAIT_DAYS
+from kms.keys.service import KeyService
+from kms.operation import Capability, Effect, Field, Operation, Record, Type
+from kms.operations.life import Life
+from kms.operations.manage import Management
+from kms.operations.transfer import Transfers
+
+
+def clear(name: str, type_: Type = Type.STRING, default: object = "") -> Field:
+    """A field that the audit record shows."""
+    return Field(name, type_, default, record=Record.CLEAR)
+
+
+_FLAGS: Final = (
+    clear("exportable", Type.BOOL, default=False),
+    clear("allow_plaintext_backup", Type.BOOL, default=False),
+    clear("auto_rotate_period", Type.SECONDS, 0),
+)
+_CREATE: Final = (
+    clear("type", default=DEFAULT_TYPE),
+    clear("protection"),
+    clear("purpose"),
+    clear("derived", Type.BOOL, default=False),
+    clear("convergent_encryption", Type.BOOL, default=False),
+    clear("key_size", Type.INT, 0),
+    *_FLAGS,
+)
+_CONFIG: Final = (
+    clear("min_decryption_version", Type.INT, 0),
+    clear("min_encryption_version", Type.INT, 0),
+    clear("deletion_allowed", Type.BOOL, default=False),
+    *_FLAGS,
+)
+_DAYS: Final = clear("waiting_days", Type.INT, MAX_WAIT_DAYS)
+
+
+def management(service: KeyService) -> list[Operation]:
+    """All of them."""
+    return [*_keys(service), *_settings(service), *_life(service), *_transfers(service)]
+
+
+def _keys(service: KeyService) -> list[Operation]:
+    manage = Management(service)
+    return [
+        # A birth in the HSM is an external effect; a sealed row or a wrapped blob is state only.
+        Operation(
+            "transit.keys.create",
+            Capability.UPDATE,
+            manage.create,
+            effect=Effect.EXTERNAL,
+            fields=_CREATE,
+            resolve=service.resolve,
+        ),
+        Operation("transit.keys.read", Capability.READ, manage.read, fields=(Field("context", default=""),)),
+        Operation(
+            "transit.keys.list",
+            Capability.LIST,
+            manage.list,
+            fields=(clear("after"), clear("limit", Type.INT, 0)),
+        ),
+        Operation(
+            "transit.keys.rotate",
+            Capability.UPDATE,
+            manage.rotate,
+            effect=Effect.EXTERNAL,
+            resolve=service.resolve,
+        ),
+        Operation(
+            "transit.keys.config", Capability.UPDATE, manage.configure, effect=Effect.STATE, fields=_CONFIG
+        ),
+    ]
+
+
+def _settings(service: KeyService) -> list[Operation]:
+    manage = Management(service)
+    return [
+        Operation("transit.settings.read", Capability.READ, manage.read_settings),
+        Operation(
+            "transit.settings.update",
+            Capability.UPDATE,
+            manage.change_settings,
+            effect=Effect.STATE,
+            fields=(clear("disable_upsert", Type.BOOL, default=False),),
+        ),
+        Operation("transit.cache.read", Capability.READ, manage.read_cache),
+        Operation(
+            "transit.cache.update",
+            Capability.UPDATE,
+            manage.change_cache,
+            effect=Effect.STATE,
+            fields=(clear("size", Type.INT, 0),),
+        ),
+    ]
+
+
+def _life(service: KeyService) -> list[Operation]:
+    life = Life(service)
+    state = Effect.STATE
+    return [
+        Operation("transit.keys.delete", Capability.DELETE, life.delete, effect=state, fields=(_DAYS,)),
+        Operation(
+            "transit.keys.trim",
+            Capability.UPDATE,
+            life.trim,
+            effect=state,
+            fields=(clear("min_available_version", Type.INT, None), _DAYS),
+        ),
+        Operation("transit.keys.soft-delete", Capability.DELETE, life.soft_delete, effect=state),
+        Operation("transit.keys.soft-restore", Capability.UPDATE, life.soft_restore, effect=state),
+        Operation("transit.pending.list", Capability.LIST, life.pending),
+        Operation("transit.pending.read", Capability.READ, life.show),
+        Operation(
+            "transit.pending.restore",
+            Capability.UPDATE,
+            life.restore,
+            effect=state,
+            fields=(clear("name"),),
+        ),
+        Operation("transit.pending.cancel", Capability.UPDATE, life.cancel, effect=state),
+        Operation(
+            "transit.pending.schedule", Capability.UPDATE, life.schedule, effect=state, fields=(_DAYS,)
+        ),
+        # No route leads here: the jobs process destroys what is due and records it under this name.
+        Operation(
+            "transit.pending.destroy",
+            Capability.DELETE,
+            life.destroy,
+            effect=Effect.EXTERNAL,
+            resolve=service.retirement.resolve,
+        ),
+    ]
+
+
+def _transfers(service: KeyService) -> list[Operation]:
+    transfers = Transfers(service)
+    return [
+        Operation(
+            "transit.export",
+            Capability.READ,
+            transfers.export,
+            fields=(clear("kind"), clear("version"), clear("format")),
+        ),
+        Operation("transit.backup", Capability.READ, transfers.backup, effect=Effect.STATE),
+        Operation(
+            "transit.restore",
+            Capability.UPDATE,
+            transfers.restore,
+            effect=Effect.STATE,
+            fields=(Field("backup", default=""), clear("name"), clear("force", Type.BOOL, default=False)),
+        ),
+    ]
