@@ -61,10 +61,11 @@ class Release(StrEnum):
 
 
 class Runs(StrEnum):
-    """Whether it may run on an event loop, or is slow (fsync, RSA, key generation)."""
+    """Where it runs: on the event loop, or because it is slow (fsync, RSA, key generation) in a thread."""
 
-    INLINE = "inline"
-    POOL = "pool"
+    INLINE = "inline"  # microseconds, nothing that waits
+    THREAD = "thread"  # waits, and is called often: a thread, without the web framework around it
+    POOL = "pool"  # management: through the web framework, which costs more than its work
 
 
 class Needs(StrEnum):

@@ -16,6 +16,7 @@ from kms.operation import (
     Needs,
     Operation,
     Result,
+    Runs,
     Type,
 )
 from pki.fields import (
@@ -134,10 +135,10 @@ def _leaf_operations(service: PkiService) -> list[Operation]:
         return service.issuance.sign(call, str(call.args["issuer_ref"]))
 
     return [
-        _external("issue", issue, close, (*_ROLE, *ISSUE_FIELDS)),
-        _external("sign", sign, close, (*_ROLE, *SIGN_FIELDS)),
-        _external("issuer-issue", issue_by, close, (*_ISSUER, *_ROLE, *ISSUE_FIELDS)),
-        _external("issuer-sign", sign_by, close, (*_ISSUER, *_ROLE, *SIGN_FIELDS)),
+        _external("issue", issue, close, (*_ROLE, *ISSUE_FIELDS), Runs.THREAD),
+        _external("sign", sign, close, (*_ROLE, *SIGN_FIELDS), Runs.THREAD),
+        _external("issuer-issue", issue_by, close, (*_ISSUER, *_ROLE, *ISSUE_FIELDS), Runs.THREAD),
+        _external("issuer-sign", sign_by, close, (*_ISSUER, *_ROLE, *SIGN_FIELDS), Runs.THREAD),
         _list("certs-list", service.lists.cert_list),
     ]
 
@@ -274,9 +275,16 @@ def _external(
     act: Callable[[Call], Any],
     resolve: Callable[[Facts], External[Any] | None],
     fields: tuple[Field, ...] = (),
+    runs: Runs = Runs.POOL,
 ) -> Operation:
     return Operation(
-        f"pki.{name}", Capability.UPDATE, act, effect=Effect.EXTERNAL, resolve=resolve, fields=fields
+        f"pki.{name}",
+        Capability.UPDATE,
+        act,
+        effect=Effect.EXTERNAL,
+        runs=runs,
+        resolve=resolve,
+        fields=fields,
     )
 
 

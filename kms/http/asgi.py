@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from kms.http.bodies import SMALL_BYTES, Bodies, Receive
 from kms.http.flask_app import PREPARED, make_flask
 from kms.http.vault.door import Door, Prepared, Rendered, Routed
 from kms.http.vault.errors import render_error
+from kms.operation import Runs
 from kms.oplog import Contained, OperatorLog
 
 Scope = MutableMapping[str, Any]
@@ -32,6 +34,7 @@ Header = tuple[bytes, bytes]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 POOL_THREADS = 8
+DIRECT_THREADS = 4  # they wait for one disk and one HSM: more would only queue there
 POOL_QUEUE = 128
 
 _JSON = b"application/json"
@@ -69,6 +72,7 @@ class Asgi:
         self._door: Door | None = None
         self._bodies = Bodies()
         self._pool: WSGIMiddleware | None = None
+        self._threads: ThreadPoolExecutor | None = None
         self._waiting = 0
         self._log = OperatorLog(role="worker")
 
@@ -88,8 +92,8 @@ class Asgi:
 
     def hot(
         self, method: str, raw_path: bytes, query: bytes, headers: list[Header], body: bytes, peer: str
-    ) -> Rendered | None:
-        """Answer at once, or None: this call belongs into a thread and has to come by `__call__`."""
+    ) -> Rendered | asyncio.Future[Rendered] | None:
+        """Answer at once or from a thread; None: this call has to come by `__call__`."""
         door = self._door
         if door is None:
             return None
@@ -98,13 +102,24 @@ class Asgi:
             routed = door.route(method, raw_path, query)
             if isinstance(routed, Rendered):
                 return routed
-            if not routed.inline:
+            if routed.operation.runs is Runs.POOL:
                 return None
             prepared = door.prepare(routed, headers, body, peer)
             if isinstance(prepared, Rendered):
                 return prepared
-            return door.run(prepared) if prepared.inline else None
+            return door.run(prepared) if prepared.inline else self._in_thread(door, prepared)
         return door.crashed(prepared if isinstance(prepared, Prepared) else None)
+
+    def _in_thread(self, door: Door, prepared: Prepared) -> Rendered | asyncio.Future[Rendered]:
+        if not self._admitted():
+            return _busy()
+        loop = asyncio.get_running_loop()
+        answer = loop.run_in_executor(self._threads, door.contained, prepared)
+        answer.add_done_callback(self._left)
+        return answer
+
+    def _left(self, _answer: asyncio.Future[Rendered]) -> None:
+        self._waiting -= 1
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -124,8 +139,11 @@ class Asgi:
         self._door = served.door
         flask: Any = make_flask(served.door)  # a2wsgi types the WSGI environment as its own TypedDict
         self._pool = WSGIMiddleware(flask, workers=POOL_THREADS)
+        self._threads = ThreadPoolExecutor(DIRECT_THREADS, thread_name_prefix="direct")
 
     def _stop(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
         if self._pool is not None:
             self._pool.executor.shutdown(wait=True)
         if self._served is not None:
@@ -176,6 +194,10 @@ class Asgi:
             self._waiting -= 1
 
     async def _pooled(self, scope: Scope, send: Send, prepared: Prepared) -> None:
+        if self._door is not None and prepared.call.operation.runs is not Runs.POOL:
+            answer = self._in_thread(self._door, prepared)
+            await _send(scope, send, answer if isinstance(answer, Rendered) else await answer)
+            return
         if self._pool is None or not self._admitted():
             await _send(scope, send, _busy())
             return

@@ -11,7 +11,9 @@ parser delivered it, with one write. Everything else takes gunicorn's own way, u
 
     (1) the head is complete: hold the request back, do not wake gunicorn's loop yet
     (2) after each piece of input: complete and answerable at once? answer, reset the parser, go on with
-        what the client has sent behind it; a small body that is still on its way gets a moment
+        what the client has sent behind it; a small body that is still on its way gets a moment;
+        a call that must wait for a disk or an HSM is answered when its thread is done, and input
+        that comes meanwhile stays in the parser
     (3) otherwise wake the loop, which goes on exactly as if nothing had been held
 
 The parser, its limits and its refusals are gunicorn's on both ways (tests/server/test_wire.py).
@@ -55,6 +57,7 @@ class Connection(ASGIProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _body_timer: asyncio.TimerHandle | None = None
     _held = False
+    _busy = False  # a thread works on the request in hand
     _answered = 0
     _answered_at = 0.0
     _peer = ""
@@ -87,7 +90,7 @@ class Connection(ASGIProtocol):
     @property
     def idle(self) -> bool:
         """Whether no request is being served; one that is closes its connection itself at a stop."""
-        return bool(self._awaiting_request and not self._request_ready.is_set())
+        return bool(self._awaiting_request and not self._request_ready.is_set() and not self._busy)
 
     def _head_late(self) -> None:
         self._head_timer = None
@@ -96,6 +99,8 @@ class Connection(ASGIProtocol):
     def _keepalive_timeout(self) -> None:
         # Answers on the short way do not touch gunicorn's timer: it looks when it fires instead.
         left = self._answered_at + self._keepalive - self.worker.loop.time()
+        if self._busy:
+            left = self._keepalive
         if left > 0:
             self._keepalive_handle = self.worker.loop.call_later(left, self._keepalive_timeout)
             return
@@ -117,6 +122,8 @@ class Connection(ASGIProtocol):
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         good = bool(super()._feed_callback_parser(data))
+        if self._busy:
+            return good
         while good and self._held:
             behind = self._answer_now()  # (2)
             if behind is None:
@@ -174,6 +181,23 @@ class Connection(ASGIProtocol):
             self._body_timer.cancel()
             self._body_timer = None
         self._held = False
+        if isinstance(answer, asyncio.Future):
+            self._busy = True
+            answer.add_done_callback(self._answer_later)
+            return b""
+        return self._write(answer)
+
+    def _answer_later(self, done: asyncio.Future[Rendered]) -> None:
+        self._busy = False
+        if done.cancelled() or self.transport is None or self.transport.is_closing():
+            return  # the client has gone; what was done stays done, and on record
+        behind = self._write(done.result())
+        if behind:
+            self._feed_callback_parser(behind)
+
+    def _write(self, answer: Rendered) -> bytes:
+        """Send the answer to the request in hand; the bytes behind it."""
+        request = self._current_request
         self.worker.nr += 1
         close = bool(self._will_close(request, False))
         self._safe_write(self._rendered(answer, close, head_only=request.method == "HEAD"))

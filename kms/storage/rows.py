@@ -117,6 +117,7 @@ class SqliteTransaction(SqliteReader):
         self.announced = False
         self._digests: dict[str, int] = {}
         self._sealed: dict[int, int] = {}
+        self._drawn: dict[int, int] | None = None
 
     def insert(self, table: Table[T], key: str, value: T) -> Row[T]:
         index = _index(table, value)
@@ -156,11 +157,15 @@ class SqliteTransaction(SqliteReader):
 
     def finish(self) -> None:
         """Write the accumulated digests and counts; called just before COMMIT."""
+        self._drawn = {}
         for term, count in self._sealed.items():
+            drawn = self._drawn[term] = self._sealer().spend(term, count)
+            if not drawn:
+                continue
             self._execute(
                 "INSERT INTO keyring_usage (term, sealed) VALUES (?, ?)"
                 " ON CONFLICT (term) DO UPDATE SET sealed = sealed + excluded.sealed",
-                [term, count],
+                [term, drawn],
             )
         for domain, change in self._digests.items():
             record = self._execute(
@@ -172,6 +177,11 @@ class SqliteTransaction(SqliteReader):
                 " ON CONFLICT (domain, writer) DO UPDATE SET sum = excluded.sum",
                 [domain, (total % _MOD).to_bytes(32, "big")],
             )
+
+    def undo(self) -> None:
+        """The transaction was rolled back: its uses still count, what it drew was not written."""
+        for term, count in (self._sealed if self._drawn is None else self._drawn).items():
+            self._sealer().owe(term, count)
 
     def _stored(self, table: Table[T], row: Row[T]) -> bytes:
         # BEGIN IMMEDIATE makes read-compare-write atomic: no other writer can come between.

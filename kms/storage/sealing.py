@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 import struct
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 
@@ -22,6 +23,7 @@ from kms.errors import integrity
 from kms.sensitive import ACCESS, Sensitive
 
 _NONCE = 12
+ALLOWANCE = 1024
 Index = str | int | float | bytes
 
 # Term 0 of the keyring never seals a row: it is the secret that long-lived keys are derived from
@@ -71,10 +73,32 @@ class RowSealer:
         self._derivation = terms[DERIVATION_TERM]
         self._digest_key = derive(self._derivation, "state-digest").reveal(ACCESS)
         self._ciphers: dict[int, AESGCM] = {}
+        self._allowance: dict[int, int] = {}
+        self._lock = threading.Lock()
         self.term = 0
         for term, key in terms.items():
             if term != DERIVATION_TERM:
                 self.adopt(term, key)
+
+    def spend(self, term: int, count: int) -> int:
+        """Count `count` uses of a term against this process's allowance.
+
+        Returns:
+            How many uses to add to the term's durable count now, 0 mostly. What is left of an
+            allowance when the process ends is lost, so the durable count is high, never low.
+        """
+        with self._lock:
+            left = self._allowance.get(term, 0) - count
+            drawn = 0
+            if left < 0:
+                drawn = (-left // ALLOWANCE + 1) * ALLOWANCE
+            self._allowance[term] = left + drawn
+            return drawn
+
+    def owe(self, term: int, count: int) -> None:
+        """Take `count` from the allowance: uses, or a draw, of a transaction that was rolled back."""
+        with self._lock:
+            self._allowance[term] = self._allowance.get(term, 0) - count
 
     def adopt(self, term: int, key: Sensitive) -> None:
         """Open rows of this term from now on, and seal new ones with it when it is the newest."""

@@ -16,6 +16,7 @@ from kms.storage.migrate import assert_current
 from kms.storage.rows import SqliteReader, SqliteTransaction
 from kms.storage.sealing import RowSealer
 from kms.storage.sqlite import assert_pragmas, connect, unavailable
+from kms.storage.turn import LOCK_NAME, Turn
 from kms.tables import CacheListener, T, Table
 
 # How many announcements are kept. A process that sleeps through more of them forgets everything.
@@ -39,6 +40,7 @@ class SqliteStore:
         self._seen = 0
         self._lock = threading.Lock()
         self._open: list[Database] = []
+        self._turn = Turn(path.with_name(LOCK_NAME))
 
     @classmethod
     def open(cls, path: Path) -> SqliteStore:
@@ -95,17 +97,23 @@ class SqliteStore:
         if _in_transaction(db):
             raise RuntimeError("a transaction is already open on this thread")
         tx = SqliteTransaction(db, self.sealer)
+        with self._turn.taken():
+            yield from self._transact(db, tx)
+
+    def _transact(self, db: Database, tx: SqliteTransaction) -> Iterator[SqliteTransaction]:
         with _storage_errors():
-            db.execute("BEGIN IMMEDIATE")
+            db.conn.execute("BEGIN IMMEDIATE")
         try:
             yield tx
             with _storage_errors():
                 tx.finish()
-                db.execute("COMMIT")
+                db.conn.execute("COMMIT")
         except BaseException:
             # A failed COMMIT (disk full) may already have rolled back.
             if _in_transaction(db):
                 db.execute("ROLLBACK")
+            if self.unlocked:
+                tx.undo()
             raise
         if tx.announced:
             # data_version does not move for our own commits, so tell our own caches directly.
@@ -128,6 +136,7 @@ class SqliteStore:
             db.close()
         self._open.clear()
         self._local = _Local()
+        self._turn.close()
 
     # -- cache coherence --------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ import pytest
 
 from kms.errors import ErrorKind, KmsError
 from kms.storage import FILE_NAME, RowSealer, SqliteStore, prepare, sweep
+from kms.storage.rows import SqliteTransaction
+from kms.storage.sealing import ALLOWANCE
 from kms.tables import Cache, Table
 from tests.support import make_sealer, make_store
 
@@ -330,3 +332,68 @@ def test_the_sweep_sees_one_state_while_others_write(store: SqliteStore) -> None
     finally:
         ending.set()
         writer.join()
+
+
+def make_sealer_like(sealer: RowSealer) -> RowSealer:
+    """The sealer of another process of the same instance."""
+    other = RowSealer.__new__(RowSealer)
+    other.__dict__.update(sealer.__dict__, _allowance={})
+    return other
+
+
+def _counted(store: SqliteStore) -> int:
+    return store.reader().sealed_under(1)
+
+
+def test_uses_of_a_term_are_counted_high_and_never_low(
+    store: SqliteStore, tmp_path: Path, sealer: RowSealer
+) -> None:
+    put(store, "first")
+    assert _counted(store) == ALLOWANCE
+    for number in range(ALLOWANCE - 2):
+        with pytest.raises(RuntimeError), store.transaction() as tx:
+            tx.insert(ITEMS, f"k{number}", Row("x"))
+            raise RuntimeError
+    assert _counted(store) == ALLOWANCE
+    put(store, "last of the allowance")
+    assert _counted(store) == ALLOWANCE
+    put(store, "one more")
+    assert _counted(store) == 2 * ALLOWANCE
+    other = make_store(tmp_path, make_sealer_like(sealer))
+    put(other, "another process")
+    assert _counted(other) == 3 * ALLOWANCE
+    other.close()
+
+
+def test_a_draw_that_was_rolled_back_is_not_used(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = SqliteTransaction.finish
+
+    def failing(tx: SqliteTransaction) -> None:
+        finish(tx)
+        raise RuntimeError("the commit failed")
+
+    monkeypatch.setattr(SqliteTransaction, "finish", failing)
+    with pytest.raises(RuntimeError):
+        put(store, "a")
+    monkeypatch.undo()
+    assert _counted(store) == 0
+    put(store, "b")
+    assert _counted(store) == ALLOWANCE
+
+
+def test_many_writers_of_many_processes_all_get_through(tmp_path: Path, sealer: RowSealer) -> None:
+    stores = [make_store(tmp_path, sealer) for _ in range(3)]
+    raw(tmp_path, _SQL)
+
+    def write(store: SqliteStore, name: str) -> None:
+        for number in range(25):
+            put(store, f"{name}/{number}")
+
+    threads = [threading.Thread(target=write, args=(store, f"{n}")) for n, store in enumerate(stores * 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in stores:
+        assert store.reader().count(ITEMS, {}) == 25 * len(threads)
+        store.close()

@@ -44,6 +44,14 @@ CREATE TABLE key_mount_settings (
     body BLOB NOT NULL
 ) STRICT;
 
+-- The pair that keys are wrapped with to be imported into a mount; key = mount id.
+CREATE TABLE import_keys (
+    key TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    term INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+
 -- Uses of AEAD keys handed out to workers; key = key id / version.
 CREATE TABLE key_usage (
     key TEXT PRIMARY KEY,
