@@ -42,7 +42,7 @@ def sound() -> tuple[Ledger, Observed]:
         entry("4", "intent", "pki/revoke", serial="4f:01"),
         entry("4", "outcome", "pki/revoke"),
         entry("5", "intent", "sys/hsm/root/rotate"),
-        entry("5", "outcome", "sys/hsm/root/rotate"),
+        entry("5", "outcome", "sys/hsm/root/rotate", to_version=2),
     ]
     seen = Observed(
         versions={"a": [1, 2]},
