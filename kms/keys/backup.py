@@ -153,8 +153,9 @@ def read_backup(text: str, mount: str, name: str, now: float) -> tuple[NamedKey,
         raise invalid(f"the backup is of a key type that is not known here ({policy.type})")
     algorithm = ALGORITHMS[type_]
     _check(policy)
-    if policy.derived and not algorithm.derivable:
-        raise invalid(_UNREADABLE)
+    if policy.derived and (policy.kdf != _KDF_HKDF or not algorithm.derivable):
+        # The other servers give derived keys that were imported there a key derivation of the past.
+        raise invalid("the backup is of a derived key that does not use HKDF-SHA256, the only one known here")
     key = NamedKey(
         id=new_id(),
         mount=mount,

@@ -47,8 +47,10 @@ def facts(key: NamedKey, version: int) -> dict[str, str | int]:
     return {"key_id": key.id, "type": key.type, "protection": key.protection.value, "key_version": version}
 
 
-def activate(tx: Transaction, key: NamedKey, version: KeyVersion) -> NamedKey:
+def activate(tx: Transaction, key: NamedKey, version: KeyVersion, *, imported: bool = False) -> NamedKey:
     """Point the name at a new version, by compare-and-swap on its row. The number only grows.
+
+    A key of which a version was born here counts as imported no more, as in the Vault API.
 
     Raises:
         KmsError(CONFLICT): the name stands for another key now, or is gone.
@@ -60,6 +62,7 @@ def activate(tx: Transaction, key: NamedKey, version: KeyVersion) -> NamedKey:
         latest_version=latest,
         allotted=max(row.value.allotted, latest),
         rotated=max(row.value.rotated, version.created),
+        imported=imported,
     )
     return tx.replace(NAMED_KEYS, row, changed).value
 

@@ -160,7 +160,8 @@ class Envelope:
         """
         main = purpose_of(key.algorithm.kind)
         for part, purpose in ((version.material, main), (version.mac, Purpose.KEY_MAC)):
-            if part is None or (isinstance(part, NoMaterial) and key.imported):
+            # A public key alone needs no material; whoever uses its private half is told so.
+            if part is None or (isinstance(part, NoMaterial) and part is version.material and version.public):
                 continue
             software = isinstance(part, SoftwareMaterial)
             wrong = software != (key.protection is Protection.SOFTWARE)

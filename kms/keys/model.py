@@ -202,6 +202,14 @@ class MountSettings(msgspec.Struct, frozen=True, kw_only=True):
     cache_size: int = 0
 
 
+class ImportKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The pair that callers wrap keys for a mount with. `public` is SubjectPublicKeyInfo DER."""
+
+    created: float
+    material: Material
+    public: bytes
+
+
 class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
     """How many uses of one AEAD key version have been handed out to workers (SP 800-38D 8.3)."""
 

@@ -106,7 +106,7 @@ class Oaep:
     """RSA encryption with OAEP-SHA256 and no label, as the Vault API fixes it."""
 
     public: rsa.RSAPublicKey
-    private: rsa.RSAPrivateKey
+    private: rsa.RSAPrivateKey | None  # only the public key was imported
 
     def encrypt(self, plaintext: bytes) -> bytes:
         """One RSA block.
@@ -126,7 +126,10 @@ class Oaep:
 
         Raises:
             ValueError: for every kind of bad ciphertext alike.
+            KmsError(INVALID): there is no private key.
         """
+        if self.private is None:
+            raise invalid("cannot decrypt ciphertext, key version does not have a private counterpart")
         return self.private.decrypt(ciphertext, OAEP)
 
 
@@ -170,6 +173,8 @@ def open_version(
         _software(ready, key, version.material.secret)
     elif not isinstance(version.material, NoMaterial):
         _hardware(ready, kind, to_ref(version.material), hsm)
+    elif isinstance(ready.public, rsa.RSAPublicKey):
+        ready.oaep = Oaep(ready.public, None)
     return ready
 
 

@@ -23,7 +23,7 @@ from kms.keys.birth import answer, facts
 from kms.keys.core import Core, must
 from kms.keys.lifecycle import MAX_WAIT_DAYS, check_deletion, destruction_time, trim
 from kms.keys.model import NEVER, KeyVersion, NamedKey, NoMaterial, RetiredKey, VersionState
-from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, RETIRED_KEYS, name_key, version_key
+from kms.keys.store import IMPORT_KEYS, KEY_VERSIONS, NAMED_KEYS, RETIRED_KEYS, name_key, version_key
 from kms.operation import Change, External, Result
 from kms.tables import Reader, Row, Transaction
 
@@ -85,6 +85,9 @@ class Retirement:
         rows = tx.scan(NAMED_KEYS, f"{mount_id}/")
         for row in rows:
             self._retire(tx, row, due)
+        wrapping = tx.get(IMPORT_KEYS, mount_id)
+        if wrapping is not None:
+            tx.delete(IMPORT_KEYS, wrapping)
         return len(rows)
 
     def replace(self, tx: Transaction, row: Row[NamedKey]) -> None:

@@ -21,6 +21,7 @@ from kms.keys.birth import Birth, activate, answer, named, resolve
 from kms.keys.core import Core, insert
 from kms.keys.envelope import Envelope
 from kms.keys.export import Exports
+from kms.keys.importing import Imports
 from kms.keys.lifecycle import Wish, check_rotation, configure, moved
 from kms.keys.live import LiveKey, LiveKeys
 from kms.keys.model import (
@@ -61,6 +62,7 @@ class KeyService:
         self.retirement = Retirement(self.core)
         self.exports = Exports(self.core)
         self.backups = Backups(self.core, self.retirement)
+        self.imports = Imports(self.core, self.exports)
         self._settings = Cache(store, MOUNT_SETTINGS)
 
     # -- use --------------------------------------------------------------------------------------

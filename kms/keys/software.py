@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from kms.errors import integrity
@@ -56,6 +56,15 @@ def pair(private: PrivateKey) -> tuple[SoftwareMaterial, bytes]:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return SoftwareMaterial(secret), public
+
+
+def type_of(half: object) -> str:
+    """Our name of the type of a private or public key; "" for none that we have."""
+    if isinstance(half, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        return next((name for name, curve in CURVES.items() if curve.name == half.curve.name), "")
+    if isinstance(half, rsa.RSAPrivateKey | rsa.RSAPublicKey):
+        return f"rsa-{half.key_size}"
+    return "ed25519" if isinstance(half, Ed25519PrivateKey | Ed25519PublicKey) else ""
 
 
 def load_private(secret: bytes) -> PrivateKey:

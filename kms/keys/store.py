@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from kms.ids import KeyId
-from kms.keys.model import KeyUsage, KeyVersion, MountSettings, NamedKey, RetiredKey
+from kms.keys.model import ImportKey, KeyUsage, KeyVersion, MountSettings, NamedKey, RetiredKey
 from kms.tables import Table
 
 DIGEST: Final = "keys"
@@ -32,10 +32,11 @@ RETIRED_KEYS: Final = Table(
 MOUNT_SETTINGS: Final = Table(
     "key-mount-settings", "key_mount_settings", MountSettings, cached=True, digest=DIGEST
 )
+IMPORT_KEYS: Final = Table("key-import", "import_keys", ImportKey, digest=DIGEST)
 # Usage is written by every worker as it draws; it is outside the digest so that a draw stays one row.
 KEY_USAGE: Final = Table("key-usage", "key_usage", KeyUsage)
 
-TABLES: Final = (NAMED_KEYS, KEY_VERSIONS, RETIRED_KEYS, MOUNT_SETTINGS, KEY_USAGE)
+TABLES: Final = (NAMED_KEYS, KEY_VERSIONS, RETIRED_KEYS, MOUNT_SETTINGS, IMPORT_KEYS, KEY_USAGE)
 
 
 def name_key(mount_id: str, name: str) -> str:

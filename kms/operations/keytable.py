@@ -138,6 +138,13 @@ def _life(service: KeyService) -> list[Operation]:
     ]
 
 
+_PARCEL: Final = (
+    Field("ciphertext", default=""),
+    Field("public_key", default=""),
+    clear("hash_function", default="SHA256"),
+)
+
+
 def _transfers(service: KeyService) -> list[Operation]:
     transfers = Transfers(service)
     return [
@@ -154,5 +161,41 @@ def _transfers(service: KeyService) -> list[Operation]:
             transfers.restore,
             effect=Effect.STATE,
             fields=(Field("backup", default=""), clear("name"), clear("force", Type.BOOL, default=False)),
+        ),
+        # It makes the pair when it is asked for first.
+        Operation(
+            "transit.wrapping-key",
+            Capability.READ,
+            transfers.wrapping_key,
+            effect=Effect.STATE,
+            fields=(clear("protection"),),
+        ),
+        Operation(
+            "transit.keys.import",
+            Capability.UPDATE,
+            transfers.import_key,
+            effect=Effect.STATE,
+            fields=(
+                *_PARCEL,
+                clear("type", default=DEFAULT_TYPE),
+                clear("protection"),
+                clear("derived", Type.BOOL, default=False),
+                Field("context", default=""),
+                clear("allow_rotation", Type.BOOL, default=False),
+                *_FLAGS,
+            ),
+        ),
+        Operation(
+            "transit.keys.import-version",
+            Capability.UPDATE,
+            transfers.import_version,
+            effect=Effect.STATE,
+            fields=(*_PARCEL, clear("version", Type.INT, None)),
+        ),
+        Operation(
+            "transit.byok-export",
+            Capability.READ,
+            transfers.byok_export,
+            fields=(clear("destination"), clear("source"), clear("version")),
         ),
     ]

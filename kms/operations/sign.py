@@ -185,7 +185,7 @@ def _sign(version: ReadyVersion, data: bytes, wanted: Parameters, context: bytes
     if version.derivation is not None:
         signer = SoftwareEdwards(_derived(version.derivation, context))
     if signer is None:
-        raise TypeError("the key was checked to sign")
+        raise invalid("requested version for signing does not contain a private part")
     signature = signer.sign(data, wanted.how)
     encoded = encode_url(_raw(version, signature)) if wanted.jws else encode(signature)
     return f"vault:v{version.number}:{encoded}"

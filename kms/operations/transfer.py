@@ -1,18 +1,22 @@
-"""Handlers of key material that goes out or comes in: export, backup, restore."""
+"""Handlers of key material that goes out or comes in: export, backup, restore, import."""
 
 from __future__ import annotations
 
+from kms.errors import invalid
 from kms.ids import check_name
+from kms.keys.importing import Parcel
+from kms.keys.lifecycle import Wish
 from kms.keys.service import KeyService
-from kms.operation import Call, Change, Result
+from kms.operation import Call, Change, Outcome, Result
 
 
 class Transfers:
-    """Translates calls to the verbs of `kms.keys.export` and `kms.keys.backup`."""
+    """Translates calls to the verbs of `kms.keys.export`, `backup` and `importing`."""
 
     def __init__(self, service: KeyService) -> None:
         self._exports = service.exports
         self._backups = service.backups
+        self._imports = service.imports
 
     def export(self, call: Call) -> Result:
         """Versions of an exportable key."""
@@ -31,3 +35,39 @@ class Transfers:
         if args["name"]:
             check_name(args["name"], "key name")
         return self._backups.restore(call.mount.id, args["name"], args["backup"], force=args["force"])
+
+    def wrapping_key(self, call: Call) -> Outcome:
+        """The public key to wrap imports with."""
+        if call.args["protection"] not in ("", "software"):
+            raise invalid("the wrapping key has protection software; 'hsm' is not available in this version")
+        return self._imports.wrapping_key(call.mount.id)
+
+    def import_key(self, call: Call) -> Change:
+        """A new key from wrapped material, or from a public key alone."""
+        args = call.args
+        wish = Wish(
+            type=args["type"],
+            protection=args["protection"],
+            derived=args["derived"],
+            exportable=args["exportable"],
+            allow_plaintext_backup=args["allow_plaintext_backup"],
+            auto_rotate_period=args["auto_rotate_period"],
+        )
+        return self._imports.new(
+            call.mount.id, args["name"], wish, _parcel(call), allow_rotation=args["allow_rotation"]
+        )
+
+    def import_version(self, call: Call) -> Change:
+        """A further version, or the private half of one."""
+        args = call.args
+        return self._imports.version(call.mount.id, args["name"], _parcel(call), args["version"])
+
+    def byok_export(self, call: Call) -> Result:
+        """An exportable key, wrapped for another server."""
+        args = call.args
+        return self._imports.export(call.mount.id, args["destination"], args["source"], args["version"])
+
+
+def _parcel(call: Call) -> Parcel:
+    args = call.args
+    return Parcel(args["ciphertext"], args["public_key"], args["hash_function"])

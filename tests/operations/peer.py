@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,24 @@ def ask(client: httpx.Client, case: Case) -> tuple[int, Any]:
     return _comparable(answer.status_code, answer.text)
 
 
-def compare(client: httpx.Client, rig: Rig, setup: list[Case], cases: list[Case]) -> None:
-    """Send everything to both; fail with all differences at once."""
+Pair = tuple[Case, Case]
+
+
+def compare(
+    client: httpx.Client, rig: Rig, setup: Sequence[Case | Pair], cases: Sequence[Case | Pair]
+) -> None:
+    """Send everything to both; fail with all differences at once.
+
+    A pair is what goes to the real server and what goes to ours, where the two cannot be the same.
+    """
     ours = Ours(rig)
-    for case in setup:
-        assert ours.ask(case) == ask(client, case), case
+    for each in setup:
+        theirs_case, case = each if isinstance(each, tuple) else (each, each)
+        assert ours.ask(case) == ask(client, theirs_case), case
     different, stale = [], []
-    for case in cases:
-        theirs, mine = ask(client, case), ours.ask(case)
+    for each in cases:
+        theirs_case, case = each if isinstance(each, tuple) else (each, each)
+        theirs, mine = ask(client, theirs_case), ours.ask(case)
         if theirs != mine and not case.allowed:
             different.append(f"{case.verb} {case.path} {case.body}\n  theirs {theirs}\n  ours   {mine}")
         if theirs == mine and case.allowed:

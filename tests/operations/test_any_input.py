@@ -55,6 +55,8 @@ PATHS = {
     "urlmaclength": "8",
     "pending_id": "x",
     "version": "1",
+    "destination": "rsa",
+    "source": "aes",
 }
 
 
