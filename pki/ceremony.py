@@ -134,18 +134,18 @@ class RootAct:
     def begin(self, tx: Transaction) -> None:
         check_new_names(tx, self.new.mount_id, self.issuer_name, self.new.key.name)
         self.new.plan(tx)
-        self.row = ledger.intend(
-            tx,
-            Certificate(
-                mount_id=self.new.mount_id,
-                serial=serial_hex(self.serial),
-                issuer_id=self.issuer_id,
-                profile="root",
-                state=CertificateState.INTENT,
-                not_before=self.valid[0],
-                not_after=self.valid[1],
-                created_at=self.now,
-            ),
+        self.row = ledger.intend(tx, self._planned())
+
+    def _planned(self) -> Certificate:
+        return Certificate(
+            mount_id=self.new.mount_id,
+            serial=serial_hex(self.serial),
+            issuer_id=self.issuer_id,
+            profile="root",
+            state=CertificateState.INTENT,
+            not_before=self.valid[0],
+            not_after=self.valid[1],
+            created_at=self.now,
         )
 
     def perform(self) -> Root:
@@ -210,7 +210,7 @@ class RootAct:
         # Its key is, or will be, destroyed, so a root that was signed nevertheless can issue nothing.
         del error
         self.new.abandon(tx)
-        ledger.unissued(tx, self.new.mount_id, serial_hex(self.serial), self.now, signed=False)
+        ledger.unissued(tx, self._planned(), self.now, signed=False)
 
 
 @dataclass

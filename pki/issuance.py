@@ -170,36 +170,39 @@ class Act:
         return serial_hex(self.prepared.draft.serial)
 
     def external(self) -> External[bytes]:
-        """For the pipeline."""
+        """For the pipeline. The intent holds all that closing it later needs."""
         draft = self.prepared.draft
         intent: dict[str, str | int] = {
             "mount": self.mount.id,
             "issuer": self.authority.issuer.id,
             "serial": self.serial,
             "profile": draft.profile,
+            "not_before": draft.not_before,
             "not_after": draft.not_after,
+            "stored": int(self.stored),
             "tbs_sha256": hashlib.sha256(self.prepared.tbs).hexdigest(),
         }
         return External(intent, self.begin, self.perform, self.conclude, self.abandon)
 
-    def begin(self, tx: Transaction) -> None:  # (3)
+    def _planned(self) -> Certificate:
         draft = self.prepared.draft
-        self.row = ledger.intend(
-            tx,
-            Certificate(
-                mount_id=self.mount.id,
-                serial=self.serial,
-                issuer_id=self.authority.issuer.id,
-                profile=draft.profile,
-                state=CertificateState.INTENT,
-                not_before=draft.not_before,
-                not_after=draft.not_after,
-                role=self.role,
-                tbs=self.prepared.tbs,
-                created_at=self.now,
-                stored=self.stored,
-            ),
+        return Certificate(
+            mount_id=self.mount.id,
+            serial=self.serial,
+            issuer_id=self.authority.issuer.id,
+            profile=draft.profile,
+            state=CertificateState.INTENT,
+            not_before=draft.not_before,
+            not_after=draft.not_after,
+            role=self.role,
+            tbs=self.prepared.tbs,
+            created_at=self.now,
+            stored=self.stored,
         )
+
+    def begin(self, tx: Transaction) -> None:  # (3)
+        if self.stored:
+            self.row = ledger.intend(tx, self._planned())
 
     def perform(self) -> bytes:  # (4)
         try:
@@ -212,9 +215,12 @@ class Act:
         return der
 
     def conclude(self, tx: Transaction, der: bytes) -> Result:  # (5)
-        if self.row is None:
+        if self.row is not None:
+            ledger.issued(tx, self.row, der)
+        elif self.stored:
             raise integrity("a certificate was signed without a recorded intent")
-        ledger.issued(tx, self.row, der)
+        else:
+            ledger.unstored(tx, self.mount.id, self.serial)
         subject: dict[str, str | int] = {
             "issuer": self.authority.issuer.id,
             "serial": self.serial,
@@ -226,16 +232,26 @@ class Act:
 
     def abandon(self, tx: Transaction, error: KmsError) -> None:
         del error
-        ledger.unissued(tx, self.mount.id, self.serial, self.now, signed=self.signed)
+        ledger.unissued(tx, self._planned(), self.now, signed=self.signed)
 
 
 def resolve_issue(intent: Mapping[str, str | int], now: int) -> External[None]:
     """Close the intent of a certificate whose process died: unknown, and revoked."""
-    mount_id, serial = str(intent["mount"]), str(intent["serial"])
+    planned = Certificate(
+        mount_id=str(intent["mount"]),
+        serial=str(intent["serial"]),
+        issuer_id=str(intent["issuer"]),
+        profile=str(intent["profile"]),
+        state=CertificateState.INTENT,
+        not_before=int(intent["not_before"]),
+        not_after=int(intent["not_after"]),
+        created_at=now,
+        stored=bool(intent["stored"]),
+    )
 
     def conclude(tx: Transaction, done: None) -> Result:
         del done
-        ledger.unissued(tx, mount_id, serial, now, signed=True)
+        ledger.unissued(tx, planned, now, signed=True)
         return Result(subject={**intent, "state": "unknown"}, partial=True)
 
     return External(intent, lambda _: None, lambda: None, conclude, lambda _tx, _error: None)

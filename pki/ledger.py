@@ -33,13 +33,6 @@ def issued(tx: Transaction, intent: Row[Certificate], der: bytes) -> None:
         KmsError(CONFLICT): the intent was closed meanwhile; the answer must not leave.
     """
     done = _done(intent.value, der)
-    if not done.stored:
-        current = _reread(tx, intent)
-        if current.value.revoked_at:
-            tx.replace(CERTIFICATES, current, _done(current.value, der))
-        else:
-            tx.delete(CERTIFICATES, current)
-        return
     try:
         # The row is nearly always as we left it: compare-and-swap saves reading it again.
         tx.replace(CERTIFICATES, intent, done)
@@ -63,10 +56,32 @@ def _reread(tx: Transaction, intent: Row[Certificate]) -> Row[Certificate]:
     return row
 
 
-def unissued(tx: Transaction, mount_id: str, serial: str, now: int, *, signed: bool) -> None:
-    """Close an intent that did not end in an answer. `signed`: the HSM may have made the signature."""
-    row = tx.get(CERTIFICATES, f"{mount_id}/{serial}")
-    if row is None or row.value.state != CertificateState.INTENT:
+def unstored(tx: Transaction, mount_id: str, serial: str) -> None:
+    """Check that nobody closed an intent that has no row.
+
+    Certificates of roles that say no_store leave no rows: their intent is the audit record, which holds
+    serial, issuer and end. Only one whose outcome is unknown gets a row, with its revocation.
+
+    Raises:
+        KmsError(CONFLICT): it was closed meanwhile; the answer must not leave.
+    """
+    if tx.keys(CERTIFICATES, f"{mount_id}/{serial}", limit=1):
+        raise KmsError(ErrorKind.CONFLICT, f"the intent to issue {serial} was closed by somebody else")
+
+
+def unissued(tx: Transaction, planned: Certificate, now: int, *, signed: bool) -> None:
+    """Close an intent that did not end in an answer.
+
+    `planned` is the row of the intent, or what it would be for one without a row; `signed` says that
+    the signature may exist.
+    """
+    key = f"{planned.mount_id}/{planned.serial}"
+    row = tx.get(CERTIFICATES, key)
+    if row is None:
+        if planned.stored or not signed:
+            return
+        row = tx.insert(CERTIFICATES, key, planned)
+    if row.value.state != CertificateState.INTENT:
         return
     state = CertificateState.UNKNOWN if signed else CertificateState.FAILED
     closed = msgspec.structs.replace(row.value, state=state)

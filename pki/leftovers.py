@@ -17,7 +17,7 @@ from kms.operation import External, Result
 from kms.tables import Store, T, Table, Transaction
 from pki import ledger
 from pki.hsmkey import CaToken
-from pki.model import RETIRED_KEY_WAIT, CaKey, KeyState
+from pki.model import RETIRED_KEY_WAIT, CaKey, Certificate, CertificateState, KeyState
 from pki.store import (
     CRL_NUMBERS,
     ISSUERS,
@@ -49,7 +49,16 @@ class Leftovers:
         def conclude(tx: Transaction, destroyed: bool) -> Result:
             _forget(tx, mount_id, key_id)
             if "serial" in intent:
-                ledger.unissued(tx, mount_id, str(intent["serial"]), now, signed=False)
+                root = Certificate(
+                    mount_id=mount_id,
+                    serial=str(intent["serial"]),
+                    issuer_id=str(intent["issuer"]),
+                    profile="root",
+                    state=CertificateState.INTENT,
+                    not_before=now,
+                    not_after=now,
+                )
+                ledger.unissued(tx, root, now, signed=False)
             return Result(subject={**intent, "destroyed": int(destroyed)}, partial=True)
 
         return External(
