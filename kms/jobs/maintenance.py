@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from kms.audit.recorder import Recorder
 from kms.audit.recovery import Recovery
 from kms.clock import Clock
+from kms.errors import KmsError
 from kms.hsm import Hsm
 from kms.identity import TokenService
 from kms.jobs.fence import Fence
@@ -121,8 +122,16 @@ class Maintenance:
             self._run("sys.keyring.rotate", "sys/rotate", self.keyring.rotate())
 
     def _chores(self) -> None:
+        failure: KmsError | None = None
         for chore in self.chores(self.clock.now()):
-            self._run(chore.operation, f"engine/{chore.mount_id}", chore.external)
+            try:
+                self._run(chore.operation, f"engine/{chore.mount_id}", chore.external)
+            except KmsError as error:
+                failure = (
+                    failure or error
+                )  # one CA's trouble must not keep the CRLs of others from being made
+        if failure is not None:
+            raise failure
 
     def _run(self, operation: str, resource: str, work: Change | External[Any]) -> None:
         self.pipeline.chore(self.registry[operation], resource, work)

@@ -22,7 +22,7 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, Purpose
 from kms.keys.keyring import TERMS, Term, reseal
-from kms.keys.roots import ACTIVE, ROOTS, ROTATED, Roots, activate
+from kms.keys.roots import ACTIVE, ROOTS, ROTATED, Roots, activate, active_row
 from kms.operation import External, Result
 from kms.tables import Row, Store, Table, Transaction
 
@@ -58,6 +58,7 @@ class _Steps:
     version: int
 
     def begin(self, tx: Transaction) -> None:
+        self._not_overtaken(tx)
         row = tx.get(ROTATIONS, _NEWEST)
         running = RootRotation(
             state=RUNNING, from_version=self.version - 1, to_version=self.version, started=self.clock.now()
@@ -71,7 +72,12 @@ class _Steps:
         new = {purpose: self.roots.ensure(purpose, self.version) for purpose in ROTATED}
         return reseal(self.hsm(), self.instance(), self.store.reader(), new[Purpose.ROOT_SEAL])
 
+    def _not_overtaken(self, tx: Transaction) -> None:
+        if active_row(tx, Purpose.ROOT_SEAL).value.version >= self.version:
+            raise KmsError(ErrorKind.CONFLICT, "another rotation of the root overtook this one")
+
     def conclude(self, tx: Transaction, resealed: _Resealed) -> Result:
+        self._not_overtaken(tx)
         for old, term in resealed:
             tx.replace(TERMS, old, term)
         for purpose in ROTATED:
@@ -123,8 +129,20 @@ class RootRotator:
         return self._to(version + 1)
 
     def resume(self, intent: Mapping[str, str | int]) -> External[Any] | None:
-        """What closes an intent that a crash left open: the same steps again."""
-        return self._to(int(intent["to_version"]))
+        """What closes an intent that a crash left open: the same steps again.
+
+        Unless another request made that version meanwhile: then this one did nothing.
+        """
+        version = int(intent["to_version"])
+        if self._roots.active(Purpose.ROOT_SEAL).version >= version:
+            return External(
+                intent,
+                begin=lambda _tx: None,
+                perform=lambda: None,
+                conclude=lambda _tx, _done: Result(subject=intent, partial=True),
+                abandon=lambda _tx, _error: None,
+            )
+        return self._to(version)
 
     def _to(self, version: int) -> External[_Resealed]:
         step = _Steps(self._store, self._hsm, self._roots, self._instance, self._clock, version)

@@ -218,3 +218,9 @@ def test_two_rotations_at_once_do_not_make_two_active_roots(bench: Bench) -> Non
         second.conclude(tx, done_second)
     assert error.value.kind is ErrorKind.CONFLICT
     assert bench.roots.active(Purpose.ROOT_SEAL).version == 2
+    late = bench.rotator.resume({"to_version": 2})
+    assert late is not None
+    assert run(bench, late).partial, "what another rotation did is not recorded twice"
+    with pytest.raises(KmsError) as error, bench.store.transaction() as tx:
+        first.begin(tx)
+    assert error.value.kind is ErrorKind.CONFLICT
