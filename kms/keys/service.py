@@ -16,8 +16,10 @@ from kms.clock import Clock
 from kms.errors import invalid, not_found
 from kms.hsm import Hsm
 from kms.ids import check_name
+from kms.keys.agreement import Agreements
 from kms.keys.backup import Backups
 from kms.keys.birth import Birth, activate, answer, named, resolve
+from kms.keys.certificates import Certificates
 from kms.keys.core import Core, insert
 from kms.keys.envelope import Envelope
 from kms.keys.export import Exports
@@ -63,6 +65,8 @@ class KeyService:
         self.exports = Exports(self.core)
         self.backups = Backups(self.core, self.retirement)
         self.imports = Imports(self.core, self.exports)
+        self.certificates = Certificates(self.core)
+        self.agreements = Agreements(self.core)
         self._settings = Cache(store, MOUNT_SETTINGS)
 
     # -- use --------------------------------------------------------------------------------------

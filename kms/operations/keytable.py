@@ -43,7 +43,7 @@ _DAYS: Final = clear("waiting_days", Type.INT, MAX_WAIT_DAYS)
 
 def management(service: KeyService) -> list[Operation]:
     """All of them."""
-    return [*_keys(service), *_settings(service), *_life(service), *_transfers(service)]
+    return [*_keys(service), *_pairs(service), *_settings(service), *_life(service), *_transfers(service)]
 
 
 def _keys(service: KeyService) -> list[Operation]:
@@ -74,6 +74,38 @@ def _keys(service: KeyService) -> list[Operation]:
         ),
         Operation(
             "transit.keys.config", Capability.UPDATE, manage.configure, effect=Effect.STATE, fields=_CONFIG
+        ),
+    ]
+
+
+def _pairs(service: KeyService) -> list[Operation]:
+    manage = Management(service)
+    return [
+        Operation(
+            "transit.keys.csr",
+            Capability.UPDATE,
+            manage.request_certificate,
+            fields=(Field("csr", default=""), clear("version", Type.INT, None)),
+        ),
+        Operation(
+            "transit.keys.set-certificate",
+            Capability.UPDATE,
+            manage.set_certificate,
+            effect=Effect.STATE,
+            fields=(Field("certificate_chain", default=""), clear("version", Type.INT, None)),
+        ),
+        Operation(
+            "transit.derive-key",
+            Capability.UPDATE,
+            manage.derive,
+            effect=Effect.STATE,
+            fields=(
+                clear("base_key_name"),
+                clear("base_key_version", Type.INT, 0),
+                Field("peer_public_key", default=""),
+                clear("key_derivation_algorithm", default="ecdh"),
+                clear("derived_key_type", default=DEFAULT_TYPE),
+            ),
         ),
     ]
 

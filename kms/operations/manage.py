@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kms.errors import invalid, not_found
+from kms.keys.agreement import Agreement
 from kms.keys.lifecycle import Wish
 from kms.keys.service import KeyService
 from kms.operation import Call, Change, Outcome, Result
@@ -75,3 +76,27 @@ class Management:
         if size != 0 and size < MIN_CACHE_SIZE:
             raise invalid(f"size must be 0 or a value greater or equal to {MIN_CACHE_SIZE}")
         return self._service.change_settings(call.mount.id, {"cache_size": size}, "size")
+
+    def request_certificate(self, call: Call) -> Result:
+        """A certificate request, signed by a version."""
+        args = call.args
+        return self._service.certificates.request(call.mount.id, args["name"], args["version"], args["csr"])
+
+    def set_certificate(self, call: Call) -> Change:
+        """The chain that came back for it."""
+        args = call.args
+        return self._service.certificates.set_chain(
+            call.mount.id, args["name"], args["version"], args["certificate_chain"]
+        )
+
+    def derive(self, call: Call) -> Change:
+        """A key from an agreement with somebody's public key."""
+        args = call.args
+        wanted = Agreement(
+            args["base_key_name"],
+            args["base_key_version"],
+            args["peer_public_key"],
+            args["key_derivation_algorithm"],
+            args["derived_key_type"],
+        )
+        return self._service.agreements.derive(call.mount.id, args["name"], wanted)

@@ -1,0 +1,136 @@
+"""Agreeing on keys: an ECDH of a named key with somebody's public key becomes a symmetric key here.
+
+The shared secret (SP 800-56A 5.7.1.2: the x coordinate) goes through HKDF-SHA256 with neither salt nor
+info, as in the Vault API, and never leaves: the result is a version of a named key, kept as an
+imported one. Software keys only; the keys of protection `hsm` have no right to derive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import urandom
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from msgspec.structs import replace
+
+from kms.errors import invalid
+from kms.ids import check_name, new_id
+from kms.keys.aead import hkdf
+from kms.keys.birth import activate, facts
+from kms.keys.catalogue import ALGORITHMS, HMAC_BYTES, Kind, Protection
+from kms.keys.core import Core, active_version, insert
+from kms.keys.lifecycle import Wish, plan, refuse_soft_deleted
+from kms.keys.model import KeyVersion, NamedKey, SoftwareMaterial, VersionState
+from kms.keys.software import load_private
+from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, name_key, version_key
+from kms.operation import Change, Result
+from kms.tables import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a caller asks for. `base_version` 0 is the newest."""
+
+    base_name: str
+    base_version: int
+    peer_public_key: str
+    algorithm: str
+    type: str
+
+
+class Agreements:
+    """The verb. One per process."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def derive(self, mount_id: str, name: str, wanted: Agreement) -> Change:
+        """A new key from an agreement, or the next version of one that came from such."""
+        check_name(name, "key name")
+        if not wanted.peer_public_key:
+            raise invalid("peer public key not provided")
+        if wanted.algorithm != "ecdh":
+            raise invalid(f"key derivation algorithm {wanted.algorithm} not supported")
+        algorithm = ALGORITHMS.get(wanted.type)
+        if algorithm is None or algorithm.kind is not Kind.AEAD:
+            raise invalid(f"unknown key type {wanted.type}")
+        base, secret = self._secret(mount_id, wanted)
+        material = SoftwareMaterial(hkdf(secret, b"", algorithm.bits // 8))
+        now = self._core.clock.now()
+
+        def write(tx: Transaction) -> Result:
+            row = tx.get(NAMED_KEYS, name_key(mount_id, name))
+            if row is not None:
+                return self._next(tx, row.value, wanted.type, material, base)
+            wish = Wish(type=wanted.type, protection=Protection.SOFTWARE.value)
+            key = replace(
+                plan(new_id(), mount_id, name, wish, now), imported=True, allow_rotation=False, rotated=now
+            )
+            insert(tx, key, _version(key, 1, now, material))
+            return _done(key, 1, base)
+
+        return Change(write)
+
+    def _next(
+        self, tx: Transaction, key: NamedKey, type_: str, material: SoftwareMaterial, base: NamedKey
+    ) -> Result:
+        if key.type != type_ or not key.imported or key.protection is not Protection.SOFTWARE:
+            raise invalid(f"key {key.name} exists and is not a {type_} key that was derived or imported")
+        refuse_soft_deleted(key)
+        number = key.allotted + 1
+        version = _version(key, number, self._core.clock.now(), material)
+        tx.insert(KEY_VERSIONS, version_key(key.id, number), version)
+        activate(tx, key, version, imported=True)
+        return _done(key, number, base)
+
+    def _secret(self, mount_id: str, wanted: Agreement) -> tuple[NamedKey, bytes]:
+        row = self._core.row(mount_id, wanted.base_name)
+        if row is None:
+            raise invalid("specified base key not found")
+        key = row.value
+        if key.algorithm.kind is not Kind.EC:
+            raise invalid(f"base key type {key.type} does not support key agreement")
+        refuse_soft_deleted(key)
+        if key.protection is not Protection.SOFTWARE:
+            raise invalid(
+                f"base key {key.name} has protection hsm, and keys in the HSM only sign; use a software key"
+            )
+        number = wanted.base_version or key.latest_version
+        if number > key.latest_version:
+            raise invalid("requested version of the base key is higher than the latest key version")
+        if number < key.min_decryption_version:
+            raise invalid("requested version of the base key is not allowed (too old)")
+        version = active_version(self._core.store.reader(), key, number, "no such key version").value
+        if not isinstance(version.material, SoftwareMaterial):
+            raise invalid("requested version of the base key does not contain a private part")
+        private = load_private(version.material.secret)
+        public = _public(wanted.peer_public_key)
+        if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != public.curve.name:
+            raise invalid(f"base private key type {key.type} does not match peer public key curve")
+        return key, private.exchange(ec.ECDH(), public)
+
+
+def _public(pem: str) -> ec.EllipticCurvePublicKey:
+    try:
+        public = load_pem_public_key(pem.encode())
+    except (ValueError, TypeError):
+        raise invalid("failed to parse supplied peer public key PEM: it holds no valid public key") from None
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise invalid("the peer public key is not on an elliptic curve that the base key could have")
+    return public
+
+
+def _version(key: NamedKey, number: int, now: float, material: SoftwareMaterial) -> KeyVersion:
+    return KeyVersion(
+        key_id=key.id,
+        version=number,
+        state=VersionState.ACTIVE,
+        created=now,
+        material=material,
+        mac=SoftwareMaterial(urandom(HMAC_BYTES)),
+    )
+
+
+def _done(key: NamedKey, number: int, base: NamedKey) -> Result:
+    return Result(subject=facts(key, number) | {"base_key_id": base.id})
