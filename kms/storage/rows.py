@@ -118,6 +118,7 @@ class SqliteTransaction(SqliteReader):
         self._digests: dict[str, int] = {}
         self._sealed: dict[int, int] = {}
         self._drawn: dict[int, int] | None = None
+        self._sealed_by: RowSealer | None = None
 
     def insert(self, table: Table[T], key: str, value: T) -> Row[T]:
         index = _index(table, value)
@@ -180,8 +181,10 @@ class SqliteTransaction(SqliteReader):
 
     def undo(self) -> None:
         """The transaction was rolled back: its uses still count, what it drew was not written."""
+        if self._sealed_by is None:
+            return
         for term, count in (self._sealed if self._drawn is None else self._drawn).items():
-            self._sealer().owe(term, count)
+            self._sealed_by.owe(term, count)
 
     def _stored(self, table: Table[T], row: Row[T]) -> bytes:
         # BEGIN IMMEDIATE makes read-compare-write atomic: no other writer can come between.
@@ -202,6 +205,7 @@ class SqliteTransaction(SqliteReader):
             return _UNSEALED, body
         sealer = self._sealer()
         term = sealer.term
+        self._sealed_by = sealer
         self._sealed[term] = self._sealed.get(term, 0) + 1
         return term, sealer.seal(table.tag, key, term, revision, index, body)
 

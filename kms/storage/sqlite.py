@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -74,3 +76,14 @@ def assert_pragmas(db: Database) -> None:
 def unavailable(detail: str) -> KmsError:
     """The database cannot be used now."""
     return KmsError(ErrorKind.STORAGE_UNAVAILABLE, detail)
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn the driver's operational errors (locked, full, I/O) into KmsError(STORAGE_UNAVAILABLE)."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise unavailable(
+            f"the database did not answer: {error}; free space or stop what holds it"
+        ) from error

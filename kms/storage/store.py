@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,11 @@ from sqlite_utils import Database
 
 from kms.errors import ErrorKind, KmsError
 from kms.sensitive import Sensitive
+from kms.storage.group import Writers
 from kms.storage.migrate import assert_current
 from kms.storage.rows import SqliteReader, SqliteTransaction
 from kms.storage.sealing import RowSealer
-from kms.storage.sqlite import assert_pragmas, connect, unavailable
+from kms.storage.sqlite import assert_pragmas, connect, storage_errors
 from kms.storage.turn import LOCK_NAME, Turn
 from kms.tables import CacheListener, T, Table
 
@@ -27,6 +27,7 @@ class _Local(threading.local):
     db: Database | None = None
     version: int = -1
     reader: SqliteReader | None = None
+    writing: bool = False
 
 
 class SqliteStore:
@@ -41,6 +42,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._open: list[Database] = []
         self._turn = Turn(path.with_name(LOCK_NAME))
+        self._writers = Writers(self._turn, self._connect, lambda db: SqliteTransaction(db, self.sealer))
 
     @classmethod
     def open(cls, path: Path) -> SqliteStore:
@@ -93,37 +95,23 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:
-        db = self._database()
-        if _in_transaction(db):
+        if self._local.writing:
             raise RuntimeError("a transaction is already open on this thread")
-        tx = SqliteTransaction(db, self.sealer)
-        with self._turn.taken():
-            yield from self._transact(db, tx)
-
-    def _transact(self, db: Database, tx: SqliteTransaction) -> Iterator[SqliteTransaction]:
-        with _storage_errors():
-            db.conn.execute("BEGIN IMMEDIATE")
+        self._local.writing = True
         try:
-            yield tx
-            with _storage_errors():
-                tx.finish()
-                db.conn.execute("COMMIT")
-        except BaseException:
-            # A failed COMMIT (disk full) may already have rolled back.
-            if _in_transaction(db):
-                db.execute("ROLLBACK")
-            if self.unlocked:
-                tx.undo()
-            raise
+            with self._writers.transaction() as tx:
+                yield tx
+        finally:
+            self._local.writing = False
         if tx.announced:
-            # data_version does not move for our own commits, so tell our own caches directly.
-            self._catch_up(db)
+            # Our own caches must know before the caller goes on.
+            self.refresh()
 
     @contextmanager
     def snapshot(self) -> Iterator[SqliteReader]:
         """Reads that all see one committed state. Writers go on meanwhile (WAL)."""
         db = self._database()
-        with _storage_errors():
+        with storage_errors():
             db.execute("BEGIN")
         try:
             yield SqliteReader(db, self.sealer)
@@ -144,7 +132,7 @@ class SqliteStore:
         db = self._local.db or self._database()
         version: int = db.conn.execute("PRAGMA data_version").fetchone()[0]
         if version != self._local.version:
-            with _storage_errors():
+            with storage_errors():
                 self._catch_up(db)
             # Remembered only now: had reading failed, the next call must try again.
             self._local.version = version
@@ -160,7 +148,7 @@ class SqliteStore:
     def trim_changes(self) -> int:
         """Delete old announcements; returns how many. Called by the jobs process."""
         db = self._database()
-        with _storage_errors():
+        with storage_errors():
             cursor = db.execute(
                 "DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?", (_CHANGES_KEPT,)
             )
@@ -192,24 +180,14 @@ class SqliteStore:
     def _database(self) -> Database:
         db = self._local.db
         if db is None:
-            db = self._local.db = connect(self._path)
-            self._open.append(db)
+            db = self._local.db = self._connect()
         return db
 
-
-def _in_transaction(db: Database) -> bool:
-    return bool(db.conn.in_transaction)
+    def _connect(self) -> Database:
+        db = connect(self._path)
+        self._open.append(db)
+        return db
 
 
 def _newest_change(db: Database) -> int:
     return int(db.execute("SELECT coalesce(max(seq), 0) FROM changes").fetchone()[0])
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise unavailable(
-            f"the database did not answer: {error}; free space or stop what holds it"
-        ) from error

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,24 +16,21 @@ LOCK_NAME: Final = "writers.lock"
 
 
 class Turn:
-    """The queue of writers: threads of this process first, then its turn among the processes.
+    """The queue of writing processes; threads of one process queue before it (kms.storage.group).
 
     The kernel gives a process's lock back when it dies, so a killed writer blocks nobody.
     """
 
     def __init__(self, path: Path) -> None:
-        self._threads = threading.Lock()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold the turn for one transaction."""
-        with self._threads:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+    def take(self) -> None:
+        """Wait for the turn among the processes. Not for two threads of one process at once."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def give_back(self) -> None:
+        """Let the next process write."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Give the file back."""
