@@ -79,7 +79,6 @@ ROWS = [
         "encrypt, batch of 400",
         "transit/encrypt/aes",
         lambda _: {"batch_input": [{"plaintext": MESSAGE}] * 400},
-        400,
     ),
     Row("sign ecdsa-p256", "transit/sign/ec", lambda _: {"input": MESSAGE}),
     Row(

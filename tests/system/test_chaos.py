@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.chaos import MUST_HIT, Chaos, summary
+from tests.drills.chaos import MUST_HIT, episodes, summary
 
 KILLS = 100
 
@@ -17,10 +17,9 @@ KILLS = 100
 def test_invariants_hold_after_one_hundred_kills(tmp_path: Path) -> None:
     seed = secrets.randbits(32)
     print(f"\nseed {seed}")
-    chaos = Chaos(tmp_path, seed, workers=4, clients=8)
-    found = chaos.run(KILLS)
-    text, hit = summary(chaos.kills)
+    found, kills = episodes(tmp_path, KILLS, seed)
+    text, hit = summary(kills)
     print(text)
     assert not found, found[:20]
-    assert len(chaos.kills) == KILLS
+    assert len(kills) == KILLS
     assert hit >= MUST_HIT
