@@ -14,30 +14,15 @@ from kms.shared import Shared
 from kms.storage import SqliteStore
 from kms.system.instance import INSTANCE, Instance, insert_instance, read_instance
 from kms.system.state import Phase, ServerState
+from tests.hsm.parts import StepClock
 from tests.support import make_store
-
-
-class Clock:
-    """Time that the test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 class Server:
     """One process's state over a shared page and a real database."""
 
     def __init__(self, store: SqliteStore, shared: Shared) -> None:
-        self.store, self.shared, self.clock = store, shared, Clock()
+        self.store, self.shared, self.clock = store, shared, StepClock()
         self.problem: KmsError | None = None
         self.opened = 0
         self.closed = 0
