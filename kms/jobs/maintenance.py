@@ -110,7 +110,14 @@ class Maintenance:
             for intent in found.intents
             if self.registry[intent.operation].needs is Needs.NOTHING or self.state.serving
         ]
-        resolve_intents(self.registry, ready, store=self.store, recorder=self.recorder)
+        failure: KmsError | None = None
+        for intent in ready:
+            try:
+                resolve_intents(self.registry, [intent], store=self.store, recorder=self.recorder)
+            except KmsError as error:
+                failure = failure or error  # tried again in two seconds; the others do not wait for it
+        if failure is not None:
+            raise failure
 
     def _reap(self) -> None:
         # In portions, so that no request waits long for the write lock; until none is left.
