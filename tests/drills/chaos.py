@@ -76,6 +76,8 @@ class Chaos:
                 if found:
                     return found
             return []
+        except AssertionError as error:
+            return [f"{error}\n{self.server.tail()}"]
         finally:
             if load is not None:
                 load.finish()
