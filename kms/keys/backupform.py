@@ -23,7 +23,7 @@ from kms.clock import rfc3339
 from kms.errors import invalid
 from kms.keys.catalogue import HMAC_BYTES, MAX_HMAC_BYTES, MIN_HMAC_BYTES, Kind
 from kms.keys.model import KeyVersion, Material, NamedKey, NoMaterial, SoftwareMaterial, VersionState
-from kms.keys.software import CURVES, PrivateKey, load_private, pair, seed_and_public
+from kms.keys.software import CURVES, POST_QUANTUM, PrivateKey, load_private, pair, seed_and_public
 from kms.keys.view import public_text
 
 MAX_VERSIONS: Final = 100_000
@@ -164,6 +164,8 @@ def _write_private(entry: Entry, private: PrivateKey) -> None:
         numbers = private.private_numbers()
         entry.ec_d = numbers.private_value
         entry.ec_x, entry.ec_y = numbers.public_numbers.x, numbers.public_numbers.y
+    elif not isinstance(private, rsa.RSAPrivateKey):
+        entry.key = b64encode(private.private_bytes_raw()).decode()
     else:
         entry.public_key = ""
         rsa_numbers = private.private_numbers()
@@ -229,11 +231,21 @@ def _material(key: NamedKey, entry: Entry) -> tuple[Material, bytes]:
         return SoftwareMaterial(data), b""
     if algorithm.kind is Kind.EDWARDS:
         return _edwards(entry)
+    if algorithm.name in POST_QUANTUM:
+        return _post_quantum(algorithm.name, entry)
     if algorithm.kind is Kind.EC:
         return _ec(key.type, entry)
     if algorithm.kind is Kind.RSA:
         return _rsa(algorithm.bits, entry)
     return SoftwareMaterial(_bytes(entry.key, algorithm.bits // 8)), b""
+
+
+def _post_quantum(type_: str, entry: Entry) -> tuple[Material, bytes]:
+    private, public = POST_QUANTUM[type_]
+    if entry.key:
+        return pair(private.from_seed_bytes(b64decode(entry.key, validate=True)))
+    half = public.from_public_bytes(b64decode(entry.public_key, validate=True))
+    return NoMaterial(), half.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _edwards(entry: Entry) -> tuple[Material, bytes]:

@@ -29,6 +29,8 @@ class Use(StrEnum):
     SIGN = "sign"
     MAC = "mac"
     CMAC = "cmac"
+    WRAP = "wrap"  # and unwrap
+    ENCAPSULATE = "encapsulate"  # and decapsulate
 
 
 class Kind(StrEnum):
@@ -40,6 +42,9 @@ class Kind(StrEnum):
     EDWARDS = "edwards"  # Ed25519, never pre-hashed
     MAC = "mac"  # HMAC and nothing else
     CMAC = "cmac"  # AES-CMAC (SP 800-38B)
+    KWP = "kwp"  # wraps keys of callers (RFC 3394, RFC 5649), and is never an encrypt key
+    MLDSA = "mldsa"  # ML-DSA (FIPS 204), pure, with an empty context
+    MLKEM = "mlkem"  # ML-KEM (FIPS 203)
 
 
 class Status(StrEnum):
@@ -185,6 +190,45 @@ def _cmac(bits: int, spec: KeySpec) -> Algorithm:
     )
 
 
+def _kwp(bits: int) -> Algorithm:
+    return Algorithm(
+        name=f"aes{bits}-kwp",
+        kind=Kind.KWP,
+        spec=None,
+        bits=bits,
+        strength=bits,
+        uses=_by(frozenset({Use.WRAP}), None),
+        micros=_cost(15, 0),
+    )
+
+
+def _mldsa(level: int, strength: int, micros: int) -> Algorithm:
+    return Algorithm(
+        name=f"mldsa-{level}",
+        kind=Kind.MLDSA,
+        spec=None,
+        title=f"mldsa-{level}",
+        bits=256,
+        strength=strength,
+        uses=_by(_SIGNING, None),
+        micros=_cost(micros, 0),
+        verify_micros=micros // 2,
+    )
+
+
+def _mlkem(level: int, strength: int) -> Algorithm:
+    return Algorithm(
+        name=f"mlkem-{level}",
+        kind=Kind.MLKEM,
+        spec=None,
+        title=f"mlkem-{level}",
+        bits=512,
+        strength=strength,
+        uses=_by(frozenset({Use.ENCAPSULATE}), None),
+        micros=_cost(120, 0),
+    )
+
+
 _TABLE: Final = (
     _aes(128, KeySpec.AES_128),
     _aes(256, KeySpec.AES_256),
@@ -221,6 +265,14 @@ _TABLE: Final = (
     _cmac(128, KeySpec.AES_128),
     _cmac(192, KeySpec.AES_192),
     _cmac(256, KeySpec.AES_256),
+    _kwp(128),
+    _kwp(192),
+    _kwp(256),
+    _mldsa(44, 128, 900),
+    _mldsa(65, 192, 1_400),
+    _mldsa(87, 256, 1_800),
+    _mlkem(768, 192),
+    _mlkem(1024, 256),
 )
 
 ALGORITHMS: Final = MappingProxyType({row.name: row for row in _TABLE})

@@ -48,6 +48,14 @@ _EC: Final = {
 }
 
 
+# RFC 9881 section 2; asn1crypto has no names for them.
+_OTHERS: Final = {
+    "mldsa-44": "2.16.840.1.101.3.4.3.17",
+    "mldsa-65": "2.16.840.1.101.3.4.3.18",
+    "mldsa-87": "2.16.840.1.101.3.4.3.19",
+}
+
+
 class Certificates:
     """The verbs. One per process."""
 
@@ -125,7 +133,7 @@ def _scheme(key: NamedKey) -> tuple[str, How]:
         return _EC[key.type]
     if key.algorithm.kind is Kind.RSA:
         return "sha256_rsa", How("sha256", pkcs1v15=True)
-    return "ed25519", How()
+    return _OTHERS.get(key.type, "ed25519"), How()
 
 
 def _request_info(public: bytes, template: str) -> Any:

@@ -40,6 +40,10 @@ _PURPOSES = {
     Kind.EDWARDS: Purpose.KEY_SIGN,
     Kind.MAC: Purpose.KEY_MAC,
     Kind.CMAC: Purpose.KEY_CMAC,
+    # No HSM makes these; the purpose only says what their material may not be mistaken for.
+    Kind.KWP: Purpose.KEY_ENC,
+    Kind.MLDSA: Purpose.KEY_SIGN,
+    Kind.MLKEM: Purpose.KEY_ENC,
 }
 _ROOTS = {
     Purpose.KEY_ENC: Purpose.ROOT_WRAP_ENC,

@@ -6,7 +6,8 @@ Public keys and certificate chains are always handed out. Formats are those of t
     symmetric, hmac      base64 of the bytes            the same        -                  -
     ecdsa, rsa           PEM, SEC 1 or PKCS#1           -               base64 of PKCS#8   PEM of PKCS#8
     ed25519              base64 of seed || public key   the same        base64 of PKCS#8   PEM of PKCS#8
-    public               PEM; Ed25519 base64            Ed25519 only    base64 of SPKI     PEM of SPKI
+    mldsa, mlkem         base64 of the seed             the same        base64 of PKCS#8   PEM of PKCS#8
+    public               PEM; raw where there is raw    not EC, RSA     base64 of SPKI     PEM of SPKI
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -32,8 +33,9 @@ from kms.keys.catalogue import Kind, Use
 from kms.keys.core import Core
 from kms.keys.lifecycle import refuse_soft_deleted
 from kms.keys.model import KeyVersion, Material, NamedKey, SoftwareMaterial, VersionState
-from kms.keys.software import load_private, seed_and_public
+from kms.keys.software import PrivateKey, load_private, seed_and_public
 from kms.keys.store import KEY_VERSIONS
+from kms.keys.view import public_text
 from kms.operation import Result
 
 FORMATS: Final = ("", "raw", "der", "pem")
@@ -167,15 +169,15 @@ def _no_raw(kind: str) -> str:
     return f"unknown key format for {kind} key; supported values are ``, `der`, or `pem`"
 
 
-def _private(
-    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey, encoding: str
-) -> str:
+def _private(private: PrivateKey, encoding: str) -> str:
     if encoding == "der":
         return b64encode(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, _NONE)).decode()
     if encoding == "pem":
         return _pem(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, _NONE), private)
     if isinstance(private, Ed25519PrivateKey):
         return b64encode(seed_and_public(private)).decode()
+    if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        return b64encode(private.private_bytes_raw()).decode()
     if encoding == "raw":
         raise invalid(_no_raw("rsa" if isinstance(private, rsa.RSAPrivateKey) else "ec"))
     return _pem(private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, _NONE), private)
@@ -191,8 +193,8 @@ def _public(_key: NamedKey, version: KeyVersion, encoding: str) -> str:
     public = load_der_public_key(version.public)
     if encoding == "der":
         return b64encode(version.public).decode()
-    if isinstance(public, Ed25519PublicKey) and encoding in ("", "raw"):
-        return b64encode(public.public_bytes_raw()).decode()
+    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) and encoding in ("", "raw"):
+        return public_text(version)
     if encoding == "raw":
         raise invalid(_no_raw("rsa" if isinstance(public, rsa.RSAPublicKey) else "ec"))
     return _pem(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), public)
@@ -214,6 +216,14 @@ _EXPORTERS: Final = {
     "hmac-key": Exporter(secret=True, check=_anything, render=_hmac),
     "cmac-key": Exporter(
         secret=True, check=_check_use(Use.CMAC, "cmac not supported for the key"), render=_main
+    ),
+    "wrapping-key": Exporter(
+        secret=True, check=_check_use(Use.WRAP, "wrapping not supported for the key"), render=_main
+    ),
+    "decapsulation-key": Exporter(
+        secret=True,
+        check=_check_use(Use.ENCAPSULATE, "decapsulation not supported for the key"),
+        render=_main,
     ),
     "public-key": Exporter(secret=False, check=_check_public, render=_public),
     "certificate-chain": Exporter(

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives import hashes, keywrap
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, padding, rsa
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -31,9 +31,10 @@ from kms.keys.signing import (
     SoftwareEdwards,
     SoftwareRsa,
 )
-from kms.keys.software import derivation, load_private
+from kms.keys.software import MlkemPrivateKey, derivation, load_private
 from kms.keys.usage import Allowance
 
+MlkemPublicKey = mlkem.MLKEM768PublicKey | mlkem.MLKEM1024PublicKey
 OAEP: Final = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 
 
@@ -101,6 +102,54 @@ class HsmCmac:
         return self.hsm().cmac(self.ref, data)
 
 
+class KeyWrapper:
+    """Wraps keys of callers: AES-KWP (RFC 5649) with padding, AES-KW (RFC 3394) without."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def wrap(self, target: bytes, *, padded: bool) -> bytes:
+        """The wrapped target; without padding it must be 16 bytes or more in steps of 8."""
+        if padded:
+            return keywrap.aes_key_wrap_with_padding(self._key, target)
+        return keywrap.aes_key_wrap(self._key, target)
+
+    def unwrap(self, wrapped: bytes, *, padded: bool) -> bytes:
+        """Inverse of `wrap`.
+
+        Raises:
+            cryptography.hazmat.primitives.keywrap.InvalidUnwrap, ValueError: it was not wrapped so.
+        """
+        if padded:
+            return keywrap.aes_key_unwrap_with_padding(self._key, wrapped)
+        return keywrap.aes_key_unwrap(self._key, wrapped)
+
+
+@dataclass(frozen=True, slots=True)
+class Kem:
+    """ML-KEM (FIPS 203) of one version."""
+
+    public: MlkemPublicKey
+    private: MlkemPrivateKey | None
+
+    def encapsulate(self) -> tuple[bytes, bytes]:
+        """A fresh shared secret (32 bytes) and the ciphertext that carries it."""
+        return self.public.encapsulate()
+
+    def decapsulate(self, ciphertext: bytes) -> bytes:
+        """The shared secret; for a forged ciphertext another one, as FIPS 203 wants.
+
+        Raises:
+            ValueError: the ciphertext is not of the right length.
+            KmsError(INVALID): there is no private key.
+        """
+        if self.private is None:
+            raise invalid("cannot decapsulate, key version does not have a private counterpart")
+        return self.private.decapsulate(ciphertext)
+
+
 @dataclass(frozen=True, slots=True)
 class Oaep:
     """RSA encryption with OAEP-SHA256 and no label, as the Vault API fixes it."""
@@ -150,6 +199,8 @@ class ReadyVersion:
     allowance: Allowance | None = None
     cmac: Cmac | None = None
     derivation: Derivation | None = None
+    wrapper: KeyWrapper | None = None
+    kem: Kem | None = None
 
 
 def open_version(
@@ -166,7 +217,7 @@ def open_version(
         raise integrity(f"version {version.version} of key {key.name} has no HMAC key")
     ready = ReadyVersion(version.version, _mac(version.mac, hsm))
     if version.public:
-        ready.public = _public(version.public)
+        _public(ready, version.public)
     if kind is Kind.AEAD:
         ready.allowance = allowance
     if isinstance(version.material, SoftwareMaterial):
@@ -194,6 +245,8 @@ def _software(ready: ReadyVersion, key: NamedKey, secret: bytes) -> None:
         ready.aead = software_aead(key.type, secret)
     elif kind is Kind.CMAC:
         ready.cmac = SoftwareCmac(secret)
+    elif kind is Kind.KWP:
+        ready.wrapper = KeyWrapper(secret)
     else:
         _private(ready, key, secret)
 
@@ -205,7 +258,9 @@ def _private(ready: ReadyVersion, key: NamedKey, secret: bytes) -> None:
         ready.signer = SoftwareRsa(private)
     elif isinstance(private, ec.EllipticCurvePrivateKey):
         ready.signer = SoftwareEc(private)
-    elif not isinstance(private, rsa.RSAPrivateKey):
+    elif isinstance(private, MlkemPrivateKey) and ready.kem is not None:
+        ready.kem = Kem(ready.kem.public, private)
+    elif not isinstance(private, rsa.RSAPrivateKey | MlkemPrivateKey):
         ready.signer = SoftwareEdwards(private)
     else:
         raise integrity(f"key {key.name} holds material of another type")
@@ -224,8 +279,11 @@ def _hardware(ready: ReadyVersion, kind: Kind, ref: KeyRef, hsm: Callable[[], Hs
         ready.signer = HsmRsa(hsm, ref)
 
 
-def _public(spki: bytes) -> PublicKey:
+def _public(ready: ReadyVersion, spki: bytes) -> None:
     public = load_der_public_key(spki)
-    if not isinstance(public, PublicKey):
+    if isinstance(public, MlkemPublicKey):
+        ready.kem = Kem(public, None)
+    elif isinstance(public, PublicKey):
+        ready.public = public
+    else:
         raise integrity("a stored public key is of a type that we never make")
-    return public

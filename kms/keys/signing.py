@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from kms.errors import KmsError, invalid
@@ -35,7 +35,9 @@ NO_HASH: Final = "none"
 SALT_AUTO: Final = 0  # the longest salt when signing, any when verifying
 SALT_HASH: Final = -1  # as long as the hash
 
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | Ed25519PublicKey
+MldsaPublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
+MldsaPrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | Ed25519PublicKey | MldsaPublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,9 @@ class HsmEc:
 
 @dataclass(frozen=True, slots=True)
 class SoftwareEdwards:
-    """Ed25519 (RFC 8032) with the key in memory; hash parameters do not apply to it."""
+    """Ed25519 (RFC 8032) or ML-DSA (FIPS 204) with the key in memory; hash parameters do not apply."""
 
-    key: Ed25519PrivateKey
+    key: Ed25519PrivateKey | MldsaPrivateKey
 
     def sign(self, data: bytes, _how: How) -> bytes:
         return self.key.sign(data)
@@ -204,7 +206,7 @@ def verify(public: PublicKey, signature: bytes, data: bytes, how: How) -> None:
         cryptography.exceptions.InvalidSignature: it is not.
         KmsError(INVALID): the parameters fit no signature at all.
     """
-    if isinstance(public, Ed25519PublicKey):
+    if isinstance(public, Ed25519PublicKey | MldsaPublicKey):
         public.verify(signature, data)
     elif isinstance(public, ec.EllipticCurvePublicKey):
         public.verify(signature, data, ec.ECDSA(_hash(data, how)))

@@ -7,10 +7,10 @@ SubjectPublicKeyInfo DER.
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, mlkem, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
@@ -19,12 +19,24 @@ from kms.keys.aead import Derivation
 from kms.keys.catalogue import Algorithm, Kind
 from kms.keys.model import NamedKey, SoftwareMaterial
 
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey
+MldsaPrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
+MlkemPrivateKey = mlkem.MLKEM768PrivateKey | mlkem.MLKEM1024PrivateKey
+PrivateKey = (
+    ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey | MldsaPrivateKey | MlkemPrivateKey
+)
 
 CURVES: Final[dict[str, ec.EllipticCurve]] = {
     "ecdsa-p256": ec.SECP256R1(),
     "ecdsa-p384": ec.SECP384R1(),
     "ecdsa-p521": ec.SECP521R1(),
+}
+# Types of one parameter set each: name -> (private, public).
+POST_QUANTUM: Final[dict[str, tuple[Any, Any]]] = {
+    "mldsa-44": (mldsa.MLDSA44PrivateKey, mldsa.MLDSA44PublicKey),
+    "mldsa-65": (mldsa.MLDSA65PrivateKey, mldsa.MLDSA65PublicKey),
+    "mldsa-87": (mldsa.MLDSA87PrivateKey, mldsa.MLDSA87PublicKey),
+    "mlkem-768": (mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey),
+    "mlkem-1024": (mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey),
 }
 _EXPONENT: Final = 65537
 
@@ -44,6 +56,9 @@ def _generate(algorithm: Algorithm) -> PrivateKey:
         return Ed25519PrivateKey.generate()
     if algorithm.kind is Kind.EC:
         return ec.generate_private_key(CURVES[algorithm.name])
+    if algorithm.name in POST_QUANTUM:
+        made: PrivateKey = POST_QUANTUM[algorithm.name][0].generate()
+        return made
     return rsa.generate_private_key(public_exponent=_EXPONENT, key_size=algorithm.bits)
 
 
@@ -64,7 +79,9 @@ def type_of(half: object) -> str:
         return next((name for name, curve in CURVES.items() if curve.name == half.curve.name), "")
     if isinstance(half, rsa.RSAPrivateKey | rsa.RSAPublicKey):
         return f"rsa-{half.key_size}"
-    return "ed25519" if isinstance(half, Ed25519PrivateKey | Ed25519PublicKey) else ""
+    if isinstance(half, Ed25519PrivateKey | Ed25519PublicKey):
+        return "ed25519"
+    return next((name for name, halves in POST_QUANTUM.items() if isinstance(half, halves)), "")
 
 
 def load_private(secret: bytes) -> PrivateKey:

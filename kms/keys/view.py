@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from kms.clock import rfc3339
@@ -94,10 +94,11 @@ def _version(title: str, version: KeyVersion, public_of: PublicOf) -> int | dict
 
 
 def public_text(version: KeyVersion) -> str:
-    """The public key as the Vault API writes it: PEM, but the raw bytes in base64 for Ed25519."""
+    """The public key as the Vault API writes it: PEM for EC and RSA, the raw bytes in base64 for others."""
     public = load_der_public_key(version.public)
-    if isinstance(public, Ed25519PublicKey):
-        return b64encode(public.public_bytes_raw()).decode()
+    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raw: bytes = public.public_bytes_raw()  # type: ignore[union-attr]  # every other type that we make has it
+        return b64encode(raw).decode()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 

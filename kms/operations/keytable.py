@@ -27,6 +27,7 @@ _CREATE: Final = (
     clear("type", default=DEFAULT_TYPE),
     clear("protection"),
     clear("purpose"),
+    clear("parameter_set"),
     clear("derived", Type.BOOL, default=False),
     clear("convergent_encryption", Type.BOOL, default=False),
     clear("key_size", Type.INT, 0),

@@ -36,7 +36,7 @@ class Parameters:
 
 
 def parameters(args: Mapping[str, Any], kind: Kind) -> Parameters:
-    """Read and check the parameters of sign and verify. Ed25519 ignores those about hashing.
+    """Read and check the parameters of sign and verify. Ed25519 and ML-DSA ignore those about hashing.
 
     Raises:
         KmsError(INVALID)
@@ -50,7 +50,7 @@ def parameters(args: Mapping[str, Any], kind: Kind) -> Parameters:
     if kind is Kind.RSA and scheme not in ("", "pss", "pkcs1v15"):
         raise invalid(f"unsupported rsa signature algorithm {scheme}")
     pkcs1v15, prehashed = scheme == "pkcs1v15", args["prehashed"]
-    if kind is Kind.EDWARDS:
+    if kind in (Kind.EDWARDS, Kind.MLDSA):
         return Parameters(How(), marshaling == "jws")
     if name == NO_HASH:
         if not (prehashed and pkcs1v15):

@@ -15,6 +15,7 @@ from kms.operations.pace import quick, quick_verify, small
 from kms.operations.random import Randomness
 from kms.operations.rewrap import Rewrapping
 from kms.operations.sign import Signing
+from kms.operations.wrap import Encapsulation, Wrapping
 
 _BATCH: Final = Field("batch_input", Type.ITEMS)
 _CONTEXT: Final = (Field("context", default=""), Field("associated_data", default=""))
@@ -33,7 +34,13 @@ _ALGORITHMS: Final = (
 
 def operations(service: KeyService) -> list[Operation]:
     """Every operation of one `KeyService`, for the registry."""
-    return [*management(service), *_encryption(service), *_authenticity(service), *_keyless(service)]
+    return [
+        *management(service),
+        *_encryption(service),
+        *_authenticity(service),
+        *_wrapping(service),
+        *_keyless(service),
+    ]
 
 
 def _encryption(service: KeyService) -> list[Operation]:
@@ -81,6 +88,46 @@ def _encryption(service: KeyService) -> list[Operation]:
             runs=Runs.INLINE,
             inline_if=quick(service, Use.ENCRYPT),
             fields=(clear("kind"), *_CONTEXT, _VERSION, clear("bits", Type.INT, 256)),
+        ),
+    ]
+
+
+def _wrapping(service: KeyService) -> list[Operation]:
+    wrapping, encapsulation = Wrapping(service), Encapsulation(service)
+    padding = clear("padding", Type.BOOL, default=True)
+    ciphertext = Field("ciphertext", default="")
+    return [
+        Operation(
+            "transit.wrap",
+            Capability.UPDATE,
+            wrapping.wrap,
+            runs=Runs.INLINE,
+            inline_if=quick(service, Use.WRAP, "plaintext"),
+            fields=(Field("plaintext", default=""), padding, _VERSION, _BATCH),
+        ),
+        Operation(
+            "transit.unwrap",
+            Capability.UPDATE,
+            wrapping.unwrap,
+            runs=Runs.INLINE,
+            inline_if=quick(service, Use.WRAP, "ciphertext"),
+            fields=(ciphertext, padding, _BATCH),
+        ),
+        Operation(
+            "transit.encapsulate",
+            Capability.UPDATE,
+            encapsulation.encapsulate,
+            runs=Runs.INLINE,
+            inline_if=quick(service, Use.ENCAPSULATE),
+            fields=(_VERSION,),
+        ),
+        Operation(
+            "transit.decapsulate",
+            Capability.UPDATE,
+            encapsulation.decapsulate,
+            runs=Runs.INLINE,
+            inline_if=quick(service, Use.ENCAPSULATE, "ciphertext"),
+            fields=(ciphertext,),
         ),
     ]
 

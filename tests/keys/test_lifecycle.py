@@ -218,6 +218,6 @@ def test_the_catalogue_gives_each_type_one_family() -> None:
         assert algorithm.default in algorithm.uses
         assert algorithm.strength >= 112  # OWASP ASVS 11.2.3 asks 128; rsa-2048 is the stated exception
         signs = algorithm.allows(Use.SIGN, Protection.SOFTWARE)
-        assert signs is (algorithm.kind in (Kind.EC, Kind.EDWARDS, Kind.RSA))
+        assert signs is (algorithm.kind in (Kind.EC, Kind.EDWARDS, Kind.RSA, Kind.MLDSA))
         if algorithm.kind is Kind.RSA:
             assert not algorithm.allows(Use.DECRYPT, Protection.HSM)

@@ -69,6 +69,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory, token: Any) -> Rig:
         ("rsa", "rsa-2048"),
         ("mac", "hmac"),
         ("cmac", "aes128-cmac"),
+        ("kwp", "aes256-kwp"),
+        ("kem", "mlkem-768"),
+        ("mldsa", "mldsa-44"),
     ):
         rig.create(name, type_, protection="software")
     rig.create("hsm", protection="hsm")
@@ -85,7 +88,9 @@ def test_no_input_makes_an_operation_fall_over(keys: Rig, data: st.DataObject) -
     router = Router(ROUTES, keys.table)
     route = data.draw(st.sampled_from(ROUTES))
     name = data.draw(
-        st.sampled_from(["aes", "p256", "rsa", "mac", "cmac", "hsm", "derived", "signer", "none"])
+        st.sampled_from(
+            ["aes", "p256", "rsa", "mac", "cmac", "hsm", "derived", "signer", "kwp", "kem", "mldsa", "none"]
+        )
     )
     path = route.pattern.format(**{**PATHS, "name": name})
     match = router.match(route.verb, f"{path}/" if route.verb == "LIST" else path)

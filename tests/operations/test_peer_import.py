@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives import hashes, keywrap
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -29,6 +29,8 @@ PRIVATE: dict[str, PrivateKey] = {
     "ecdsa-p521": ec.generate_private_key(ec.SECP521R1()),
     "ed25519": Ed25519PrivateKey.generate(),
     "rsa-2048": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "mldsa-44": mldsa.MLDSA44PrivateKey.generate(),
+    "mldsa-87": mldsa.MLDSA87PrivateKey.generate(),
     "rsa-3072": rsa.generate_private_key(public_exponent=65537, key_size=3072),
 }
 SYMMETRIC = {

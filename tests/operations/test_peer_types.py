@@ -8,7 +8,15 @@ from tests.keys.rig import Rig
 from tests.operations.peer import CLIENT_FAULT, OWN_TEXT, SUPERSET, Case, P, compare, post
 
 C = "Y29udGV4dA=="
-TYPES = ["aes128-gcm96", "xchacha20-poly1305", "ecdsa-p521", "rsa-3072"]
+TYPES = [
+    "aes128-gcm96",
+    "xchacha20-poly1305",
+    "ecdsa-p521",
+    "rsa-3072",
+    "mldsa-44",
+    "mldsa-65",
+    "mldsa-87",
+]
 SYMMETRIC = ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305"]
 SETUP = [
     *(post(f"keys/{name}", type=name) for name in TYPES),
@@ -80,6 +88,14 @@ SIGNING = [
     post("sign/rsa-3072", input=P),
     post("sign/rsa-3072", input=P, signature_algorithm="pkcs1v15"),
     post("encrypt/rsa-3072", plaintext=P),
+    *(post(f"sign/mldsa-{level}", input=P) for level in (44, 65, 87)),
+    post("sign/mldsa-44", input=P, prehashed=True, hash_algorithm="none"),
+    post("sign/mldsa-44", input=P, hash_algorithm="bogus"),
+    post("sign/mldsa-44", input=P, marshaling_algorithm="jws"),
+    post("verify/mldsa-44", input=P, signature="vault:v1:YQ=="),
+    post("encrypt/mldsa-44", plaintext=P),
+    post("keys/mldsa-44/csr"),
+    post("keys/x", type="ml-dsa", allowed=SUPERSET),
     post("encrypt/aes128-gcm96", plaintext=P, associated_data=P),
     post("encrypt/xchacha20-poly1305", plaintext=P, associated_data=P),
     post("decrypt/xchacha20-poly1305", ciphertext="vault:v1:" + "A" * 44, allowed=OWN_TEXT),
