@@ -30,7 +30,7 @@ class Stored(dict[Attribute, Any]):
         return {name: self[name] for name in names if name in self}
 
 
-@pytest.mark.parametrize("point", [POINT, b"\x04\x41" + POINT])
+@pytest.mark.parametrize("point", [POINT, b"\x04\x41" + POINT], ids=["bare", "octet string"])
 def test_points_with_and_without_octet_string(point: bytes) -> None:
     """PKCS#11 2.40 wants DER, some modules give the bare point."""
     key = serialization.load_der_public_key(spki_of(Stored({Attribute.EC_POINT: point}), KeySpec.EC_P256))
