@@ -6,8 +6,9 @@ change; a request costs three dictionary look-ups.
 
 from __future__ import annotations
 
-import base64
+import binascii
 from dataclasses import dataclass
+from functools import cached_property
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -46,6 +47,11 @@ class Authority:
     roots: tuple[bool, ...]
     path_length: int | None
     constraints: x509.NameConstraints | None
+
+    @cached_property
+    def not_before(self) -> int:
+        """The issuer's, in seconds: nothing it issues begins earlier."""
+        return int(self.certificate.not_valid_before_utc.timestamp())
 
     @property
     def pem(self) -> str:
@@ -197,9 +203,9 @@ def url_extensions(urls: Urls) -> Extensions:
 
 def pem(der: bytes, label: str = "CERTIFICATE") -> str:
     """RFC 7468 text without a final line break, as the peer's JSON answers have it."""
-    text = base64.b64encode(der).decode("ascii")
-    lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
-    return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----"
+    # 48 octets make a line of 64 characters, and its end.
+    lines = b"".join([binascii.b2a_base64(der[at : at + 48]) for at in range(0, len(der), 48)])
+    return f"-----BEGIN {label}-----\n{lines.decode('ascii')}-----END {label}-----"
 
 
 def no_default_issuer() -> KmsError:

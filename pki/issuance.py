@@ -1,7 +1,7 @@
 """Issuing leaves, in the order that cannot lose a certificate (Boulder's, with its reasons).
 
 (1) validate: role, names, key, validity, the issuer's own name constraints
-(2) draft and lint the exact bytes, signed by nobody
+(2) make the exact bytes, signed by nobody, and lint them (or splice them into linted ones: pki.signing)
 (3) record serial and linted bytes, in the commit of the audit intent
 (4) sign in the HSM those bytes and no others; compare and verify
 (5) record the certificate, in the commit of the audit outcome; then the answer leaves
@@ -28,10 +28,10 @@ from pki.hsmkey import CaToken
 from pki.lint import Linter
 from pki.model import Certificate, CertificateState, serial_hex, wire_serial
 from pki.names import Names
-from pki.profiles import Draft, leaf_draft
+from pki.profiles import Draft, Leaf, leaf
 from pki.requests import names_from_api, names_from_csr, parse_csr
 from pki.rolebook import ReadyRole, RoleBook
-from pki.signing import Prepared, prepare, sign
+from pki.signing import Prepared, prepare_leaf, sign
 from pki.store import KEYS
 from pki.validity import Limits, leaf_limits, window
 
@@ -60,7 +60,7 @@ class Issuance:
         valid, more = self._window(call, ready, authority)
         private = leafkeys.generate(key_type, bits)
         public = private.public_key()
-        draft = leaf_draft(ready.template, names, (public, key_type, spki_der(public)), valid)
+        draft = leaf(ready.template, names, (public, key_type, spki_der(public)), valid)
 
         def finish(der: bytes) -> dict[str, Any]:
             data = answer(
@@ -84,7 +84,7 @@ class Issuance:
         names, source = names_from_csr(csr, args, ready.role)
         self._allow(call, ready, authority, names, source)
         valid, warnings = self._window(call, ready, authority)
-        draft = leaf_draft(ready.template, names, (public, key_type, spki_der(public)), valid)
+        draft = leaf(ready.template, names, (public, key_type, spki_der(public)), valid)
 
         def finish(der: bytes) -> dict[str, Any]:
             return answer(
@@ -110,12 +110,11 @@ class Issuance:
         self, call: Call, ready: ReadyRole, authority: Authority
     ) -> tuple[tuple[int, int], tuple[str, ...]]:
         default, maximum = leaf_limits(ready.role, call.mount)
-        issuer = authority.certificate
         limits = Limits(
             now=int(call.now),
             default_ttl=default,
             max_ttl=maximum,
-            issuer_from=int(issuer.not_valid_before_utc.timestamp()),
+            issuer_from=authority.not_before,
             issuer_until=authority.issuer.not_after,
             truncate=authority.issuer.leaf_not_after_behavior == "truncate",
         )
@@ -129,10 +128,10 @@ class Issuance:
         call: Call,
         authority: Authority,
         ready: ReadyRole,
-        draft: Draft,
+        draft: Leaf,
         ending: tuple[Finish, tuple[str, ...]],
     ) -> External[bytes]:
-        prepared = prepare(draft, authority.public_key, self.linter)  # (2)
+        prepared = prepare_leaf(draft, authority.public_key, self.linter)  # (2)
         finish, warnings = ending
         act = Act(
             mount=call.mount,
@@ -258,7 +257,7 @@ def resolve_issue(intent: Mapping[str, str | int], now: int) -> External[None]:
 
 
 def answer(
-    authority: Authority, draft: Draft, der: bytes, form: str, *, without_roots: bool
+    authority: Authority, draft: Draft | Leaf, der: bytes, form: str, *, without_roots: bool
 ) -> dict[str, Any]:
     """The certificate's part of an answer, in the `format` asked for."""
     chain = [

@@ -2,8 +2,8 @@
 
 Two gates, both on a copy that carries no signature:
 
-- ours, on every certificate and CRL: the copy is parsed again and each variable field is compared
-  with what was asked for and with RFC 5280 and CA/B BR 7.1;
+- ours, on every CRL and on every certificate that was built and not spliced (pki.signing): the copy is
+  parsed again and each variable field is compared with what was asked for and with RFC 5280 and CA/B BR 7.1;
 - pkilint's, which costs milliseconds: once for each new shape of certificate, on one in `sample`
   after that, on every CA certificate, and on every kind of CRL (decisions: certificates).
 
@@ -55,15 +55,21 @@ class Linter:
         self._count = 0
         self._lock = threading.Lock()
 
-    def certificate(self, der: bytes, draft: Draft) -> None:
-        """Judge the unsigned copy of a certificate.
+    def due(self, shape: Hashable) -> bool:
+        """Count one certificate; whether it is of a new shape or the one of the sample."""
+        with self._lock:
+            self._count += 1
+            return shape not in self._passed or self._count % self._sample == 0
+
+    def certificate(self, der: bytes, draft: Draft, *, due: bool | None = None) -> None:
+        """Judge the unsigned copy of a certificate; `due` if it was counted already.
 
         Raises:
             KmsError(INTEGRITY): the copy does not say what the draft says: a defect of ours.
             KmsError(INVALID): pkilint reports an error.
         """
         check_copy(der, draft)
-        if self._needs_pkilint(draft.shape):
+        if self.due(draft.shape) if due is None else due:
             _refuse(self._validators.certificate(der), "certificate")
             self._remember(draft.shape)
 
@@ -78,11 +84,6 @@ class Linter:
         if shape not in self._passed:
             _refuse(self._validators.crl(der), "CRL")
             self._remember(shape)
-
-    def _needs_pkilint(self, shape: Hashable) -> bool:
-        with self._lock:
-            self._count += 1
-            return shape not in self._passed or self._count % self._sample == 0
 
     def _remember(self, shape: Hashable) -> None:
         with self._lock:

@@ -222,7 +222,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 def wire_serial(serial: str) -> str:
     """`aabb` as `aa:bb`."""
-    return ":".join(serial[at : at + 2] for at in range(0, len(serial), 2))
+    return bytes.fromhex(serial).hex(":")
 
 
 def serial_hex(number: int) -> str:

@@ -153,6 +153,9 @@ def check_text(value: str, maximum: int, what: str) -> str:
     """
     if not value or len(value) > maximum:
         raise BadName(f"{what} must have 1 to {maximum} characters")
+    # Of ASCII, only the 33 control characters are unprintable, and all of it is in form C.
+    if value.isascii() and value.isprintable():
+        return value
     if any(unicodedata.category(character)[0] == "C" for character in value):
         raise BadName(f"{what} has control characters")
     if unicodedata.normalize("NFC", value) != value:
@@ -165,7 +168,7 @@ def _check_ascii(name: str, maximum: int) -> None:
         raise BadName(f"it must have 1 to {maximum} characters")
     if not name.isascii():
         raise BadName("write international names in their ASCII form (xn--...)")
-    if any(ord(character) < 0x21 or ord(character) == 0x7F for character in name):
+    if " " in name or not name.isprintable():
         raise BadName("it has blanks or control characters")
 
 

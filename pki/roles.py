@@ -59,16 +59,17 @@ class RoleRules:
                     ' "use_csr_common_name" set to true, unless "require_cn" is set to false'
                 )
             return
-        refusal = invalid(f"common name {name} not allowed by this role")
+        if not self._common_name_allowed(name, display_name):
+            raise invalid(f"common name {name} not allowed by this role")
+
+    def _common_name_allowed(self, name: str, display_name: str) -> bool:
         if looks_like_ip(name):
-            raise refusal
-        if role.cn_validations == ("disabled",):
-            return
-        if not self._name_allowed(name, display_name):
-            raise refusal
+            return False
+        validations = self.role.cn_validations
+        if validations == ("disabled",):
+            return True
         kind = "email" if "@" in name else "hostname"
-        if role.cn_validations and kind not in role.cn_validations:
-            raise refusal
+        return self._name_allowed(name, display_name) and (not validations or kind in validations)
 
     def _check_dns(self, name: str, display_name: str) -> None:
         try:

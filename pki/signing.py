@@ -1,7 +1,8 @@
 """Prepare, then sign: the two steps of the irreversible act (Boulder's issuanceToken).
 
-`prepare` is the only maker of a `Prepared`, and `sign` takes nothing else, so nothing is signed that
-was not linted. The HSM is asked to sign exactly the linted bytes: `HsmSigner(only=...)` compares before
+`prepare` and `prepare_leaf` are the only makers of a `Prepared`, and `sign` takes nothing else, so nothing
+is signed that was not linted, or spliced of checked values into the parts of a linted certificate of the
+same shape. The HSM is asked to sign exactly the linted bytes: `HsmSigner(only=...)` compares before
 C_Sign, and the result is compared and verified again after it (a faulty HSM is caught here, T-15).
 """
 
@@ -10,32 +11,54 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.errors import integrity
 from kms.hsm import Resident
+from pki.der import BIT_STRING, SEQUENCE, tlv
 from pki.hsmkey import CaPublicKey, CaToken, DrySigner, HsmSigner, private_key
 from pki.lint import Linter
-from pki.profiles import Draft, builder
+from pki.profiles import Draft, Leaf, builder
 
-_SEQUENCE, _BIT_STRING = 0x30, 0x03
 HASHES: dict[str, SHA256 | SHA384 | SHA512] = {"sha256": SHA256(), "sha384": SHA384(), "sha512": SHA512()}
+_ECDSA = {name: ec.ECDSA(algorithm) for name, algorithm in HASHES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A linted draft and its to-be-signed bytes. Made by `prepare` only."""
+    """A linted draft and its to-be-signed bytes. Made by `prepare` and `prepare_leaf` only."""
 
-    draft: Draft
+    draft: Draft | Leaf
     tbs: bytes
     algorithm: bytes  # the AlgorithmIdentifier of the signature, DER
 
 
-def prepare(draft: Draft, issuer_key: CaPublicKey, linter: Linter) -> Prepared:
-    """Build the certificate without a signature and lint it.
+def prepare_leaf(leaf: Leaf, issuer_key: CaPublicKey, linter: Linter) -> Prepared:
+    """Splice a leaf of a known shape; build and lint the first of each shape and one in `sample`.
+
+    Those that are built must be what the splice makes of them, byte for byte.
+
+    Raises:
+        KmsError(INVALID): it breaks a rule of X.509. KmsError(INTEGRITY): it is not what the leaf says.
+    """
+    due = linter.due(leaf.shape)
+    shared = leaf.template.splices.get(leaf.shape)
+    if shared is not None and not due and leaf.plain:
+        return Prepared(leaf, leaf.tbs(shared), shared.signature)
+    built = prepare(leaf.draft(), issuer_key, linter, due=due)
+    if leaf.plain:
+        shared = shared or leaf.learn(built.tbs)
+        if leaf.tbs(shared) != built.tbs or shared.signature != built.algorithm:
+            raise integrity("a spliced certificate differs from the built one")
+        leaf.template.keep(leaf.shape, shared)
+    return built
+
+
+def prepare(draft: Draft, issuer_key: CaPublicKey, linter: Linter, *, due: bool | None = None) -> Prepared:
+    """Build the certificate without a signature and lint it; `due` as in `Linter.certificate`.
 
     Raises:
         KmsError(INVALID): it breaks a rule of X.509. KmsError(INTEGRITY): it is not what the draft says.
@@ -43,7 +66,7 @@ def prepare(draft: Draft, issuer_key: CaPublicKey, linter: Linter) -> Prepared:
     signer = private_key(issuer_key, DrySigner(issuer_key))
     dry = builder(draft).sign(signer, HASHES[draft.hash_name])
     der, tbs = dry.public_bytes(Encoding.DER), dry.tbs_certificate_bytes
-    linter.certificate(der, draft)
+    linter.certificate(der, draft, due=due)
     return Prepared(draft, tbs, _algorithm(der, tbs, dry.signature))
 
 
@@ -58,37 +81,44 @@ def sign(prepared: Prepared, issuer_key: CaPublicKey, token: CaToken, ref: Resid
     signature = signer.sign(prepared.tbs, algorithm.name)
     # Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature BIT STRING } (RFC 5280 4.1).
     # Put together here and parsed by another's code: building it twice would cost more than signing it.
-    body = prepared.tbs + prepared.algorithm + _tlv(_BIT_STRING, b"\x00" + signature)
-    der = _tlv(_SEQUENCE, body)
-    signed = x509.load_der_x509_certificate(der)
-    if signed.tbs_certificate_bytes != prepared.tbs:
+    body = prepared.tbs + prepared.algorithm + tlv(BIT_STRING, b"\x00" + signature)
+    der = tlv(SEQUENCE, body)
+    try:
+        signed = x509.load_der_x509_certificate(der)
+        same = signed.tbs_certificate_bytes == prepared.tbs
+        says = _says(signed, prepared.draft)
+    except (ValueError, UnsupportedAlgorithm):
+        raise integrity("the signed certificate cannot be read") from None
+    if not (same and says):
         raise integrity("the signed certificate is not the one that was checked")
     _verify(issuer_key, signed, algorithm)
     return der
 
 
-def _tlv(tag: int, value: bytes) -> bytes:
-    length = len(value)
-    if length < 0x80:
-        return bytes((tag, length)) + value
-    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + value
+def _says(signed: x509.Certificate, draft: Draft | Leaf) -> bool:
+    """Whether another's code reads in it what a splice should have written."""
+    spki = signed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return (
+        signed.serial_number == draft.serial
+        and signed.not_valid_before_utc.timestamp() == draft.not_before
+        and signed.not_valid_after_utc.timestamp() == draft.not_after
+        and spki == draft.spki
+    )
 
 
 def _algorithm(der: bytes, tbs: bytes, filler: bytes) -> bytes:
     """What stands between the to-be-signed bytes and the signature of the unsigned copy."""
     start = der.index(tbs) + len(tbs)
-    end = len(der) - len(_tlv(_BIT_STRING, b"\x00" + filler))
+    end = len(der) - len(tlv(BIT_STRING, b"\x00" + filler))
     return der[start:end]
 
 
 def _verify(key: CaPublicKey, certificate: x509.Certificate, algorithm: HashAlgorithm) -> None:
+    signature, tbs = certificate.signature, certificate.tbs_certificate_bytes
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(
-                certificate.signature, certificate.tbs_certificate_bytes, padding.PKCS1v15(), algorithm
-            )
+            key.verify(signature, tbs, padding.PKCS1v15(), algorithm)
         else:
-            key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(algorithm))
+            key.verify(signature, tbs, _ECDSA[algorithm.name])
     except InvalidSignature:
         raise integrity("the HSM's signature over a certificate does not verify") from None

@@ -8,16 +8,18 @@ the SAN is critical when the subject is empty (RFC 5280 4.2).
 
 from pki.profiles.ca import ca_draft
 from pki.profiles.draft import Draft, builder, new_serial
-from pki.profiles.leaf import LeafTemplate, leaf_draft
+from pki.profiles.leaf import Leaf, LeafTemplate, leaf, leaf_draft
 from pki.profiles.usages import EXT_KEY_USAGES, KEY_USAGES
 
 __all__ = [
     "EXT_KEY_USAGES",
     "KEY_USAGES",
     "Draft",
+    "Leaf",
     "LeafTemplate",
     "builder",
     "ca_draft",
+    "leaf",
     "leaf_draft",
     "new_serial",
 ]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from kms.errors import invalid
+from kms.errors import integrity, invalid
+from pki import der
 from pki.goodkey import LeafPublicKey
 from pki.model import Role
 from pki.names import Names
+from pki.profiles import splice
 from pki.profiles.draft import Draft, Extensions, new_serial
-from pki.profiles.subject import alternative_names, fixed_attributes, kinds, subject
+from pki.profiles.splice import Splice
+from pki.profiles.subject import alternative_names, check_subject, fixed_attributes, kinds, subject
 from pki.profiles.usages import ext_key_usages, leaf_key_usage, parse_oid
 
 _KEY_TYPES = ("rsa", "ec", "ed25519")
+_SPLICES_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +29,24 @@ class LeafTemplate:
     """What a role and an issuer fix for all their certificates, made once for each pair.
 
     Args:
+        fixed: `attributes` in DER.
         constant: key type -> the extensions that do not vary, and the digest of their bytes.
+        splices: shape -> what its certificates share; filled by pki.signing as they are linted.
     """
 
     profile: str
     issuer: x509.Name
     hash_name: str
     attributes: tuple[x509.NameAttribute[str], ...]
+    fixed: bytes
     constant: dict[str, tuple[Extensions, str]]
+    splices: dict[Hashable, Splice] = field(default_factory=dict)
+
+    def keep(self, shape: Hashable, learnt: Splice) -> None:
+        """Remember a splice; bounded, as a request can choose part of the shape."""
+        if len(self.splices) >= _SPLICES_KEPT:
+            self.splices.clear()
+        self.splices[shape] = learnt
 
 
 def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: Role) -> LeafTemplate:
@@ -42,6 +57,8 @@ def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: R
         shared.append((x509.ExtendedKeyUsage(usages), False))
     if role.policy_identifiers:
         shared.append((certificate_policies(role.policy_identifiers), False))
+    attributes = fixed_attributes({name: getattr(role, name) for name in SUBJECT_FIELDS})
+    oids = "".join(f" {attribute.oid.dotted_string}" for attribute in attributes).encode()
     constant = {}
     for key_type in _KEY_TYPES:
         extensions: Extensions = (
@@ -50,7 +67,7 @@ def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: R
             *shared,
             *common,
         )
-        digest = hashlib.sha256(issuer.public_bytes() + hash_name.encode())
+        digest = hashlib.sha256(issuer.public_bytes() + hash_name.encode() + key_type.encode() + oids)
         for value, critical in extensions:
             digest.update(value.oid.dotted_string.encode() + bytes([critical]) + value.public_bytes())
         constant[key_type] = (extensions, digest.hexdigest())
@@ -58,7 +75,8 @@ def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: R
         profile=_profile_name(usages),
         issuer=issuer,
         hash_name=hash_name,
-        attributes=fixed_attributes({field: getattr(role, field) for field in SUBJECT_FIELDS}),
+        attributes=attributes,
+        fixed=der.content(x509.Name(attributes).public_bytes()),
         constant=constant,
     )
 
@@ -74,40 +92,107 @@ SUBJECT_FIELDS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf before it is signed, as checked values; `draft` is the same in cryptography's types.
+
+    Args:
+        key: object, type in the role's words, SPKI in DER.
+        window: notBefore and notAfter, the last second of validity.
+    """
+
+    template: LeafTemplate
+    serial: int
+    names: Names
+    key: tuple[LeafPublicKey, str, bytes]
+    not_before: int
+    not_after: int
+    empty: bool  # no subject
+    shape: Hashable
+
+    @property
+    def profile(self) -> str:
+        return self.template.profile
+
+    @property
+    def hash_name(self) -> str:
+        return self.template.hash_name
+
+    @property
+    def spki(self) -> bytes:
+        return self.key[2]
+
+    @property
+    def plain(self) -> bool:
+        """Whether `splice` can write it; the rare rest is always built."""
+        return not self.names.others and self.not_before >= 0
+
+    def learn(self, tbs: bytes) -> Splice:
+        """What the certificates of this shape share, from the bytes of this one."""
+        return splice.learn(tbs, len(self.template.constant[self.key[1]][0]))
+
+    def tbs(self, shared: Splice) -> bytes:
+        """The to-be-signed bytes, without cryptography's builder.
+
+        Raises:
+            KmsError(INTEGRITY): serial or validity that no certificate of ours has.
+        """
+        if self.serial.bit_length() != 159 or self.not_before > self.not_after or not self.plain:
+            raise integrity("a certificate that cannot be spliced")
+        name = splice.subject_name(self.template.fixed, self.names)
+        alternatives = splice.alternative_names(self.names, critical=self.empty)
+        return shared.tbs(self.serial, (self.not_before, self.not_after), name, self.spki, alternatives)
+
+    def draft(self) -> Draft:
+        """The same certificate for the builder and the linter."""
+        public, key_type, spki = self.key
+        variable: Extensions = ((x509.SubjectKeyIdentifier.from_public_key(public), False),)
+        if self.names.has_sans:
+            variable = (*variable, (alternative_names(self.names), self.empty))
+        return Draft(
+            profile=self.profile,
+            serial=self.serial,
+            issuer=self.template.issuer,
+            subject=subject(self.template.attributes, self.names),
+            not_before=self.not_before,
+            not_after=self.not_after,
+            public_key=public,
+            spki=spki,
+            extensions=(*self.template.constant[key_type][0], *variable),
+            hash_name=self.hash_name,
+            shape=self.shape,
+        )
+
+
+def leaf(
+    template: LeafTemplate,
+    names: Names,
+    key: tuple[LeafPublicKey, str, bytes],
+    window: tuple[int, int],
+) -> Leaf:
+    """Put checked names, a checked key (object, type, SPKI) and a validity into the template.
+
+    Raises:
+        KmsError(INVALID): a text outside its bounds; neither subject nor alternative name.
+    """
+    check_subject(names)
+    added = (bool(names.common_name), bool(names.serial_number), len(names.user_ids))
+    empty = not (template.attributes or any(added))
+    if empty and not names.has_sans:
+        raise invalid("a certificate needs a common name or a subject alternative name")
+    # With the role's attributes, `added` stands for the kinds of attributes in the subject.
+    shape = (template.constant[key[1]][1], kinds(names), added)
+    return Leaf(template, new_serial(), names, key, window[0], window[1], empty, shape)
+
+
 def leaf_draft(
     template: LeafTemplate,
     names: Names,
     key: tuple[LeafPublicKey, str, bytes],
     window: tuple[int, int],
 ) -> Draft:
-    """Put checked names, a checked key (object, type, SPKI) and a validity into the template.
-
-    Raises:
-        KmsError(INVALID): neither subject nor alternative name.
-    """
-    public, key_type, spki = key
-    name = subject(template.attributes, names)
-    empty = not list(name)
-    if empty and not names.has_sans:
-        raise invalid("a certificate needs a common name or a subject alternative name")
-    extensions, digest = template.constant[key_type]
-    ski = x509.SubjectKeyIdentifier.from_public_key(public)
-    variable: Extensions = ((ski, False),)
-    if names.has_sans:
-        variable = (*variable, (alternative_names(names), empty))
-    return Draft(
-        profile=template.profile,
-        serial=new_serial(),
-        issuer=template.issuer,
-        subject=name,
-        not_before=window[0],
-        not_after=window[1],
-        public_key=public,
-        spki=spki,
-        extensions=(*extensions, *variable),
-        hash_name=template.hash_name,
-        shape=(digest, kinds(names), empty, tuple(attribute.oid.dotted_string for attribute in name)),
-    )
+    """`leaf` in cryptography's types."""
+    return leaf(template, names, key, window).draft()
 
 
 def certificate_policies(identifiers: tuple[str, ...]) -> x509.CertificatePolicies:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from cryptography import x509
@@ -20,6 +21,8 @@ ATTRIBUTES: tuple[tuple[str, x509.ObjectIdentifier, int], ...] = (
     ("street_address", NameOID.STREET_ADDRESS, 128),
     ("postal_code", NameOID.POSTAL_CODE, 40),
 )
+
+_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]+\Z")  # X.680 table 10
 
 
 def fixed_attributes(values: Mapping[str, Sequence[str]]) -> tuple[x509.NameAttribute[str], ...]:
@@ -48,17 +51,26 @@ def bounded(value: str, maximum: int, what: str) -> str:
 
 def subject(fixed: Sequence[x509.NameAttribute[str]], names: Names) -> x509.Name:
     """The distinguished name; empty when nothing is given."""
+    check_subject(names)
     attributes = list(fixed)
     if names.common_name:
-        text = bounded(names.common_name, MAX_CN, "the common name")
-        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, text))
+        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, names.common_name))
     if names.serial_number:
-        text = bounded(names.serial_number, 64, "serial_number")
-        attributes.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, text))
-    attributes += [
-        x509.NameAttribute(NameOID.USER_ID, bounded(user_id, 256, "user_ids")) for user_id in names.user_ids
-    ]
+        attributes.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, names.serial_number))
+    attributes += [x509.NameAttribute(NameOID.USER_ID, user_id) for user_id in names.user_ids]
     return x509.Name(attributes)
+
+
+def check_subject(names: Names) -> None:
+    """Raises KmsError(INVALID) for a text of the subject outside its bounds."""
+    if names.common_name:
+        bounded(names.common_name, MAX_CN, "the common name")
+    if names.serial_number:
+        bounded(names.serial_number, 64, "serial_number")
+        if not _PRINTABLE.match(names.serial_number):
+            raise invalid("serial_number must be a PrintableString (RFC 5280 appendix A.1)")
+    for user_id in names.user_ids:
+        bounded(user_id, 256, "user_ids")
 
 
 def alternative_names(names: Names) -> x509.SubjectAlternativeName:
