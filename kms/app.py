@@ -307,7 +307,8 @@ class App:
             keyring=self.keyring,
             clock=self.clock,
             recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
-            chores=self.pki.chores,
+            chores={"transit": self.keys.chores, "pki": self.pki.chores},
+            scrub=self.store.scrub,
             sweep=lambda: self._compare(DIGESTED),
             trim=self.store.trim_changes,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ from kms.system.state import ServerState
 from kms.tables import Store
 
 _REAPED_AT_ONCE = 200
+DESTROYING = frozenset({"transit.pending.destroy"})
+"""Chores after which no byte of what was destroyed may be left in any file."""
 
 
 class Chore(Protocol):
@@ -50,7 +52,8 @@ class Maintenance:
 
     Args:
         recover: ends the segments of dead processes, finds the intents that they left open.
-        chores: an engine's due work at a time.
+        chores: due work of each engine at a time.
+        scrub: leaves no old page of the database in its write-ahead log.
         sweep: compares the state digests; raises KmsError(INTEGRITY).
         trim: drops old announcements.
     """
@@ -67,7 +70,8 @@ class Maintenance:
     keyring: KeyringRotator
     clock: Clock
     recover: Callable[[], Recovery]
-    chores: Callable[[float], Iterator[Chore]]
+    chores: Mapping[str, Callable[[float], Iterable[Chore]]]
+    scrub: Callable[[], bool]
     sweep: Callable[[], None]
     trim: Callable[[], int]
 
@@ -130,13 +134,16 @@ class Maintenance:
 
     def _chores(self) -> None:
         failure: KmsError | None = None
-        for chore in self.chores(self.clock.now()):
-            try:
-                self._run(chore.operation, f"engine/{chore.mount_id}", chore.external)
-            except KmsError as error:
-                failure = (
-                    failure or error
-                )  # one CA's trouble must not keep the CRLs of others from being made
+        destroyed = False
+        for engine, due in self.chores.items():
+            for chore in due(self.clock.now()):
+                try:
+                    self._run(chore.operation, f"{engine}/{chore.mount_id}", chore.external)
+                except KmsError as error:
+                    failure = failure or error  # one engine's trouble must not keep the others waiting
+                destroyed = destroyed or chore.operation in DESTROYING
+        if destroyed:
+            self.scrub()
         if failure is not None:
             raise failure
 

@@ -52,6 +52,8 @@ def connect(path: Path) -> Database:
     )
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
+    # What is deleted or replaced is overwritten: a destroyed key's blob must not stay in a free page.
+    connection.execute("PRAGMA secure_delete = ON")
     return Database(connection)
 
 
@@ -65,6 +67,7 @@ def assert_pragmas(db: Database) -> None:
         "application_id": APPLICATION_ID,
         "journal_mode": "wal",
         "synchronous": 2,
+        "secure_delete": 1,
         "foreign_keys": 1,
     }
     for name, value in wanted.items():

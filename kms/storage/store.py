@@ -145,6 +145,16 @@ class SqliteStore:
         """Security domain -> its kept state digest, 64 hex digits."""
         return {domain: f"{total:064x}" for domain, total in sorted(self.reader().digests().items())}
 
+    def scrub(self) -> bool:
+        """Move the write-ahead log into the database and empty its file, so that no old page is left there.
+
+        Returns:
+            False when readers or writers were in the way; try again later.
+        """
+        with storage_errors():
+            busy = self._database().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
+
     def trim_changes(self) -> int:
         """Delete old announcements; returns how many. Called by the jobs process."""
         db = self._database()

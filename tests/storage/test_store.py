@@ -397,3 +397,19 @@ def test_many_writers_of_many_processes_all_get_through(tmp_path: Path, sealer: 
     for store in stores:
         assert store.reader().count(ITEMS, {}) == 25 * len(threads)
         store.close()
+
+
+def test_nothing_of_a_deleted_row_is_left_in_any_file_after_a_scrub(store: SqliteStore, tmp_path: Path) -> None:
+    secret = "canary-" + "x" * 3000
+    for number in range(5):
+        with store.transaction() as tx:
+            tx.insert(PLAINS, f"k{number}", Row(secret))
+    found = [path.name for path in tmp_path.iterdir() if b"canary-xxx" in path.read_bytes()]
+    assert found, "the test looks at the right bytes"
+    for number in range(5):
+        with store.transaction() as tx:
+            row = tx.get(PLAINS, f"k{number}")
+            assert row is not None
+            tx.delete(PLAINS, row)
+    assert store.scrub()
+    assert [path.name for path in tmp_path.iterdir() if b"canary-xxx" in path.read_bytes()] == []
