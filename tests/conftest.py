@@ -18,6 +18,12 @@ ServerFactory = Callable[..., DevServer]
 TokenFactory = Callable[[str], str]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that it does not run alone at the end; the rest in its random order."""
+    items.sort(key=lambda item: item.path.name != "test_chaos.py")
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
     """A server with four workers that all tests of a process share. Use names of your own on it."""
