@@ -51,7 +51,8 @@ def prepare_leaf(leaf: Leaf, issuer_key: CaPublicKey, linter: Linter) -> Prepare
     built = prepare(leaf.draft(), issuer_key, linter, due=due)
     if leaf.plain:
         shared = shared or leaf.learn(built.tbs)
-        if leaf.tbs(shared) != built.tbs or shared.signature != built.algorithm:
+        algorithm = shared.signature  # which one it names; no signature is in there
+        if leaf.tbs(shared) != built.tbs or algorithm != built.algorithm:
             raise integrity("a spliced certificate differs from the built one")
         leaf.template.keep(leaf.shape, shared)
     return built

@@ -34,7 +34,8 @@ Header = tuple[bytes, bytes]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 POOL_THREADS = 8
-DIRECT_THREADS = 16  # they wait for one disk: the more wait together, the more share a sync (kms.storage.group)
+# They wait for one disk: the more wait together, the more share a sync (kms.storage.group).
+DIRECT_THREADS = 16
 POOL_QUEUE = 128
 
 _JSON = b"application/json"

@@ -399,7 +399,9 @@ def test_many_writers_of_many_processes_all_get_through(tmp_path: Path, sealer: 
         store.close()
 
 
-def test_nothing_of_a_deleted_row_is_left_in_any_file_after_a_scrub(store: SqliteStore, tmp_path: Path) -> None:
+def test_nothing_of_a_deleted_row_is_left_in_any_file_after_a_scrub(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     secret = "canary-" + "x" * 3000
     for number in range(5):
         with store.transaction() as tx:
