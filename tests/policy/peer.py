@@ -29,13 +29,23 @@ class Peer:
         payload = None if body is None else json.dumps(body)
         headers = {"X-Vault-Token": token, "X-Vault-Request": "true"} if token else {}
         try:
+            answer = self._send(method, path, payload, headers)
+        except (http.client.RemoteDisconnected, ConnectionError):
+            # The peer closes connections that were idle for long; every call of these tests may be sent twice.
+            self._connection.close()
+            answer = self._send(method, path, payload, headers)
+        text = answer.read()
+        return answer.status, json.loads(text) if text.strip() else None
+
+    def _send(
+        self, method: str, path: str, payload: str | None, headers: dict[str, str]
+    ) -> http.client.HTTPResponse:
+        try:
             self._connection.request(method, f"/v1/{path}", payload, headers)
-            answer = self._connection.getresponse()
+            return self._connection.getresponse()
         except (http.client.HTTPException, OSError):
             self._connection.close()
             raise
-        text = answer.read()
-        return answer.status, json.loads(text) if text.strip() else None
 
     def close(self) -> None:
         """Close the connection."""

@@ -12,6 +12,7 @@ import httpx
 import hvac
 import hvac.exceptions
 import pytest
+import requests.exceptions
 
 from tests.harness.bao import Bao
 from tests.harness.dev import DevServer
@@ -64,7 +65,8 @@ def test_a_seal_holds_over_a_restart_until_a_quorum_lifts_it(
     cipher = root.secrets.transit.encrypt_data("k", base64.b64encode(b"kept").decode())["data"]["ciphertext"]
     root.sys.seal()
     for _ in range(20):
-        with pytest.raises(hvac.exceptions.VaultDown):
+        # The workers that were open end: one of them may close the connection instead of answering.
+        with pytest.raises((hvac.exceptions.VaultDown, requests.exceptions.ConnectionError)):
             root.secrets.transit.decrypt_data("k", cipher)
     server.stop()
     server.start()
@@ -128,6 +130,8 @@ def test_rekey_with_verification_switches_only_when_new_shares_came_back(
     assert _verify(root, new[4], made["verification_nonce"])["complete"]
     assert (root.sys.read_seal_status()["n"], root.sys.read_seal_status()["t"]) == (5, 3)
     root.sys.seal()
+    server.stop()
+    server.start()
     for share in new[:3]:
         status = root.sys.submit_unseal_key(share)
     assert status["sealed"] is False
