@@ -228,9 +228,8 @@ def run(seconds: int, workers: int, wanted: str, console: Console) -> dict[str, 
                     measure(server, token, row, seconds, folder)
                     for server, token in zip(servers, tokens, strict=True)
                 ]
-                lines.append(
-                    Line(row.name, figures[0], figures[1], figures[1].cpu_us / max(figures[0].cpu_us, 0.001))
-                )
+                ratio = figures[1].cpu_us / max(figures[0].cpu_us, 0.001)
+                lines.append(Line(row.name, figures[0], figures[1], ratio, row.like_for_like))
             memory = {
                 "ours": processes.resident_bytes(ours.pid),
                 "peer": processes.resident_bytes(theirs.pid),
