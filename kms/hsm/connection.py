@@ -14,9 +14,9 @@ from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import Mechanism
 
-from kms.errors import ErrorKind, KmsError, integrity
+from kms.errors import ErrorKind, KmsError
 from kms.hsm import failures, objects, rawops
-from kms.hsm.failures import AbsentError, TokenLostError
+from kms.hsm.failures import AbsentError, TokenLostError, UnseenError
 from kms.hsm.loaded import LoadedKeys
 from kms.hsm.mechanisms import KWP_CANDIDATES
 from kms.hsm.model import KeySpec, Purpose, Resident, TokenInfo
@@ -188,7 +188,7 @@ class Connection:
             return KmsError(ErrorKind.INVALID, data_refused)
         return translated
 
-    def explain_absent(self, session: Any, error: AbsentError) -> KmsError:
-        """A key that must be there was not found: lost token, or lost key?"""
+    def explain_absent(self, session: Any, error: AbsentError) -> UnseenError:
+        """A key that must be there was not found: lost token, lost key, or a memory that is wrong?"""
         self.prove_alive(session)
-        return integrity(f"the HSM answers, but holds no key with CKA_ID {error}")
+        return UnseenError(bytes.fromhex(str(error)))

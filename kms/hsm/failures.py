@@ -19,16 +19,32 @@ class TokenLostError(Exception):
     """The token does not answer to its sentinel, or said itself that it has gone."""
 
 
-class SeenTwiceError(TokenLostError):
-    """A search found two keys with one id. True only if a new connection sees them too.
+class DoubtfulError(TokenLostError):
+    """A search found what cannot be. True only if a new connection finds it too.
 
-    SoftHSM lists an object twice when one thread stores it while another reads the folder anew because a
-    second process stored something; it goes on doing so until it is initialised again.
+    SoftHSM keeps what it read of its folder in memory. When one thread stores a key while another reads the
+    folder anew, because a second process stored something, that memory can be wrong from then on, until the
+    module is initialised again: a key is there twice, or not at all.
     """
 
     def __init__(self, cka_id: bytes) -> None:
         super().__init__(cka_id.hex())
         self.cka_id = cka_id
+
+    def confirmed(self) -> KmsError:
+        """What it is when a new connection finds the same."""
+        return integrity(f"the HSM contradicts itself about CKA_ID {self.cka_id.hex()}")
+
+
+class UnseenError(DoubtfulError):
+    """A search found no key where there must be one, and the token is alive."""
+
+    def confirmed(self) -> KmsError:
+        return integrity(f"the HSM answers, but holds no key with CKA_ID {self.cka_id.hex()}")
+
+
+class SeenTwiceError(DoubtfulError):
+    """A search found two keys with one id."""
 
     def confirmed(self) -> KmsError:
         """What it is when a new connection sees two as well."""

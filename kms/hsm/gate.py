@@ -24,7 +24,7 @@ from kms.clock import Clock
 from kms.errors import KmsError
 from kms.hsm.connection import Connection
 from kms.hsm.durable import TokenFolder
-from kms.hsm.failures import AbsentError, SeenTwiceError, TokenLostError
+from kms.hsm.failures import AbsentError, DoubtfulError, TokenLostError
 from kms.hsm.login import connect
 from kms.hsm.model import HsmConfig
 from kms.hsm.module import Module, unavailable
@@ -105,7 +105,7 @@ class Gate:
         try:
             return self._once(work, data_refused)
         except TokenLostError as error:
-            if not repeat and not isinstance(error, SeenTwiceError):
+            if not repeat and not isinstance(error, DoubtfulError):
                 raise _lost() from error
         try:
             return self._once(work, data_refused)
@@ -124,7 +124,7 @@ class Gate:
                 raise connection.explain_absent(session, error) from error
             finally:
                 connection.pool.give_back(session)
-        except SeenTwiceError as error:
+        except DoubtfulError as error:
             if self._doubted.setdefault(error.cka_id, connection.number) != connection.number:
                 raise error.confirmed() from None
             self._drop(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pkcs11.exceptions import DeviceRemoved
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, HsmConfig, KeySpec, Purpose, Resident, Scheme, objects
 from kms.hsm.connection import SENTINEL_ID, Connection
+from kms.hsm.failures import AbsentError
 from kms.ids import CkaId, new_cka_id
 from tests.hsm.parts import StepClock, opened
 
@@ -95,25 +97,57 @@ def test_a_missing_key_is_an_integrity_failure_not_a_404(hsm: Hsm) -> None:
     assert not hsm.exists(ref.cka_id)
 
 
-def test_a_key_destroyed_by_another_process_is_noticed(hsm: Hsm) -> None:
-    """The remembered handle is void then; the token is not taken for lost."""
+@pytest.fixture
+def own(config: HsmConfig) -> Iterator[Hsm]:
+    """One that may be reopened: other tests keep handles of the shared one."""
+    with opened(config) as private:
+        yield private
+
+
+def test_a_key_destroyed_by_another_process_is_noticed(own: Hsm) -> None:
+    """The remembered handle is void then. That it is gone is believed once a new connection says so too."""
     cka_id = new_cka_id()
-    hsm.generate(Purpose.KEY_ENC, KeySpec.AES_256, cka_id, "shared")
+    own.generate(Purpose.KEY_ENC, KeySpec.AES_256, cka_id, "shared")
     ref = Resident(cka_id, Purpose.KEY_ENC, KeySpec.AES_256)
-    hsm.encrypt(ref, bytes(12), b"x", b"")
+    own.encrypt(ref, bytes(12), b"x", b"")
 
     def elsewhere(_: Connection, session: Any) -> None:
         objects.destroy(session, cka_id)
 
-    before = hsm.gate._connection
-    hsm.gate.run(elsewhere)
+    before = own.gate.run(lambda connection, _session: connection.number)
+    own.gate.run(elsewhere)
     with pytest.raises(KmsError) as first:
-        hsm.encrypt(ref, bytes(12), b"x", b"")
+        own.encrypt(ref, bytes(12), b"x", b"")
     with pytest.raises(KmsError, match="holds no key") as second:
-        hsm.encrypt(ref, bytes(12), b"x", b"")
+        own.encrypt(ref, bytes(12), b"x", b"")
     assert first.value.kind is ErrorKind.INTERNAL
     assert second.value.kind is ErrorKind.INTEGRITY
-    assert hsm.gate._connection is before
+    assert own.gate.run(lambda connection, _session: connection.number) == before + 1
+    with pytest.raises(KmsError, match="holds no key"):
+        own.encrypt(ref, bytes(12), b"x", b"")
+    assert own.gate.run(lambda connection, _session: connection.number) == before + 1, (
+        "asked once, not each time"
+    )
+
+
+def test_a_key_that_a_wrong_memory_hides_is_found_by_a_new_connection(
+    own: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen in a chaos run: a worker did not see a key that another had stored, until it looked anew."""
+    cka_id = new_cka_id()
+    own.generate(Purpose.KEY_ENC, KeySpec.AES_256, cka_id, "hidden")
+    ref = Resident(cka_id, Purpose.KEY_ENC, KeySpec.AES_256)
+    search, hidden = objects.search, [True]
+
+    def blind(session: Any, wanted: bytes) -> objects.Found:
+        if wanted == cka_id and hidden:
+            hidden.clear()
+            raise AbsentError(bytes(wanted).hex())
+        return search(session, wanted)
+
+    monkeypatch.setattr(objects, "search", blind)
+    own.gate.run(lambda connection, _session: connection.forget())
+    assert len(own.encrypt(ref, bytes(12), b"x", b"")) == 17
 
 
 def test_objects_lists_by_label_for_reconciling(hsm: Hsm) -> None:
