@@ -86,6 +86,7 @@ class Maintenance:
                     return None
                 with self.store.transaction() as tx:
                     fence.guard(tx)
+                self.store.refresh()
                 return work()
 
             return run
@@ -109,6 +110,8 @@ class Maintenance:
         An intent whose operation needs keys waits until the server is open.
         """
         found = self.recover()
+        # What the workers did must be seen before anything is concluded from the caches of this process.
+        self.store.refresh()
         ready = [
             intent
             for intent in found.intents
