@@ -265,7 +265,7 @@ class App:
             [NO_ROUTE],
             policy_operations(self.policies, self.tokens),
             identity_operations(self.tokens, self.policies),
-            transit_operations(self.keys),
+            transit_operations(self.keys, self.policies.decide),
             pki_operations(self.pki),
         ]
 

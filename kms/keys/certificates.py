@@ -45,6 +45,7 @@ _EC: Final = {
     "ecdsa-p256": ("sha256_ecdsa", How("sha256")),
     "ecdsa-p384": ("sha384_ecdsa", How("sha384")),
     "ecdsa-p521": ("sha512_ecdsa", How("sha512")),
+    "ecdsa-secp256k1": ("sha256_ecdsa", How("sha256")),
 }
 
 

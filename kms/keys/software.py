@@ -29,6 +29,7 @@ CURVES: Final[dict[str, ec.EllipticCurve]] = {
     "ecdsa-p256": ec.SECP256R1(),
     "ecdsa-p384": ec.SECP384R1(),
     "ecdsa-p521": ec.SECP521R1(),
+    "ecdsa-secp256k1": ec.SECP256K1(),
 }
 # Types of one parameter set each: name -> (private, public).
 POST_QUANTUM: Final[dict[str, tuple[Any, Any]]] = {
@@ -48,10 +49,11 @@ def generate(key: NamedKey) -> tuple[SoftwareMaterial, bytes]:
         return SoftwareMaterial(os.urandom(key.key_size)), b""
     if not algorithm.title:
         return SoftwareMaterial(os.urandom(algorithm.bits // 8)), b""
-    return pair(_generate(algorithm))
+    return pair(generate_private(algorithm))
 
 
-def _generate(algorithm: Algorithm) -> PrivateKey:
+def generate_private(algorithm: Algorithm) -> PrivateKey:
+    """A new pair of this type, which must be one of pairs. RSA takes up to seconds."""
     if algorithm.kind is Kind.EDWARDS:
         return Ed25519PrivateKey.generate()
     if algorithm.kind is Kind.EC:

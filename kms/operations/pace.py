@@ -47,6 +47,23 @@ def quick(service: KeyService, use: Use, *payloads: str) -> Judge:
     return judge
 
 
+def quick_between(service: KeyService) -> Judge:
+    """As `quick`, for a call that decrypts with one key and encrypts with another."""
+    opens = quick(service, Use.DECRYPT, "ciphertext")
+
+    def judge(call: Call) -> bool:
+        live = service.peek(call.mount.id, call.args["destination"])
+        version = live.opened(live.key.latest_version) if live is not None else None
+        if live is None or version is None or not opens(call):
+            return False
+        count = len(call.args["batch_input"] or (None,))
+        if version.allowance is not None and not version.allowance.covers(count):
+            return False
+        return count * (_micros(live, Use.ENCRYPT) + _PER_ITEM) <= BUDGET_MICROS // 2
+
+    return judge
+
+
 def quick_verify(service: KeyService) -> Judge:
     """As `quick`, for verification with the public key."""
 

@@ -7,12 +7,13 @@ from typing import Final
 from kms.keys.catalogue import DEFAULT_TYPE, Use
 from kms.keys.service import KeyService
 from kms.operation import Capability, Effect, Field, Operation, Runs, Type
-from kms.operations.datakey import DataKeys
+from kms.operations.datakey import DEFAULT_PAIR, DataKeys
 from kms.operations.encrypt import Encrypting
 from kms.operations.keytable import clear, management
 from kms.operations.mac import Macs
-from kms.operations.pace import quick, quick_verify, small
+from kms.operations.pace import quick, quick_between, quick_verify, small
 from kms.operations.random import Randomness
+from kms.operations.reencrypt import Decide, Reencryption, nobody
 from kms.operations.rewrap import Rewrapping
 from kms.operations.sign import Signing
 from kms.operations.wrap import Encapsulation, Wrapping
@@ -32,11 +33,17 @@ _ALGORITHMS: Final = (
 )
 
 
-def operations(service: KeyService) -> list[Operation]:
-    """Every operation of one `KeyService`, for the registry."""
+def operations(service: KeyService, decide: Decide = nobody) -> list[Operation]:
+    """Every operation of one `KeyService`, for the registry.
+
+    Args:
+        service: where the keys are.
+        decide: policy, for the operations that ask it about a second key.
+    """
     return [
         *management(service),
         *_encryption(service),
+        *_beyond(service, decide),
         *_authenticity(service),
         *_wrapping(service),
         *_keyless(service),
@@ -88,6 +95,36 @@ def _encryption(service: KeyService) -> list[Operation]:
             runs=Runs.INLINE,
             inline_if=quick(service, Use.ENCRYPT),
             fields=(clear("kind"), *_CONTEXT, _VERSION, clear("bits", Type.INT, 256)),
+        ),
+    ]
+
+
+def _beyond(service: KeyService, decide: Decide) -> list[Operation]:
+    """What the Vault API has no path for, in its style."""
+    return [
+        Operation(
+            "transit.reencrypt",
+            Capability.UPDATE,
+            Reencryption(service, decide).reencrypt,
+            runs=Runs.INLINE,
+            inline_if=quick_between(service),
+            fields=(
+                clear("destination"),
+                Field("ciphertext", default=""),
+                *_CONTEXT,
+                Field("destination_context", default=""),
+                Field("destination_associated_data", default=""),
+                _VERSION,
+                _BATCH,
+            ),
+        ),
+        # An RSA pair takes seconds to make.
+        Operation(
+            "transit.datakeypair",
+            Capability.UPDATE,
+            DataKeys(service).datakeypair,
+            runs=Runs.THREAD,
+            fields=(clear("kind"), clear("type", default=DEFAULT_PAIR), *_CONTEXT, _VERSION),
         ),
     ]
 

@@ -38,6 +38,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "decrypt/{name}", "transit.decrypt"),
     Route("POST", "rewrap/{name}", "transit.rewrap"),
     Route("POST", "datakey/{kind}/{name}", "transit.datakey"),
+    Route("POST", "datakeypair/{kind}/{name}", "transit.datakeypair"),
+    Route("POST", "reencrypt/{name}", "transit.reencrypt"),
     Route("POST", "wrap/{name}", "transit.wrap"),
     Route("POST", "unwrap/{name}", "transit.unwrap"),
     Route("POST", "encapsulate/{name}", "transit.encapsulate"),
