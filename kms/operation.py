@@ -43,7 +43,7 @@ class Effect(StrEnum):
 
     NONE = "none"  # one record after the act, before the answer
     STATE = "state"  # one record in the commit that changes the state
-    EXTERNAL = "external"  # intent in a first commit, act, outcome with the state in a second
+    EXTERNAL = "external"  # intent on record, act, outcome with the state in a commit
 
 
 class Evidence(StrEnum):
@@ -209,22 +209,28 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class External(Generic[T]):
-    """Effect external: something outside the database happens between two commits.
+    """Effect external: something outside the database happens between an intent and an outcome on record.
 
     Args:
         intent: public facts of what is about to happen; enough to find out later whether it did.
-        begin: writes the planned state, in the commit of the intent record.
+        begin: writes the planned state, in the commit of the intent record. None: nothing is planned, and the
+            intent is a record of the log alone. That survives the death of this process, but perhaps not a
+            power cut, so it is only for an act that leaves nothing outside this process before its
+            outcome is on record: a signature, never an object in the HSM.
         perform: the act (HSM object, CA signature); no transaction is open.
         conclude: writes the new state, in the commit of the outcome record.
         abandon: marks the planned state as failed, in the commit of the failure record.
+        after: what must follow the outcome before the answer leaves.
+        answer: instead of `conclude`, where `begin` is None and the outcome writes no row either.
     """
 
     intent: Mapping[str, str | int]
-    begin: Callable[[Transaction], None]
+    begin: Callable[[Transaction], None] | None
     perform: Callable[[], T]
     conclude: Callable[[Transaction, T], Result]
     abandon: Callable[[Transaction, KmsError], None]
     after: Callable[[], None] | None = None
+    answer: Callable[[T], Result] | None = None
 
 
 Outcome = Result | Change | External[Any]

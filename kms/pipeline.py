@@ -4,7 +4,7 @@
     (1) authenticate   credential -> Principal
     (2) decide         does the thing exist? then policy: create and update are different rights
     (2b) obligations   wrapping and approvals; they bind root too
-    (3) intent         in its own commit, where the effect is external
+    (3) intent         on record before the act, where the effect is external
     (4) act            the operation
     (5) record         outcome in the log (for state: in the commit that changes it) before any answer
     (6) answer         the door renders what `run` returns
@@ -22,7 +22,7 @@ from kms.audit.receipt import Receipt
 from kms.audit.recorder import Recorder
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
-from kms.ids import new_uuid
+from kms.ids import new_event_id
 from kms.operation import (
     Call,
     Caller,
@@ -166,7 +166,7 @@ class Pipeline:
             path=resource,
             mount=_NO_MOUNT,
             args={},
-            request_id=new_uuid(),
+            request_id=new_event_id(self._clock.now()),
             peer="",
             door="jobs",
             principal=Principal(display_name="keystead"),
@@ -245,13 +245,14 @@ class Pipeline:
     def _external(self, call: Call, rule: str, external: External[Any]) -> tuple[Result, Receipt | None]:
         _demand(call, Effect.EXTERNAL)
         self._gate.admit_change(call.operation)
-        with self._store.transaction() as tx:  # (3)
-            external.begin(tx)
-            intent = self._event(call, "intent", "ok", rule=rule, subject=external.intent)
-            staged = self._recorder.stage(tx, intent, urgent=call.operation.sudo)
-        self._recorder.publish(staged)
+        self._intend(call, rule, external)  # (3)
         try:
             done = external.perform()
+            if external.begin is None and external.answer is not None:
+                result = external.answer(done)
+                return result, self._recorder.conclude(
+                    self._event(call, "outcome", "ok", rule=rule, result=result)
+                )
             with self._store.transaction() as tx:
                 result = external.conclude(tx, done)
                 event = self._event(call, "outcome", "ok", rule=rule, result=result)
@@ -267,6 +268,16 @@ class Pipeline:
         if external.after is not None:
             external.after()
         return result, self._recorder.publish(staged)
+
+    def _intend(self, call: Call, rule: str, external: External[Any]) -> None:
+        event = self._event(call, "intent", "ok", rule=rule, subject=external.intent)
+        if external.begin is None:
+            self._recorder.intend(event, urgent=call.operation.sudo)
+            return
+        with self._store.transaction() as tx:
+            external.begin(tx)
+            staged = self._recorder.stage(tx, event, urgent=call.operation.sudo)
+        self._recorder.publish(staged)
 
     def _failed(self, call: Call, rule: str, error: KmsError) -> None:
         if error.recorded or call.operation.evidence is Evidence.COUNTED:

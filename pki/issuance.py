@@ -2,12 +2,14 @@
 
 (1) validate: role, names, key, validity, the issuer's own name constraints
 (2) make the exact bytes, signed by nobody, and lint them (or splice them into linted ones: pki.signing)
-(3) record serial and linted bytes, in the commit of the audit intent
+(3) record serial and linted bytes (their hash) in the log: the audit intent
 (4) sign in the HSM those bytes and no others; compare and verify
 (5) record the certificate, in the commit of the audit outcome; then the answer leaves
 
 Boulder records the serial before it lints. Here (3) carries both, so a refused request leaves no row.
-A crash after (3) is closed as unknown and revoked (pki.ledger).
+A crash after (3) is closed as unknown and revoked (pki.ledger). For a leaf, (3) is a record of the log without
+a commit of its own: a power cut that takes it takes the signature too, which nobody has seen before (5).
+CA certificates plan a row as well.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kms.errors import ErrorKind, KmsError, integrity
+from kms.errors import ErrorKind, KmsError
 from kms.operation import Call, External, MountRef, Result
 from kms.tables import Row, Store, Transaction
 from pki import constraints, leafkeys, ledger
@@ -160,6 +162,7 @@ class Act:
     role: str = ""
     stored: bool = True
     warnings: tuple[str, ...] = ()
+    planned: bool = False  # a row, and a commit, before the signature
     row: Row[Certificate] | None = None
     signed: bool = False  # a signature exists in this process
 
@@ -181,9 +184,11 @@ class Act:
             "stored": int(self.stored),
             "tbs_sha256": hashlib.sha256(self.prepared.tbs).hexdigest(),
         }
-        return External(intent, self.begin, self.perform, self.conclude, self.abandon)
+        begin = self.begin if self.planned else None
+        answer = None if self.stored else self.answer
+        return External(intent, begin, self.perform, self.conclude, self.abandon, answer=answer)
 
-    def _planned(self) -> Certificate:
+    def _row(self) -> Certificate:
         draft = self.prepared.draft
         return Certificate(
             mount_id=self.mount.id,
@@ -200,8 +205,7 @@ class Act:
         )
 
     def begin(self, tx: Transaction) -> None:  # (3)
-        if self.stored:
-            self.row = ledger.intend(tx, self._planned())
+        self.row = ledger.intend(tx, self._row())
 
     def perform(self) -> bytes:  # (4)
         try:
@@ -216,10 +220,12 @@ class Act:
     def conclude(self, tx: Transaction, der: bytes) -> Result:  # (5)
         if self.row is not None:
             ledger.issued(tx, self.row, der)
-        elif self.stored:
-            raise integrity("a certificate was signed without a recorded intent")
         else:
-            ledger.unstored(tx, self.mount.id, self.serial)
+            ledger.store(tx, self._row(), der)
+        return self.answer(der)
+
+    def answer(self, der: bytes) -> Result:
+        """What the caller gets, and the facts of the outcome."""
         subject: dict[str, str | int] = {
             "issuer": self.authority.issuer.id,
             "serial": self.serial,
@@ -231,7 +237,7 @@ class Act:
 
     def abandon(self, tx: Transaction, error: KmsError) -> None:
         del error
-        ledger.unissued(tx, self._planned(), self.now, signed=self.signed)
+        ledger.unissued(tx, self._row(), self.now, signed=self.signed)
 
 
 def resolve_issue(intent: Mapping[str, str | int], now: int) -> External[None]:
@@ -250,8 +256,9 @@ def resolve_issue(intent: Mapping[str, str | int], now: int) -> External[None]:
 
     def conclude(tx: Transaction, done: None) -> Result:
         del done
-        ledger.unissued(tx, planned, now, signed=True)
-        return Result(subject={**intent, "state": "unknown"}, partial=True)
+        if ledger.unissued(tx, planned, now, signed=True):
+            return Result(subject={**intent, "state": "unknown"}, partial=True)
+        return Result(subject=intent)
 
     return External(intent, lambda _: None, lambda: None, conclude, lambda _tx, _error: None)
 

@@ -56,38 +56,38 @@ def _reread(tx: Transaction, intent: Row[Certificate]) -> Row[Certificate]:
     return row
 
 
-def unstored(tx: Transaction, mount_id: str, serial: str) -> None:
-    """Check that nobody closed an intent that has no row.
-
-    Certificates of roles that say no_store leave no rows: their intent is the audit record, which holds
-    serial, issuer and end. Only one whose outcome is unknown gets a row, with its revocation.
+def store(tx: Transaction, certificate: Certificate, der: bytes) -> None:
+    """Record a signed certificate whose intent is a record of the log.
 
     Raises:
-        KmsError(CONFLICT): it was closed meanwhile; the answer must not leave.
+        KmsError(CONFLICT): the serial has a row: it was used, or closed as unknown. The answer must not leave.
     """
-    if tx.keys(CERTIFICATES, f"{mount_id}/{serial}", limit=1):
-        raise KmsError(ErrorKind.CONFLICT, f"the intent to issue {serial} was closed by somebody else")
+    tx.insert(CERTIFICATES, f"{certificate.mount_id}/{certificate.serial}", _done(certificate, der))
 
 
-def unissued(tx: Transaction, planned: Certificate, now: int, *, signed: bool) -> None:
-    """Close an intent that did not end in an answer.
+def unissued(tx: Transaction, planned: Certificate, now: int, *, signed: bool) -> bool:
+    """Close an intent that did not end in an answer; whether there was anything to close.
 
-    `planned` is the row of the intent, or what it would be for one without a row; `signed` says that
-    the signature may exist.
+    Certificates of roles that say no_store leave no rows, and other leaves none before they are signed: their
+    intent is the audit record. One whose outcome is unknown gets a row, with its revocation.
+
+    `planned` is the row of the intent, or what it would be for one without a row; `signed` says that the
+    signature may exist.
     """
     key = f"{planned.mount_id}/{planned.serial}"
     row = tx.get(CERTIFICATES, key)
     if row is None:
-        if planned.stored or not signed:
-            return
+        if not signed:
+            return True
         row = tx.insert(CERTIFICATES, key, planned)
     if row.value.state != CertificateState.INTENT:
-        return
+        return False
     state = CertificateState.UNKNOWN if signed else CertificateState.FAILED
     closed = msgspec.structs.replace(row.value, state=state)
     row = tx.replace(CERTIFICATES, row, closed)
     if signed and not closed.revoked_at:
         revoke(tx, row, now)
+    return True
 
 
 def revoke(tx: Transaction, row: Row[Certificate], now: int, reason: str = "") -> Revocation:

@@ -82,6 +82,7 @@ class Subordinates:
             prepared=prepare(draft, authority.public_key, self.linter),
             token=self.token,
             finish=finish,
+            planned=True,
             warnings=warnings if len(authority.common) > 1 else (*warnings, NO_URLS),
         )
         return act.external()

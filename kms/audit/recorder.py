@@ -19,12 +19,13 @@ from typing import Self
 from kms.audit.event import Event
 from kms.audit.layout import Layout
 from kms.audit.note import check_origin
-from kms.audit.outbox import Staged, sort_out, stage
+from kms.audit.outbox import Staged, keep_intents, sort_out, stage, timed
 from kms.audit.receipt import Receipt
 from kms.audit.record import encode_event
 from kms.audit.segment import Segment
 from kms.audit.store import LOG, LOG_KEY, SEGMENTS, SegmentRow
 from kms.audit.tally import WINDOW_SECONDS, RefusalLimiter, Tally
+from kms.audit.unfinished import KEEP_AFTER_SECONDS, Announced
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
 from kms.ids import new_id, new_uuid
@@ -52,6 +53,7 @@ class Recorder:
         self._origin = origin
         self._lock = threading.Lock()
         self._staged: dict[str, Staged] = {}
+        self._announced: dict[str, Announced] = {}  # written intents that are open, by event id
         self._frames: list[tuple[int, float]] = []  # (n, monotonic) of frames not known to be sequenced
         self._failure = ""
         self._failures = 0
@@ -138,10 +140,44 @@ class Recorder:
             KmsError(AUDIT_UNAVAILABLE): the segment could not take the record; roll back.
         """
         self.check(urgent=urgent)
-        staged = stage(tx, self._segment.id, event, self._clock)
+        staged = stage(tx, self._segment.id, event, self._clock, self._announced.get(event.id))
         with self._lock:
             self._staged[staged.key] = staged
         return staged
+
+    def intend(self, event: Event, *, urgent: bool = False) -> Receipt:
+        """Write an intent to the log alone, before an act that leaves nothing behind without its outcome.
+
+        A kill of this process cannot lose it; recovery finds it in the segment. `stage` an `outcome` with the
+        same id, or `conclude`, ends it.
+
+        Raises:
+            KmsError(AUDIT_UNAVAILABLE): it is not recorded; do not act.
+        """
+        event, _ = timed(event, self._clock)
+        # Known before it is written: what is in the file must never be missing here.
+        self._announced[event.id] = Announced(encode_event(event), self._clock.monotonic())
+        try:
+            self.check(urgent=urgent)
+            return self.write(event, urgent=urgent)
+        except KmsError:
+            self._announced.pop(event.id, None)
+            raise
+
+    def conclude(self, event: Event) -> Receipt:
+        """Write the `outcome` of a written intent that changed no row.
+
+        Raises:
+            KmsError(AUDIT_UNAVAILABLE): it is not recorded; the answer must not leave.
+        """
+        announced = self._announced.get(event.id)
+        if announced is not None and announced.kept:
+            with self._store.transaction() as tx:
+                staged = self.stage(tx, event)
+            return self.publish(staged)
+        receipt = self.write(event)
+        self._announced.pop(event.id, None)
+        return receipt
 
     def publish(self, staged: Staged) -> Receipt:
         """After the commit: write the staged event to the segment, once.
@@ -162,6 +198,7 @@ class Recorder:
                     raise
                 staged.receipt = Receipt(self._origin, self._segment.id, seq, leaf)
                 self._staged.pop(staged.key, None)
+                self._announced.pop(staged.ends, None)
                 self._frame_if_full()
             return staged.receipt
 
@@ -227,6 +264,7 @@ class Recorder:
             self._thread.join()
         self._write_sums()
         self._pay(after_seconds=0.0)
+        self._keep_announced(after_seconds=0.0)
         with self._lock:
             self._segment.close(self._clock.now())
 
@@ -264,6 +302,7 @@ class Recorder:
         if now - self._checked >= _LAG_CHECK_SECONDS:
             self._checked = now
             self._pay(_OWED_AFTER_SECONDS)
+            self._keep_announced(KEEP_AFTER_SECONDS)
             self._look_at_log()
 
     def _resume(self) -> None:
@@ -315,6 +354,18 @@ class Recorder:
                         fields={"counts": counts, "window_seconds": int(WINDOW_SECONDS)},
                     )
                 )
+
+    def _keep_announced(self, after_seconds: float) -> None:
+        """Recovery looks for written intents in the last part of a segment only: older ones go to the database."""
+        now = self._clock.monotonic()
+        waiting = [
+            (event_id, announced)
+            for event_id, announced in list(self._announced.items())
+            if not announced.kept and now - announced.since >= after_seconds
+        ]
+        if waiting:
+            with self._store.transaction() as tx:
+                keep_intents(tx, self._segment.id, waiting, self._clock.now())
 
     def _pay(self, after_seconds: float) -> None:
         """Publish what was committed but did not reach the segment; forget what was rolled back."""

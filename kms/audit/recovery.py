@@ -5,7 +5,8 @@ For each segment whose writer is gone (its lock is free) and which has no last l
 (1) bytes after the last whole, valid line go to torn/;
 (2) whole records that no frame covers are framed, marked `recovery`;
 (3) events of the outbox that are not in the segment are appended, marked `late`, and framed;
-(4) a `recovered` line names what was found, and a `closed` line ends the segment.
+(4) intents that were only written, and not ended, get their row (kms.audit.unfinished);
+(5) a `recovered` line names what was found, and a `closed` line ends the segment.
 
 Every step can be killed and repeated. Intents without an end are returned: only the caller can look into the HSM
 or the foreign system, and ends each with an `outcome` or `failed` event of the same id.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,10 +27,12 @@ from kms.audit.control import Torn
 from kms.audit.event import Event
 from kms.audit.layout import Layout, sync_folder
 from kms.audit.ledger import describe_torn, keep_torn
+from kms.audit.outbox import keep_intents
 from kms.audit.position import Position
 from kms.audit.salvage import Salvage, salvage
 from kms.audit.segment import Segment, unavailable
 from kms.audit.store import INTENTS, LOG, LOG_KEY, OUTBOX, SEGMENTS, OutboxRow, SegmentRow
+from kms.audit.unfinished import Announced, LastPart, read_last_part
 from kms.clock import Clock
 from kms.errors import integrity
 from kms.ids import new_id
@@ -106,21 +109,45 @@ def _finish(layout: Layout, store: Store, clock: Clock, fd: int, found: Salvage)
     segment.tree = found.pending
     framed = found.pending.size
     segment.frame(clock.now(), by="recovery")
-    missing = _missing(store, found)
+    last = read_last_part(fd, found.end)
+    committed = [row for row in store.reader().scan(OUTBOX) if row.value.segment == found.segment]
+    missing = _missing(committed, found)
+    appended = 0
     for row in missing:
+        appended += _intent_again(segment, row, last, clock)
         segment.append(row.value.event, clock.now(), clock.monotonic(), tx=row.key, late=True)
     segment.frame(clock.now(), by="recovery")
+    _keep_open(store, found.segment, last, clock)
     torn = _unnamed(layout, found.segment, found.named)
-    segment.recovered(torn, framed, len(missing), clock.now())
+    segment.recovered(torn, framed, appended + len(missing), clock.now())
     segment.close(clock.now(), clean=False)
-    return Ended(found.segment, torn, framed, len(missing))
+    return Ended(found.segment, torn, framed, appended + len(missing))
 
 
-def _missing(store: Store, found: Salvage) -> list[Row[OutboxRow]]:
-    rows = store.reader().find(OUTBOX, {"segment": found.segment})
+def _missing(committed: Iterable[Row[OutboxRow]], found: Salvage) -> list[Row[OutboxRow]]:
     return sorted(
-        (row for row in rows if row.key not in found.outbox), key=lambda row: (row.value.at, row.key)
+        (row for row in committed if row.key not in found.outbox), key=lambda row: (row.value.at, row.key)
     )
+
+
+def _intent_again(segment: Segment, row: Row[OutboxRow], last: LastPart, clock: Clock) -> int:
+    """Append the written intent of a committed outcome, if a power cut took its line; how many were."""
+    event_id = row.key.rpartition("/")[0]
+    if not row.value.intent or event_id in last.written:
+        return 0
+    segment.append(row.value.intent, clock.now(), clock.monotonic(), late=True)
+    return 1
+
+
+def _keep_open(store: Store, segment: str, last: LastPart, clock: Clock) -> None:
+    left = [
+        (event_id, Announced(event, 0.0))
+        for event_id, event in last.written.items()
+        if event_id not in last.ended
+    ]
+    if left:
+        with store.transaction() as tx:
+            keep_intents(tx, segment, left, clock.now())
 
 
 def _void(layout: Layout, store: Store, row: Row[SegmentRow]) -> Ended:

@@ -23,16 +23,21 @@ class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
     """An event committed together with the state that it describes. Key: "<event id>/<phase>".
 
-    Deleted in the commit that stores a checkpoint over its record.
+    Deleted in the commit that stores a checkpoint over its record. `intent` is the intent that it ends, where
+    that was only written: a power cut can take the line, and then the log gets it from here.
     """
 
     segment: str
     event: bytes
     at: float
+    intent: bytes = b""
 
 
 class IntentRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An external act that was announced and not ended. Key: event id. Gone with its outcome's commit."""
+    """An external act that was announced and not ended. Key: event id. Gone with its outcome's commit.
+
+    An intent that was only written comes here when it stays open for long, or its process is gone.
+    """
 
     segment: str
     event: bytes
@@ -62,7 +67,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SEGMENTS = Table("audit/segment/1", "audit_segments", SegmentRow, index=("state",), sealed=False)
-OUTBOX = Table("audit/outbox/1", "audit_outbox", OutboxRow, index=("segment",), sealed=False)
+OUTBOX = Table("audit/outbox/1", "audit_outbox", OutboxRow, sealed=False)
 INTENTS = Table("audit/intent/1", "audit_intents", IntentRow, sealed=False)
 LOG = Table("audit/log/1", "audit_log", LogRow, sealed=False)
 

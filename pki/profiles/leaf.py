@@ -182,7 +182,7 @@ def leaf(
         raise invalid("a certificate needs a common name or a subject alternative name")
     # With the role's attributes, `added` stands for the kinds of attributes in the subject.
     shape = (template.constant[key[1]][1], kinds(names), added)
-    return Leaf(template, new_serial(), names, key, window[0], window[1], empty, shape)
+    return Leaf(template, new_serial(window[0]), names, key, window[0], window[1], empty, shape)
 
 
 def leaf_draft(

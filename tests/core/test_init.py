@@ -85,6 +85,7 @@ def _bench(tmp_path: Path) -> Iterator[Bench]:
 
 def run(bench: Bench, external: External[Any], crash_after: str = "") -> Result:
     """The pipeline's steps for an external effect, stopping dead after one of them."""
+    assert external.begin is not None
     with bench.store.transaction() as tx:
         external.begin(tx)
     if crash_after == "begin":
@@ -209,6 +210,7 @@ def test_two_rotations_at_once_do_not_make_two_active_roots(bench: Bench) -> Non
     initialize(bench, shares=1, threshold=1)
     first, second = bench.rotator.rotate(), bench.rotator.rotate()
     for external in (first, second):
+        assert external.begin is not None
         with bench.store.transaction() as tx:
             external.begin(tx)
     done_first, done_second = first.perform(), second.perform()
@@ -221,6 +223,7 @@ def test_two_rotations_at_once_do_not_make_two_active_roots(bench: Bench) -> Non
     late = bench.rotator.resume({"to_version": 2})
     assert late is not None
     assert run(bench, late).partial, "what another rotation did is not recorded twice"
+    assert first.begin is not None
     with pytest.raises(KmsError) as error, bench.store.transaction() as tx:
         first.begin(tx)
     assert error.value.kind is ErrorKind.CONFLICT

@@ -144,6 +144,7 @@ class Rig:
     def external(self, outcome: External[Any]) -> Result:
         """Intent, act, outcome."""
         self.steps = ["intent"]
+        assert outcome.begin is not None
         with self.store.transaction() as tx:
             outcome.begin(tx)
         try:

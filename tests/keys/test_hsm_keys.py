@@ -90,6 +90,7 @@ def test_a_resident_birth_is_announced_before_it_happens(hsm_rig: Rig, token: To
     plan = hsm_rig.service.create("mount-1", "k", _wish("ed25519"))
     assert isinstance(plan, External)
     assert objects(token) == before
+    assert plan.begin is not None
     with hsm_rig.store.transaction() as tx:
         plan.begin(tx)
     [row] = versions(hsm_rig)
@@ -118,6 +119,7 @@ def _interrupt(rig: Rig, stage: str, *, rotate: bool) -> Mapping[str, str | int]
     else:
         plan = rig.service.create("mount-1", "k", _wish("ed25519"))
     assert isinstance(plan, External)
+    assert plan.begin is not None
     with rig.store.transaction() as tx:
         plan.begin(tx)
     if stage == "performed":
@@ -214,8 +216,10 @@ def test_two_births_of_one_name_give_one_key(hsm_rig: Rig, token: Token) -> None
     second = hsm_rig.service.create("mount-1", "k", _wish("ed25519"))
     assert isinstance(first, External)
     assert isinstance(second, External)
+    assert first.begin is not None
     with hsm_rig.store.transaction() as tx:
         first.begin(tx)
+    assert second.begin is not None
     with hsm_rig.store.transaction() as tx:
         second.begin(tx)
     answers = []
@@ -316,6 +320,7 @@ def test_a_birth_of_a_key_deleted_meanwhile_is_abandoned(hsm_rig: Rig) -> None:
     hsm_rig.create("k", "ed25519")
     plan = hsm_rig.service.rotate("mount-1", "k")
     assert isinstance(plan, External)
+    assert plan.begin is not None
     with hsm_rig.store.transaction() as tx:
         plan.begin(tx)
     plan.perform()

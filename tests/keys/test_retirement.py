@@ -180,6 +180,7 @@ def test_what_was_begun_is_finished_after_a_crash(rig: Rig) -> None:
     which = deleted(rig)
     rig.clock.seconds += 31 * DAY
     [chore] = rig.service.retirement.destructions(rig.clock.now(), 10)
+    assert chore.external.begin is not None
     with rig.store.transaction() as tx:
         chore.external.begin(tx)
     assert "has begun" in refused(rig, "pending.restore", pending_id=which)
@@ -246,6 +247,7 @@ def test_objects_in_the_token_go_before_the_rows_say_so(hsm_rig: Rig, token: Tok
     which = deleted(rig)
     rig.clock.seconds += 31 * DAY
     [chore] = rig.service.retirement.destructions(rig.clock.now(), 10)
+    assert chore.external.begin is not None
     with rig.store.transaction() as tx:
         chore.external.begin(tx)
     assert chore.external.perform() is None

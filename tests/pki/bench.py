@@ -150,17 +150,18 @@ class Bench:
     def _external(self, operation: Operation, external: External[Any]) -> Result:
         intent_id = new_id()
         self.step("begin")
-        with self.store.transaction() as tx:
-            external.begin(tx)
+        if external.begin is None:
             self.step("begin-commit")
+        else:
+            with self.store.transaction() as tx:
+                external.begin(tx)
+                self.step("begin-commit")
         self.intents[intent_id] = (operation.name, external.intent)
         self.step("perform")
         try:
             done = external.perform()
             self.step("conclude")
-            with self.store.transaction() as tx:
-                result = external.conclude(tx, done)
-                self.step("conclude-commit")
+            result = self._conclude(external, done)
         except KmsError as error:
             self.step("abandon")
             with self.store.transaction() as tx:
@@ -169,6 +170,16 @@ class Bench:
             raise
         del self.intents[intent_id]
         self.step("answer")
+        return result
+
+    def _conclude(self, external: External[Any], done: Any) -> Result:
+        if external.answer is not None:
+            result = external.answer(done)
+            self.step("conclude-commit")
+            return result
+        with self.store.transaction() as tx:
+            result = external.conclude(tx, done)
+            self.step("conclude-commit")
         return result
 
     def resolve_all(self) -> list[Result | None]:

@@ -20,6 +20,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kms.clock import Clock, SystemClock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.http.ports import NO_ROUTE, App
 from kms.http.vault import body as bodies
@@ -28,7 +29,7 @@ from kms.http.vault.errors import OPERATIONAL, multi, nothing, render_error
 from kms.http.vault.render import render
 from kms.http.vault.route import Rendered
 from kms.http.vault.router import Match, Router
-from kms.ids import new_uuid
+from kms.ids import new_event_id
 from kms.operation import Call, Caller, Capability, MountRef, Operation, Runs
 from kms.oplog import Contained, OperatorLog
 
@@ -94,10 +95,11 @@ class _Asked:
 class Door:
     """The Vault API of one process. Safe to use from several threads."""
 
-    def __init__(self, app: App, log: OperatorLog, name: str = "vault") -> None:
+    def __init__(self, app: App, log: OperatorLog, name: str = "vault", clock: Clock | None = None) -> None:
         self._app = app
         self._log = log
         self._name = name
+        self._clock = clock or SystemClock()
         self._noted: dict[ErrorKind, int] = {}
         self._routers = {engine: Router(routes, app.registry) for engine, routes in app.routes.items()}
         if NO_ROUTE not in app.registry:
@@ -121,7 +123,7 @@ class Door:
             path=routed.path,
             mount=routed.mount,
             args={},
-            request_id=new_uuid(),
+            request_id=new_event_id(self._clock.now()),
             peer=peer,
             door=self._name,
         )
