@@ -23,6 +23,7 @@ ELSEWHERE = {
 # What the blocks must print, so that a command that does nothing is noticed.
 PRINTED = (
     "card 4711",
+    "battery staple",
     "a large file",
     "complete",
     "Verified OK",
