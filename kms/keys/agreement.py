@@ -20,9 +20,11 @@ from kms.keys.aead import hkdf
 from kms.keys.birth import activate, facts
 from kms.keys.catalogue import ALGORITHMS, HMAC_BYTES, Kind, Protection
 from kms.keys.core import Core, active_version, insert
-from kms.keys.lifecycle import Wish, plan, refuse_soft_deleted
+from kms.keys.life import Life
+from kms.keys.lifecycle import Wish, check_use, plan, refuse_soft_deleted
 from kms.keys.model import KeyVersion, NamedKey, SoftwareMaterial, VersionState
 from kms.keys.software import load_private
+from kms.keys.states import Act
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, name_key, version_key
 from kms.operation import Change, Result
 from kms.tables import Transaction
@@ -37,6 +39,7 @@ class Agreement:
     peer_public_key: str
     algorithm: str
     type: str
+    by: str = ""
 
 
 class Agreements:
@@ -63,7 +66,9 @@ class Agreements:
             row = tx.get(NAMED_KEYS, name_key(mount_id, name))
             if row is not None:
                 return self._next(tx, row.value, wanted.type, material, base)
-            wish = Wish(type=wanted.type, protection=Protection.SOFTWARE.value)
+            wish = Wish(
+                type=wanted.type, protection=Protection.SOFTWARE.value, life=Life(created_by=wanted.by)
+            )
             key = replace(
                 plan(new_id(), mount_id, name, wish, now), imported=True, allow_rotation=False, rotated=now
             )
@@ -78,6 +83,7 @@ class Agreements:
         if key.type != type_ or not key.imported or key.protection is not Protection.SOFTWARE:
             raise invalid(f"key {key.name} exists and is not a {type_} key that was derived or imported")
         refuse_soft_deleted(key)
+        check_use(key, Act.ROTATE, self._core.clock.now())
         number = key.allotted + 1
         version = _version(key, number, self._core.clock.now(), material)
         tx.insert(KEY_VERSIONS, version_key(key.id, number), version)
@@ -92,6 +98,7 @@ class Agreements:
         if key.algorithm.kind is not Kind.EC:
             raise invalid(f"base key type {key.type} does not support key agreement")
         refuse_soft_deleted(key)
+        check_use(key, Act.AGREE, self._core.clock.now())
         if key.protection is not Protection.SOFTWARE:
             raise invalid(
                 f"base key {key.name} has protection hsm, and keys in the HSM only sign; use a software key"

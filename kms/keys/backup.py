@@ -35,9 +35,11 @@ from kms.keys.backupform import (
 from kms.keys.birth import facts
 from kms.keys.catalogue import ALGORITHMS, Kind, Protection
 from kms.keys.core import Core, must
-from kms.keys.lifecycle import refuse_soft_deleted
+from kms.keys.life import Life
+from kms.keys.lifecycle import check_use, refuse_soft_deleted
 from kms.keys.model import KeyVersion, NamedKey, SoftwareMaterial, Transfer, VersionState
 from kms.keys.retirement import Retirement
+from kms.keys.states import Act
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, name_key, version_key
 from kms.operation import Change, Result
 from kms.tables import Transaction
@@ -67,6 +69,7 @@ class Backups:
                 raise invalid("exporting is disallowed on the policy")
             if not key.allow_plaintext_backup:
                 raise invalid("plaintext backup is disallowed on the policy")
+            check_use(key, Act.BACKUP, self._core.clock.now())
             changed = replace(key, backed_up=Transfer(self._core.clock.now(), key.latest_version))
             tx.replace(NAMED_KEYS, row, changed)
             versions = [each.value for each in tx.scan(KEY_VERSIONS, f"{key.id}/")]
@@ -135,7 +138,11 @@ def write_backup(key: NamedKey, versions: list[KeyVersion]) -> str:
     # The archive is a list from the first version that is available; place 0 stands for it when there is none.
     first = max(key.min_available_version, 0)
     archive = [entries.get(number) or entry_of(key, None) for number in range(first, newest + 1)]
-    document = Document(policy=policy, archived_keys=Archive(archive), keystead=Keystead(type=key.type))
+    document = Document(
+        policy=policy,
+        archived_keys=Archive(archive),
+        keystead=Keystead(key.type, replace(key.life, changes=0)),
+    )
     # json, not msgspec: the integers of RSA and EC keys are longer than 64 bits.
     return b64encode(json.dumps(msgspec.to_builtins(document)).encode()).decode()
 
@@ -180,6 +187,7 @@ def read_backup(text: str, mount: str, name: str, now: float) -> tuple[NamedKey,
         rotated=now,
         backed_up=_transfer(policy.backup_info),
         restored=Transfer(now, policy.latest_version),
+        life=replace(document.keystead.life, changes=0) if document.keystead else Life(),
     )
     versions = _versions(key, document)
     if algorithm.kind is Kind.MAC:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from kms.clock import rfc3339
 from kms.errors import invalid
 from kms.keys.catalogue import HMAC_BYTES, MAX_HMAC_BYTES, MIN_HMAC_BYTES, Kind
+from kms.keys.life import Life
 from kms.keys.model import KeyVersion, Material, NamedKey, NoMaterial, SoftwareMaterial, VersionState
 from kms.keys.software import CURVES, POST_QUANTUM, PrivateKey, load_private, pair, seed_and_public
 from kms.keys.view import public_text
@@ -110,9 +111,10 @@ class Archive(msgspec.Struct):
 
 
 class Keystead(msgspec.Struct):
-    """What the format has no word for."""
+    """What the format has no word for. A key keeps its state, or a restore would undo a suspension."""
 
     type: str
+    life: Life = Life()
 
 
 class Document(msgspec.Struct):

@@ -33,10 +33,11 @@ def answer(
     version: int = 0,
     warnings: tuple[str, ...] = (),
     public_of: PublicOf | None = None,
+    now: float = 0.0,
 ) -> Result:
     """The key object, as create, rotate, config and read answer it."""
     return Result(
-        data=key_object(reader, key, public_of),
+        data=key_object(reader, key, public_of, now),
         subject=facts(key, version or key.latest_version),
         warnings=warnings,
     )

@@ -23,9 +23,10 @@ from kms.errors import invalid
 from kms.keys.birth import facts
 from kms.keys.catalogue import Kind, Use
 from kms.keys.core import Core, active_version, must
-from kms.keys.lifecycle import refuse_soft_deleted
+from kms.keys.lifecycle import check_use, refuse_soft_deleted
 from kms.keys.model import NamedKey
 from kms.keys.signing import How
+from kms.keys.states import Act
 from kms.keys.store import KEY_VERSIONS
 from kms.operation import Change, Result
 from kms.tables import Transaction
@@ -119,6 +120,7 @@ class Certificates:
             raise invalid(f"key with provided name '{name}' not found")
         _check_signing(row.value)
         refuse_soft_deleted(row.value)
+        check_use(row.value, Act.CERTIFY, self._core.clock.now())
         return row.value
 
 

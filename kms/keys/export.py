@@ -31,9 +31,10 @@ from kms.errors import invalid, not_found
 from kms.keys.birth import facts
 from kms.keys.catalogue import Kind, Use
 from kms.keys.core import Core
-from kms.keys.lifecycle import refuse_soft_deleted
+from kms.keys.lifecycle import check_use, refuse_soft_deleted
 from kms.keys.model import KeyVersion, Material, NamedKey, SoftwareMaterial, VersionState
 from kms.keys.software import PrivateKey, load_private, seed_and_public
+from kms.keys.states import Act
 from kms.keys.store import KEY_VERSIONS
 from kms.keys.view import public_text
 from kms.operation import Result
@@ -70,8 +71,10 @@ class Exports:
         key = row.value
         refuse_soft_deleted(key)
         exporter.check(key)
-        if exporter.secret and not key.exportable:
-            raise invalid(NOT_EXPORTABLE)
+        if exporter.secret:
+            if not key.exportable:
+                raise invalid(NOT_EXPORTABLE)
+            check_use(key, Act.EXPORT, self._core.clock.now())
         versions = self.versions(key, which)
         keys = {str(each.version): exporter.render(key, each, encoding) for each in versions}
         return Result(

@@ -41,7 +41,7 @@ from kms.keys.catalogue import (
 )
 from kms.keys.core import Core, active_version, insert
 from kms.keys.export import Exports, bytes_of
-from kms.keys.lifecycle import Wish, plan, refuse_soft_deleted
+from kms.keys.lifecycle import Wish, check_use, plan, refuse_soft_deleted
 from kms.keys.model import (
     ImportKey,
     KeyVersion,
@@ -52,6 +52,7 @@ from kms.keys.model import (
     VersionState,
 )
 from kms.keys.software import PrivateKey, load_private, pair, type_of
+from kms.keys.states import Act
 from kms.keys.store import IMPORT_KEYS, KEY_VERSIONS, NAMED_KEYS, name_key, version_key
 from kms.operation import Change, Outcome, Result
 from kms.tables import Transaction
@@ -150,6 +151,7 @@ class Imports:
         if not key.imported:
             raise invalid("the import_version endpoint can only be used with an imported key")
         refuse_soft_deleted(key)
+        check_use(key, Act.ROTATE, self._core.clock.now())
         if key.protection is not Protection.SOFTWARE:
             raise invalid("a key of protection hsm takes no imported versions")
         material, public = self._unpack(mount_id, key.algorithm, parcel)
@@ -230,6 +232,7 @@ class Imports:
         refuse_soft_deleted(key)
         if not key.exportable:
             raise invalid("key is not exportable")
+        check_use(key, Act.EXPORT, self._core.clock.now())
         if to.value.algorithm.kind is not Kind.RSA:
             raise invalid("unsupported key type in use; must be a rsa key")
         newest = active_version(

@@ -6,7 +6,7 @@ Error texts are those of the Vault API, which clients match.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +22,10 @@ from kms.keys.catalogue import (
     Kind,
     Protection,
 )
+from kms.keys.life import Life, check_act
+from kms.keys.lifefields import configured
 from kms.keys.model import NamedKey
+from kms.keys.states import Act
 
 MIN_AUTO_ROTATE_SECONDS: Final = 3600
 _NUMBERING = (
@@ -43,6 +46,7 @@ class Wish:
     allow_plaintext_backup: bool = False
     auto_rotate_period: int = 0
     key_size: int = 0
+    life: Life = field(default_factory=Life)
 
 
 def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey:
@@ -78,6 +82,7 @@ def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey
         key_size=_key_size(algorithm, protection, wish.key_size),
         derived=wish.derived,
         convergent_encryption=wish.convergent_encryption,
+        life=wish.life,
     )
 
 
@@ -117,7 +122,7 @@ def _check_period(seconds: int) -> None:
         raise invalid("auto rotate period must be 0 to disable or at least an hour")
 
 
-def configure(key: NamedKey, given: Mapping[str, Any]) -> tuple[NamedKey, tuple[str, ...]]:
+def configure(key: NamedKey, given: Mapping[str, Any], now: float) -> tuple[NamedKey, tuple[str, ...]]:
     """The key after `config` with the fields that the caller gave, and warnings for him.
 
     `exportable` and `allow_plaintext_backup` can be set but never taken back, as whoever exported
@@ -150,6 +155,7 @@ def configure(key: NamedKey, given: Mapping[str, Any]) -> tuple[NamedKey, tuple[
                     f"{flag} cannot be set on a key of protection hsm: its bytes never leave the HSM"
                 )
             changes[flag] = True
+    changes["life"] = configured(key.life, given, now)
     changed = msgspec.structs.replace(key, **changes)
     _check_available(changed, given)
     encryption, decryption = changed.min_encryption_version, changed.min_decryption_version
@@ -261,8 +267,9 @@ def mac_version(key: NamedKey, requested: int) -> int:
     return requested
 
 
-def check_rotation(key: NamedKey) -> None:
+def check_rotation(key: NamedKey, now: float) -> None:
     """Raise KmsError(INVALID) unless new versions may be born here."""
+    check_use(key, Act.ROTATE, now)
     if key.imported and not key.allow_rotation:
         raise invalid(f"imported key {key.name} does not allow rotation within Vault")
     refuse_soft_deleted(key)
@@ -272,6 +279,11 @@ def check_deletion(key: NamedKey) -> None:
     """Raise KmsError(INVALID) unless the key may be deleted."""
     if not key.deletion_allowed:
         raise invalid(f"error deleting policy {key.name}: deletion is not allowed for this key")
+
+
+def check_use(key: NamedKey, act: Act, now: float) -> None:
+    """Raise KmsError(INVALID) if the key's state does not allow this."""
+    check_act(key.name, key.life, act, now)
 
 
 def refuse_soft_deleted(key: NamedKey) -> None:

@@ -16,9 +16,17 @@ from kms.errors import invalid
 from kms.hsm import Hsm
 from kms.keys.catalogue import Algorithm
 from kms.keys.envelope import Envelope
-from kms.keys.lifecycle import refuse_soft_deleted
+from kms.keys.life import check_version, state_at
+from kms.keys.lifecycle import (
+    check_use,
+    mac_version,
+    processing_version,
+    protecting_version,
+    refuse_soft_deleted,
+)
 from kms.keys.model import KeyVersion, NamedKey, VersionState
 from kms.keys.ready import ReadyVersion, open_version
+from kms.keys.states import Act
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, version_key
 from kms.keys.usage import Allowance
 from kms.tables import Store
@@ -32,12 +40,19 @@ _SWEEP_SECONDS: Final = 60.0
 class LiveKey:
     """One key as it stood when it was read, with its versions opened as they are needed."""
 
-    __slots__ = ("_lock", "_open", "_versions", "algorithm", "deadline", "key")
+    __slots__ = ("_clock", "_lock", "_open", "_plain", "_versions", "algorithm", "deadline", "key")
 
     def __init__(
-        self, key: NamedKey, deadline: float, opener: Callable[[NamedKey, int], ReadyVersion]
+        self,
+        key: NamedKey,
+        deadline: float,
+        opener: Callable[[NamedKey, int], ReadyVersion],
+        clock: Clock | None = None,
     ) -> None:
         self.key = key
+        # The common key needs no clock and no table: one look decides.
+        self._plain = key.life.plain and not key.life.cryptoperiod
+        self._clock = clock
         self.algorithm: Algorithm = key.algorithm
         self.deadline = deadline
         self._open = opener
@@ -61,6 +76,52 @@ class LiveKey:
                     self._versions.pop(next(iter(self._versions)))
                 self._versions[number] = ready
         return ready
+
+    def permit(self, act: Act) -> None:
+        """Refuse what the state of the key does not allow now.
+
+        Raises:
+            KmsError(INVALID): says the state and what to do.
+        """
+        if not self._plain:
+            check_use(self.key, act, self._now())
+
+    def protecting(self, requested: int, what: str, act: Act) -> ReadyVersion:
+        """The version that encrypts or signs (`what` is "encryption" or "signing"); 0 asks for the newest."""
+        self.permit(act)
+        return self._fit(protecting_version(self.key, requested, what), act)
+
+    def processing(self, number: int, what: str, act: Act) -> ReadyVersion:
+        """The version that a ciphertext or signature (`what`) names."""
+        self.permit(act)
+        return self._fit(processing_version(self.key, number, what), act)
+
+    def authenticating(self, requested: int) -> ReadyVersion:
+        """The version that makes an HMAC or a CMAC; 0 asks for the newest."""
+        self.permit(Act.AUTHENTICATE)
+        return self._fit(mac_version(self.key, requested), Act.AUTHENTICATE)
+
+    def checking(self, number: int) -> ReadyVersion:
+        """The version that checks an HMAC or a CMAC, whose number was checked already."""
+        self.permit(Act.CHECK)
+        return self._fit(number, Act.CHECK)
+
+    def subject(self) -> dict[str, str | int]:
+        """What the audit record says: the key's id, and its state when that is not plainly active."""
+        if self._plain:
+            return {"key_id": self.key.id}
+        return {"key_id": self.key.id, "key_state": state_at(self.key.life, self._now()).value}
+
+    def _fit(self, number: int, act: Act) -> ReadyVersion:
+        version = self.version(number)
+        if not self._plain:
+            check_version(self.key.name, self.key.life, act, number, version.created, self._now())
+        return version
+
+    def _now(self) -> float:
+        if self._clock is None:
+            raise TypeError("a key with dates needs a clock")
+        return self._clock.now()
 
     def opened(self, number: int) -> ReadyVersion | None:
         """The version if it is open already."""
@@ -134,7 +195,9 @@ class LiveKeys:
             raise invalid("no such key version")
         self._envelope.check(key, version)
         allowance = Allowance(self._store, self._clock, version_key(key.id, version.version))
-        return open_version(key, version, self._hsm, allowance)
+        ready = open_version(key, version, self._hsm, allowance)
+        ready.created = version.created
+        return ready
 
     def _load(self, row_key: str) -> LiveKey | None:
         if self._clock.monotonic() - self._swept > _SWEEP_SECONDS:
@@ -144,7 +207,7 @@ class LiveKeys:
         row = self._store.reader().get(NAMED_KEYS, row_key)
         if row is None:
             return None
-        live = LiveKey(row.value, self._clock.monotonic() + MAX_AGE_SECONDS, self._read)
+        live = LiveKey(row.value, self._clock.monotonic() + MAX_AGE_SECONDS, self._read, self._clock)
         with self._lock:
             if self._epoch == before:
                 if len(self._keys) >= MAX_KEYS:

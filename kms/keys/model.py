@@ -9,13 +9,15 @@ leaves a gap, never a number that comes twice.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
 from kms.hsm import KeyRef, KeySpec, Purpose, Resident, Wrapped
 from kms.ids import CkaId
 from kms.keys.catalogue import ALGORITHMS, Algorithm, Protection
+from kms.keys.life import NEVER, Life
+from kms.keys.states import State
 
 
 class RootProvider(Protocol):
@@ -80,10 +82,6 @@ class NoMaterial(msgspec.Struct, frozen=True, tag="none"):
 
 Material = SoftwareMaterial | WrappedMaterial | ResidentMaterial | NoMaterial
 
-# A time that never comes: keys that do not rotate by themselves, material whose destruction was
-# called off. The last second of 9999, so that it sorts and prints like any other.
-NEVER: Final = 253_402_300_799.0
-
 
 class Transfer(msgspec.Struct, frozen=True):
     """When a key was backed up or restored (Unix seconds), and its newest version then."""
@@ -104,6 +102,7 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
         allow_rotation: whether an imported key may get versions that are born here.
         soft_deleted: refused for every use until it is restored.
         rotated: when the newest version was made (Unix seconds).
+        life: its state, dates and owner.
     """
 
     id: str
@@ -130,11 +129,25 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
     rotated: float = 0.0
     backed_up: Transfer | None = None
     restored: Transfer | None = None
+    life: Life = Life()
 
     @property
     def rotate_at(self) -> float:
-        """When the jobs process makes the next version (Unix seconds), or NEVER. An index column."""
-        due = self.auto_rotate_period and not self.soft_deleted
+        """When the jobs process has something to do for this key (Unix seconds), or NEVER.
+
+        An index column, older than dates of state, hence its name.
+        """
+        return min(self.rotation_due, self.life.turn_at)
+
+    @property
+    def rotation_due(self) -> float:
+        """When the next version is made (Unix seconds), or NEVER."""
+        due = (
+            self.auto_rotate_period
+            and not self.soft_deleted
+            and self.life.state is State.ACTIVE
+            and (self.allow_rotation or not self.imported)
+        )
         return max(self.rotated, self.created) + self.auto_rotate_period if due else NEVER
 
     @property
@@ -215,6 +228,21 @@ class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
 
     drawn: int
     drawn_at: float
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True):
+    """A second name of a key.
+
+    Args:
+        name: of the key that it points to.
+        key_id: of that key: a new key that gets the name is not meant.
+        created: Unix seconds; `moved` when it was last pointed somewhere else.
+    """
+
+    name: str
+    key_id: str
+    created: float
+    moved: float
 
 
 def to_material(ref: KeyRef) -> WrappedMaterial | ResidentMaterial:

@@ -188,6 +188,7 @@ class ReadyVersion:
 
     Args:
         derivation: of a derived key, which has no `aead` and no `signer` of its own.
+        created: Unix seconds; its cryptoperiod begins then.
     """
 
     number: int
@@ -201,6 +202,7 @@ class ReadyVersion:
     derivation: Derivation | None = None
     wrapper: KeyWrapper | None = None
     kem: Kem | None = None
+    created: float = 0.0
 
 
 def open_version(

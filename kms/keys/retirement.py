@@ -21,8 +21,10 @@ from kms.clock import rfc3339
 from kms.errors import KmsError, integrity, invalid, not_found
 from kms.keys.birth import answer, facts
 from kms.keys.core import Core, must
+from kms.keys.life import NEVER
 from kms.keys.lifecycle import MAX_WAIT_DAYS, check_deletion, destruction_time, trim
-from kms.keys.model import NEVER, KeyVersion, NamedKey, NoMaterial, RetiredKey, VersionState
+from kms.keys.living import bury
+from kms.keys.model import KeyVersion, NamedKey, NoMaterial, RetiredKey, VersionState
 from kms.keys.store import IMPORT_KEYS, KEY_VERSIONS, NAMED_KEYS, RETIRED_KEYS, name_key, version_key
 from kms.operation import Change, External, Result
 from kms.tables import Reader, Row, Transaction
@@ -110,7 +112,7 @@ class Retirement:
                 self._file(tx, key, due, first, last)
             if changed != key:
                 tx.replace(NAMED_KEYS, row, changed)
-            return answer(tx, changed)
+            return answer(tx, changed, now=self._core.clock.now())
 
         return Change(write)
 
@@ -123,10 +125,10 @@ class Retirement:
             if row is None:
                 return Result()
             if row.value.soft_deleted == deleted:
-                return answer(tx, row.value, warnings=(note,))
+                return answer(tx, row.value, warnings=(note,), now=self._core.clock.now())
             changed = replace(row.value, soft_deleted=deleted)
             tx.replace(NAMED_KEYS, row, changed)
-            return answer(tx, changed)
+            return answer(tx, changed, now=self._core.clock.now())
 
         return Change(write)
 
@@ -173,7 +175,7 @@ class Retirement:
                 self._restore_trimmed(tx, row.value) if row.value.last else _restore_key(tx, row.value, name)
             )
             tx.delete(RETIRED_KEYS, row)
-            return answer(tx, key)
+            return answer(tx, key, now=self._core.clock.now())
 
         return Change(write)
 
@@ -256,7 +258,10 @@ class Retirement:
             for row in self._doomed(tx, item):
                 tx.replace(KEY_VERSIONS, row, _emptied(row.value))
             waited = _pending(tx, key.mount, which)
-            done = replace(waited.value, destroy_after=NEVER, destroyed=self._core.clock.now())
+            now = self._core.clock.now()
+            # Trimmed versions are a part of a key that goes on; only a whole key ends.
+            left = waited.value.key if item.last else bury(tx, waited.value.key, now)
+            done = replace(waited.value, key=left, destroy_after=NEVER, destroyed=now)
             tx.replace(RETIRED_KEYS, waited, done)
             return Result(subject=subject)
 
@@ -327,6 +332,7 @@ def _shown(item: RetiredKey) -> dict[str, Any]:
         "first_version": item.first or 1,
         "last_version": item.last or item.key.latest_version,
         "state": state,
+        "key_state": item.key.life.state.value,
         "deleted_time": rfc3339(item.deleted),
         "destroy_time": rfc3339(item.destroy_after) if item.destroy_after != NEVER else "",
         "destroyed_time": rfc3339(item.destroyed) if item.destroyed else "",

@@ -26,6 +26,7 @@ from kms.keys.export import Exports
 from kms.keys.importing import Imports
 from kms.keys.lifecycle import Wish, check_rotation, configure, moved
 from kms.keys.live import LiveKey, LiveKeys
+from kms.keys.living import Living
 from kms.keys.model import (
     KeyVersion,
     MountSettings,
@@ -61,6 +62,7 @@ class KeyService:
         envelope = Envelope(hsm, roots, instance_id)
         self._live = LiveKeys(store, hsm, envelope, clock)
         self.core = Core(store, hsm, clock, envelope, self._live)
+        self.living = Living(self.core)
         self.retirement = Retirement(self.core)
         self.exports = Exports(self.core)
         self.backups = Backups(self.core, self.retirement)
@@ -101,7 +103,9 @@ class KeyService:
             key = existing.value
             other = wish.protection not in ("", key.protection.value)
             note = (f"key {name} exists with protection {key.protection.value}, which never changes",)
-            return answer(self.core.store.reader(), key, warnings=note if other else ())
+            return answer(
+                self.core.store.reader(), key, warnings=note if other else (), now=self.core.clock.now()
+            )
         key, version = self.core.conceive(mount_id, name, wish)
         if version.state is VersionState.PLANNED:
             return Birth(self.core.envelope, key, version, first=True).external()
@@ -147,7 +151,7 @@ class KeyService:
                     raise moved(found)
                 return ready
 
-            return use(LiveKey(found, 0.0, only))
+            return use(LiveKey(found, 0.0, only, self.core.clock))
 
         return Change(write)
 
@@ -173,7 +177,7 @@ class KeyService:
                 derivation = self._live.open(key, version).derivation
                 return public_of_context(derivation, context) if derivation else ""
 
-        return answer(self.core.store.reader(), key, public_of=public_of)
+        return answer(self.core.store.reader(), key, public_of=public_of, now=self.core.clock.now())
 
     def names(self, mount_id: str, *, after: str = "", limit: int | None = None) -> list[str]:
         """Names of a mount in order, after `after`; nothing is decrypted."""
@@ -190,7 +194,7 @@ class KeyService:
         row = self.core.row(mount_id, name)
         if row is None:
             raise invalid("key not found")
-        check_rotation(row.value)
+        check_rotation(row.value, self.core.clock.now())
         return self._rotate(row.value)
 
     def _rotate(self, key: NamedKey) -> Change | External[bytes]:
@@ -216,27 +220,34 @@ class KeyService:
             row = tx.get(NAMED_KEYS, name_key(mount_id, name))
             if row is None:
                 raise invalid(f"no existing key named {name} could be found")
-            changed, warnings = configure(row.value, given)
+            now = self.core.clock.now()
+            changed, warnings = configure(row.value, given, now)
             if changed != row.value:
                 tx.replace(NAMED_KEYS, row, changed)
-            return answer(tx, changed, warnings=warnings)
+            return answer(tx, changed, warnings=warnings, now=now)
 
         return Change(write)
 
     def chores(self, now: float, limit: int = 64) -> list[Chore]:
         """Background work that has come due, for the jobs process; a failed chore comes due again.
 
-        Rotations of keys with an auto_rotate_period, and destructions of what waited long enough.
+        Rotations of keys with an auto_rotate_period, changes of state whose date has come, and
+        destructions of what waited long enough.
         """
-        return [*self.rotate_due(now, limit), *self.retirement.destructions(now, limit)]
+        return [*self.dates_due(now, limit), *self.retirement.destructions(now, limit)]
 
-    def rotate_due(self, now: float, limit: int) -> list[Chore]:
-        """The next versions of keys whose period is over. The HSM makes wrapped ones here and now."""
+    def dates_due(self, now: float, limit: int) -> list[Chore]:
+        """States that dates have changed, and the next versions of keys whose period is over.
+
+        The HSM makes wrapped ones here and now.
+        """
         rows = self.core.store.reader().find(NAMED_KEYS, {}, below=("rotate_at", now), limit=limit)
         chores = []
         for row in rows:
             key = row.value
-            if not key.imported or key.allow_rotation:
+            if key.life.turn_at <= now:
+                chores.append(Chore("transit.keys.turn", key.mount, self.living.turn(key)))
+            elif key.rotation_due <= now:
                 chores.append(Chore("transit.keys.rotate", key.mount, as_chore(key, self._rotate(key))))
         return chores
 

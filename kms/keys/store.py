@@ -1,5 +1,5 @@
 """Tables of named keys. Row keys: a name is "<mount id>/<name>", a version "<key id>/<version>", retired
-material "<mount id>/<pending id>".
+material "<mount id>/<pending id>", an alias "<mount id>/<alias>", a transition "<key id>/<number>".
 
 Key state is a security domain: a row that is deleted or rolled back behind our back shows in the
 state digest, so a key cannot be made to forget a rotation or its raised minimum version.
@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from kms.ids import KeyId
-from kms.keys.model import ImportKey, KeyUsage, KeyVersion, MountSettings, NamedKey, RetiredKey
+from kms.keys.life import Transition
+from kms.keys.model import Alias, ImportKey, KeyUsage, KeyVersion, MountSettings, NamedKey, RetiredKey
 from kms.tables import Table
 
 DIGEST: Final = "keys"
@@ -33,10 +34,21 @@ MOUNT_SETTINGS: Final = Table(
     "key-mount-settings", "key_mount_settings", MountSettings, cached=True, digest=DIGEST
 )
 IMPORT_KEYS: Final = Table("key-import", "import_keys", ImportKey, digest=DIGEST)
+TRANSITIONS: Final = Table("key-transition", "key_transitions", Transition, digest=DIGEST)
+ALIASES: Final = Table("key-alias", "key_aliases", Alias, index=("key_id",), cached=True, digest=DIGEST)
 # Usage is written by every worker as it draws; it is outside the digest so that a draw stays one row.
 KEY_USAGE: Final = Table("key-usage", "key_usage", KeyUsage)
 
-TABLES: Final = (NAMED_KEYS, KEY_VERSIONS, RETIRED_KEYS, MOUNT_SETTINGS, IMPORT_KEYS, KEY_USAGE)
+TABLES: Final = (
+    NAMED_KEYS,
+    KEY_VERSIONS,
+    RETIRED_KEYS,
+    MOUNT_SETTINGS,
+    IMPORT_KEYS,
+    TRANSITIONS,
+    ALIASES,
+    KEY_USAGE,
+)
 
 
 def name_key(mount_id: str, name: str) -> str:

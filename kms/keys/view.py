@@ -12,20 +12,24 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from kms.clock import rfc3339
 from kms.keys.aead import Derivation
 from kms.keys.catalogue import Kind, Use
+from kms.keys.life import shown
 from kms.keys.model import KeyVersion, NamedKey, VersionState
-from kms.keys.store import KEY_VERSIONS
+from kms.keys.store import ALIASES, KEY_VERSIONS
 from kms.tables import Reader
 
 PublicOf = Callable[[KeyVersion], str]
 
 
-def key_object(reader: Reader, key: NamedKey, public_of: PublicOf | None = None) -> dict[str, Any]:
+def key_object(
+    reader: Reader, key: NamedKey, public_of: PublicOf | None = None, now: float = 0.0
+) -> dict[str, Any]:
     """Everything public about a key. Reads one row per version; not for the hot path.
 
     Args:
         reader: where the versions are.
         key: as it now stands.
         public_of: gives the public keys of a derived pair, which has one per context and none itself.
+        now: Unix seconds, as a date may have changed its state; 0 for a key that was written just now.
     """
     algorithm, protection = key.algorithm, key.protection
     data: dict[str, Any] = {
@@ -47,6 +51,8 @@ def key_object(reader: Reader, key: NamedKey, public_of: PublicOf | None = None)
         "supports_signing": algorithm.allows(Use.SIGN, protection),
         "supports_derivation": algorithm.derivable,
         "soft_deleted": key.soft_deleted,
+        **shown(key.life, key.created, now),
+        "aliases": [row.key.partition("/")[2] for row in reader.find(ALIASES, {"key_id": key.id})],
     }
     if key.derived:
         data |= {"kdf": "hkdf_sha256", "convergent_encryption": key.convergent_encryption}

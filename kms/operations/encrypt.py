@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from kms.errors import KmsError, invalid
 from kms.keys.catalogue import ALGORITHMS, Protection
+from kms.keys.life import Life
 from kms.keys.lifecycle import Wish
 from kms.keys.live import LiveKey
 from kms.keys.service import KeyService
@@ -83,7 +84,7 @@ class Encrypting:
             context_bytes = payload(args["context"]) if args["context"] else b""
             live = key_of(self._service, call)
             plaintext = Opener(live).open(args["ciphertext"], args["associated_data"], context_bytes)
-            return Result(data={"plaintext": encode(plaintext)}, subject={"key_id": live.key.id})
+            return Result(data={"plaintext": encode(plaintext)}, subject=live.subject())
         requests = [_opening(item, index) for index, item in enumerate(items)]
         _check_contexts([request[2] for request in requests])
         live = key_of(self._service, call)
@@ -116,6 +117,7 @@ class Encrypting:
             protection=Protection.SOFTWARE.value,
             derived=derived,
             convergent_encryption=convergent,
+            life=Life(created_by=call.principal.display_name),
         )
         return service.upsert(call.mount.id, args["name"], wish, uses, use)
 
@@ -189,7 +191,7 @@ def _answer(call: Call, live: LiveKey, results: list[Item], failures: int) -> Re
     return Result(
         data={"batch_results": results},
         items=len(results),
-        subject={"key_id": live.key.id, "key_version": live.key.latest_version, "failed": failures},
+        subject=live.subject() | {"key_version": live.key.latest_version, "failed": failures},
         partial=failures > 0,
         partial_status=asked if asked and 0 < failures < len(results) else None,
     )

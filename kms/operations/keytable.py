@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kms.keys.catalogue import DEFAULT_TYPE
+from kms.keys.life import Command
 from kms.keys.lifecycle import MAX_WAIT_DAYS
 from kms.keys.service import KeyService
 from kms.operation import Capability, Effect, Field, Operation, Record, Type
@@ -23,6 +24,14 @@ _FLAGS: Final = (
     clear("allow_plaintext_backup", Type.BOOL, default=False),
     clear("auto_rotate_period", Type.SECONDS, 0),
 )
+_LIFE: Final = (
+    clear("activation_date"),
+    clear("deactivation_date"),
+    clear("cryptoperiod", Type.SECONDS, 0),
+    clear("owner"),
+    clear("contact"),
+    Field("tags", Type.MAP, default={}, record=Record.CLEAR),
+)
 _CREATE: Final = (
     clear("type", default=DEFAULT_TYPE),
     clear("protection"),
@@ -31,20 +40,30 @@ _CREATE: Final = (
     clear("derived", Type.BOOL, default=False),
     clear("convergent_encryption", Type.BOOL, default=False),
     clear("key_size", Type.INT, 0),
+    clear("pre_activation", Type.BOOL, default=False),
     *_FLAGS,
+    *_LIFE,
 )
 _CONFIG: Final = (
     clear("min_decryption_version", Type.INT, 0),
     clear("min_encryption_version", Type.INT, 0),
     clear("deletion_allowed", Type.BOOL, default=False),
     *_FLAGS,
+    *_LIFE,
 )
 _DAYS: Final = clear("waiting_days", Type.INT, MAX_WAIT_DAYS)
 
 
 def management(service: KeyService) -> list[Operation]:
     """All of them."""
-    return [*_keys(service), *_pairs(service), *_settings(service), *_life(service), *_transfers(service)]
+    return [
+        *_keys(service),
+        *_states(service),
+        *_pairs(service),
+        *_settings(service),
+        *_life(service),
+        *_transfers(service),
+    ]
 
 
 def _keys(service: KeyService) -> list[Operation]:
@@ -75,6 +94,42 @@ def _keys(service: KeyService) -> list[Operation]:
         ),
         Operation(
             "transit.keys.config", Capability.UPDATE, manage.configure, effect=Effect.STATE, fields=_CONFIG
+        ),
+    ]
+
+
+_REASON: Final = clear("reason")
+_ACCEPT: Final = clear("accept_risk", Type.BOOL, default=False)
+_COMMANDS: Final = (
+    (Command.ACTIVATE, (_REASON,)),
+    (Command.SUSPEND, (_REASON, _ACCEPT)),
+    (Command.RESUME, (_REASON,)),
+    (Command.DEACTIVATE, (_REASON,)),
+    (Command.COMPROMISE, (_REASON, _ACCEPT, clear("version", Type.INT, None))),
+)
+
+
+def _states(service: KeyService) -> list[Operation]:
+    life = Life(service)
+    return [
+        *(
+            Operation(
+                f"transit.keys.{command.value}",
+                Capability.UPDATE,
+                life.command(command),
+                effect=Effect.STATE,
+                fields=fields,
+            )
+            for command, fields in _COMMANDS
+        ),
+        Operation("transit.keys.history", Capability.READ, life.history),
+        # No route leads here: the jobs process writes down what dates have brought, under this name.
+        Operation(
+            "transit.keys.turn",
+            Capability.UPDATE,
+            life.turn,
+            effect=Effect.EXTERNAL,
+            resolve=service.living.resolve,
         ),
     ]
 

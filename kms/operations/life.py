@@ -1,10 +1,14 @@
-"""Handlers of the end of keys: delete, trim, soft-delete, and what waits for its destruction."""
+"""Handlers of the life of keys: commands to their state, delete, trim, soft-delete, and what waits for its end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kms.errors import invalid, not_found
+from kms.keys.life import Command
 from kms.keys.service import KeyService
 from kms.operation import Call, Change, Outcome, Result
+from kms.operations.manage import actor
 
 
 class Life:
@@ -12,6 +16,31 @@ class Life:
 
     def __init__(self, service: KeyService) -> None:
         self._verbs = service.retirement
+        self._living = service.living
+
+    def command(self, command: Command) -> Callable[[Call], Change]:
+        """The handler of one command to a key's state."""
+
+        def act(call: Call) -> Change:
+            args = call.args
+            by, reason, accept = actor(call), args["reason"], bool(args.get("accept_risk"))
+            if args.get("version") is not None:
+                return self._living.steal(
+                    call.mount.id, args["name"], args["version"], by, reason, accept=accept
+                )
+            return self._living.command(call.mount.id, args["name"], command, by, reason, accept=accept)
+
+        return act
+
+    def history(self, call: Call) -> Result:
+        """Every change of its state."""
+        return self._living.history(call.mount.id, call.args["name"])
+
+    def turn(self, _call: Call) -> Outcome:
+        """Refuse: only the jobs process writes down what a date has brought, and it brings the steps itself."""
+        raise invalid(
+            "dates change a key's state by themselves; commands to it are suspend, resume and so on"
+        )
 
     def delete(self, call: Call) -> Change:
         """Free the name; schedule the material's destruction."""

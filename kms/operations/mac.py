@@ -6,7 +6,6 @@ import hmac
 from typing import Final
 
 from kms.errors import invalid
-from kms.keys.lifecycle import mac_version
 from kms.keys.live import LiveKey
 from kms.keys.ready import ReadyVersion
 from kms.keys.service import KeyService
@@ -34,7 +33,7 @@ class Macs:
         args = call.args
         items = items_of(args)
         live = key_of(self._service, call)
-        version = live.version(mac_version(live.key, args["key_version"]))
+        version = live.authenticating(args["key_version"])
         name = mac_hash(args["urlalgorithm"] or args["algorithm"])
 
         def work(item: Item, _index: int) -> Item:
@@ -56,7 +55,7 @@ class Macs:
         args = call.args
         items = items_of(args)
         live = key_of(self._service, call)
-        version = live.version(mac_version(live.key, args["key_version"]))
+        version = live.authenticating(args["key_version"])
         asked = args["urlmaclength"]
         size = cmac_size(_number(asked) if asked else args["mac_length"])
 
@@ -154,4 +153,4 @@ def _given(live: LiveKey, text: str, what: str) -> tuple[ReadyVersion, bytes]:
         given = decode(encoded)
     except Base64Error as error:
         raise invalid(_UNDECODABLE.format(f"verification {what}", error)) from None
-    return live.version(number), given
+    return live.checking(number), given

@@ -8,6 +8,7 @@ from typing import Final
 from kms.errors import invalid, not_found
 from kms.keys.agreement import Agreement
 from kms.keys.lifecycle import Wish
+from kms.keys.lifefields import FIELDS, first_life
 from kms.keys.service import KeyService
 from kms.operation import Call, Change, Outcome, Result
 from kms.operations.sealing import context_of
@@ -15,7 +16,7 @@ from kms.operations.sealing import context_of
 MIN_CACHE_SIZE: Final = 10
 # How Vault Enterprise spells it; the parameter set is a field of its own there.
 ML_DSA: Final = "ml-dsa"
-_WISHES: Final[tuple[str, ...]] = tuple(Wish.__dataclass_fields__)
+_WISHES: Final[tuple[str, ...]] = tuple(name for name in Wish.__dataclass_fields__ if name != "life")
 _SETTINGS: Final[tuple[str, ...]] = (
     "min_decryption_version",
     "min_encryption_version",
@@ -23,7 +24,13 @@ _SETTINGS: Final[tuple[str, ...]] = (
     "exportable",
     "allow_plaintext_backup",
     "auto_rotate_period",
+    *FIELDS,
 )
+
+
+def actor(call: Call) -> str:
+    """Who a call is by, as a key's history names them."""
+    return call.principal.display_name
 
 
 class Management:
@@ -34,7 +41,8 @@ class Management:
 
     def create(self, call: Call) -> Outcome:
         """A new key, or the unchanged existing one."""
-        wish = Wish(**{name: call.args[name] for name in _WISHES})
+        life = first_life(call.args, actor(call), self._service.core.clock.now())
+        wish = Wish(**{name: call.args[name] for name in _WISHES}, life=life)
         if wish.type == ML_DSA:
             wish = replace(wish, type=f"mldsa-{call.args['parameter_set'] or '44'}")
         return self._service.create(call.mount.id, call.args["name"], wish)
@@ -103,5 +111,6 @@ class Management:
             args["peer_public_key"],
             args["key_derivation_algorithm"],
             args["derived_key_type"],
+            actor(call),
         )
         return self._service.agreements.derive(call.mount.id, args["name"], wanted)

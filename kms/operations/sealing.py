@@ -14,9 +14,9 @@ from cryptography.exceptions import InvalidTag
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.keys.aead import TAG_BYTES, Aead, ContextKey, Derivation
 from kms.keys.catalogue import Protection, Use
-from kms.keys.lifecycle import processing_version, protecting_version
 from kms.keys.live import LiveKey
 from kms.keys.ready import ReadyVersion
+from kms.keys.states import Act
 from kms.operations.formats import Base64Error, decode, encode, split
 
 MISSING_CONTEXT = (
@@ -96,12 +96,14 @@ class Sealer:
     """Encrypts up to `uses` messages.
 
     Raises:
-        KmsError(INVALID): from `seal`, when the version may not encrypt or the data does not fit.
+        KmsError(INVALID): when the key's state forbids it; from `seal`, when the version may not encrypt
+            or the data does not fit.
     """
 
     __slots__ = ("_at", "_contexts", "_live", "_nonces", "_size", "_uses", "_versions")
 
     def __init__(self, live: LiveKey, uses: int) -> None:
+        live.permit(Act.PROTECT)  # here, so that a whole batch is refused at once
         self._live = live
         self._uses = uses
         self._versions: dict[int, tuple[ReadyVersion, Aead | None, str]] = {}
@@ -142,7 +144,7 @@ class Sealer:
         return self._nonces[at:end]
 
     def _prepare(self, requested: int) -> tuple[ReadyVersion, Aead | None, str]:
-        version = self._live.version(protecting_version(self._live.key, requested, "encryption"))
+        version = self._live.protecting(requested, "encryption", Act.PROTECT)
         if version.allowance is not None:
             # Counted before the first use; what a failing item leaves over is lost, on the safe side.
             version.allowance.spend(self._uses)
@@ -157,12 +159,14 @@ class Opener:
     """Decrypts messages of one key.
 
     Raises:
-        KmsError(INVALID): from `open`, for what is malformed, disallowed, or not sealed by this key.
+        KmsError(INVALID): when the key's state forbids it; from `open`, for what is malformed, disallowed,
+            or not sealed by this key.
     """
 
     __slots__ = ("_contexts", "_live", "_size", "_versions")
 
     def __init__(self, live: LiveKey) -> None:
+        live.permit(Act.PROCESS)
         self._live = live
         self._versions: dict[str, ReadyVersion] = {}
         self._contexts: _Contexts | None = None
@@ -196,7 +200,7 @@ class Opener:
     def _prepare(self, ciphertext: str, prefix: str) -> ReadyVersion:
         number, _ = split(ciphertext, "ciphertext")
         # "v0" is what Vault before 0.3 wrote for the first version.
-        version = self._live.version(processing_version(self._live.key, number or 1, "ciphertext"))
+        version = self._live.processing(number or 1, "ciphertext", Act.PROCESS)
         self._versions[prefix] = version
         return version
 

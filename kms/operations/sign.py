@@ -14,11 +14,21 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from kms.errors import KmsError, invalid
 from kms.keys.aead import Derivation
 from kms.keys.catalogue import Kind, Use
-from kms.keys.lifecycle import processing_version, protecting_version
 from kms.keys.live import LiveKey
 from kms.keys.ready import ReadyVersion
 from kms.keys.service import KeyService
-from kms.keys.signing import NO_HASH, SALT_AUTO, SALT_HASH, How, SoftwareEdwards, der_of, raw_of, verify
+from kms.keys.signing import (
+    MAX_CONTEXT_BYTES,
+    NO_HASH,
+    SALT_AUTO,
+    SALT_HASH,
+    How,
+    SoftwareEdwards,
+    der_of,
+    raw_of,
+    verify,
+)
+from kms.keys.states import Act
 from kms.keys.view import public_of_context
 from kms.operation import Call, Result
 from kms.operations.batch import Item, each, items_of
@@ -50,14 +60,30 @@ def parameters(args: Mapping[str, Any], kind: Kind) -> Parameters:
     if kind is Kind.RSA and scheme not in ("", "pss", "pkcs1v15"):
         raise invalid(f"unsupported rsa signature algorithm {scheme}")
     pkcs1v15, prehashed = scheme == "pkcs1v15", args["prehashed"]
+    context = _context(args["signature_context"], kind)
     if kind in (Kind.EDWARDS, Kind.MLDSA):
-        return Parameters(How(), marshaling == "jws")
+        return Parameters(How(context=context), marshaling == "jws")
     if name == NO_HASH:
         if not (prehashed and pkcs1v15):
             raise invalid("hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15")
         if kind is not Kind.RSA:
             raise invalid("hash_algorithm=none is for RSA keys; name the hash that made the digest")
     return Parameters(How(name, prehashed, pkcs1v15, salt), marshaling == "jws")
+
+
+def _context(given: str, kind: Kind) -> bytes:
+    """The context string of an ML-DSA signature, named and encoded as in Vault's API."""
+    if not given:
+        return b""
+    if kind is not Kind.MLDSA:
+        raise invalid("signature_context is for ML-DSA keys")
+    try:
+        context = decode(given)
+    except Base64Error as error:
+        raise invalid(f"unable to decode signature_context as base64: {error}") from None
+    if len(context) > MAX_CONTEXT_BYTES:
+        raise invalid(f"signature_context has at most {MAX_CONTEXT_BYTES} bytes")
+    return context
 
 
 def _salt(text: str) -> int:
@@ -87,7 +113,7 @@ class Signing:
         if not live.algorithm.allows(Use.SIGN, live.key.protection):
             raise invalid(f"key type {live.key.type} does not support signing")
         how = parameters(args, live.algorithm.kind)
-        version = live.version(protecting_version(live.key, args["key_version"], "signing"))
+        version = live.protecting(args["key_version"], "signing", Act.SIGN)
         subject: dict[str, str | int] = {"key_id": live.key.id, "key_version": version.number}
         if items is None:
             context = context_of(args["context"])
@@ -120,7 +146,8 @@ class Signing:
         what = _what(items) if items is not None else _what_of_one(args)
         live = self._key(call, "signature verification key not found")
         check = _CHECKS[what](args, live)
-        subject: dict[str, str | int] = {"key_id": live.key.id}
+        live.permit(Act.VERIFY if what == "signature" else Act.CHECK)
+        subject = live.subject()
         if items is None:
             valid = check(str(args[what]), decoded(args["input"]), context_of(args["context"]))
             return Result(data={"valid": valid}, subject=subject | {"valid": int(valid)})
@@ -207,7 +234,7 @@ def _signature_check(args: Mapping[str, Any], live: LiveKey) -> _Check:
 
 def _verify(live: LiveKey, text: str, data: bytes, wanted: Parameters, context: bytes) -> bool:
     number, encoded = split(text, "signature")
-    version = live.version(processing_version(live.key, number, "signature"))
+    version = live.processing(number, "signature", Act.VERIFY)
     public = version.public
     if version.derivation is not None:
         public = _derived(version.derivation, context).public_key()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kms.errors import invalid
 from kms.ids import check_name
 from kms.keys.importing import Parcel
+from kms.keys.life import Life
 from kms.keys.lifecycle import Wish
 from kms.keys.service import KeyService
 from kms.operation import Call, Change, Outcome, Result
@@ -52,6 +53,7 @@ class Transfers:
             exportable=args["exportable"],
             allow_plaintext_backup=args["allow_plaintext_backup"],
             auto_rotate_period=args["auto_rotate_period"],
+            life=Life(created_by=call.principal.display_name),
         )
         return self._imports.new(
             call.mount.id, args["name"], wish, _parcel(call), allow_rotation=args["allow_rotation"]

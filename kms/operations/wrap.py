@@ -11,10 +11,10 @@ from typing import Final
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from kms.errors import invalid
-from kms.keys.lifecycle import processing_version, protecting_version
 from kms.keys.live import LiveKey
 from kms.keys.ready import Kem, KeyWrapper, ReadyVersion
 from kms.keys.service import KeyService
+from kms.keys.states import Act
 from kms.operation import Call, Result
 from kms.operations.batch import Item, each, items_of, text
 from kms.operations.encrypt import key_of
@@ -39,7 +39,7 @@ class Wrapping:
         args = call.args
         items = items_of(args)
         live = key_of(self._service, call)
-        version = live.version(protecting_version(live.key, args["key_version"], "encryption"))
+        version = live.protecting(args["key_version"], "encryption", Act.PROTECT)
         wrapper = _wrapper(live, version)
 
         def work(item: Item, index: int) -> Item:
@@ -64,6 +64,7 @@ class Wrapping:
         args = call.args
         items = items_of(args)
         live = key_of(self._service, call)
+        live.permit(Act.PROCESS)
 
         def work(item: Item, index: int) -> Item:
             version, wrapped = _opened(live, text(item, index, "ciphertext"), "missing ciphertext to unwrap")
@@ -73,7 +74,7 @@ class Wrapping:
                 raise invalid(UNOPENED) from None
             return {"plaintext": encode(target)}
 
-        subject: dict[str, str | int] = {"key_id": live.key.id}
+        subject = live.subject()
         if items is None:
             return Result(data=work({"ciphertext": args["ciphertext"]}, 0), subject=subject)
         results, failures = each(items, work, {"plaintext": ""})
@@ -91,8 +92,7 @@ class Encapsulation:
     def encapsulate(self, call: Call) -> Result:
         """A fresh shared secret, and the ciphertext from which the holder of the key finds it again."""
         live = key_of(self._service, call)
-        number = protecting_version(live.key, call.args["key_version"], "encryption")
-        version = live.version(number)
+        version = live.protecting(call.args["key_version"], "encryption", Act.PROTECT)
         secret, ciphertext = _kem(live, version).encapsulate()
         return Result(
             data={
@@ -113,7 +113,7 @@ class Encapsulation:
             raise invalid(f"the ciphertext is not one of {live.key.type}: it has another length") from None
         return Result(
             data={"shared_secret": encode(secret), "key_version": version.number},
-            subject={"key_id": live.key.id, "key_version": version.number},
+            subject=live.subject() | {"key_version": version.number},
         )
 
 
@@ -140,7 +140,7 @@ def _opened(live: LiveKey, given: str, missing: str) -> tuple[ReadyVersion, byte
     if not given:
         raise invalid(missing)
     number, encoded = split(given, "ciphertext")
-    version = live.version(processing_version(live.key, number, "ciphertext"))
+    version = live.processing(number, "ciphertext", Act.PROCESS)
     try:
         return version, decode(encoded)
     except Base64Error:

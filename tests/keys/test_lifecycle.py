@@ -107,14 +107,14 @@ REFUSED_SETTINGS = [
 @pytest.mark.parametrize(("given", "text"), REFUSED_SETTINGS)
 def test_a_setting_that_makes_no_sense_is_refused(given: dict[str, Any], text: str) -> None:
     with pytest.raises(KmsError, match=text.replace(";", ".")) as caught:
-        configure(key(), given)
+        configure(key(), given, 1.0)
     assert caught.value.kind is ErrorKind.INVALID
 
 
 @pytest.mark.parametrize("flag", ["exportable", "allow_plaintext_backup"])
 def test_an_hsm_key_never_becomes_readable(flag: str) -> None:
     with pytest.raises(KmsError, match="its bytes never leave the HSM"):
-        configure(key(protection=Protection.HSM), {flag: True})
+        configure(key(protection=Protection.HSM), {flag: True}, 1.0)
 
 
 SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -132,7 +132,7 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("given", "expected"), SETTINGS)
 def test_settings_change_only_what_was_given(given: dict[str, Any], expected: dict[str, Any]) -> None:
     old = key()
-    new, _ = configure(old, given)
+    new, _ = configure(old, given, 1.0)
     for name in NamedKey.__struct_fields__:
         if name in expected:
             assert getattr(new, name) == expected[name]
@@ -142,12 +142,12 @@ def test_settings_change_only_what_was_given(given: dict[str, Any], expected: di
 
 @pytest.mark.parametrize("flag", ["exportable", "allow_plaintext_backup"])
 def test_what_was_made_readable_stays_so(flag: str) -> None:
-    new, _ = configure(key(**{flag: True}), {flag: False})
+    new, _ = configure(key(**{flag: True}), {flag: False}, 1.0)
     assert getattr(new, flag) is True
 
 
 def test_version_zero_is_warned_about() -> None:
-    _, warnings = configure(key(), {"min_decryption_version": 0})
+    _, warnings = configure(key(), {"min_decryption_version": 0}, 1.0)
     assert any("forcing minimum to 1" in warning for warning in warnings)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kms.errors import ErrorKind, KmsError
-from kms.keys.model import NEVER, KeyVersion, ResidentMaterial, VersionState
+from kms.keys.life import NEVER
+from kms.keys.model import KeyVersion, ResidentMaterial, VersionState
 from kms.keys.store import KEY_VERSIONS, RETIRED_KEYS
 from kms.operation import External
 from tests.keys.fixtures import Token

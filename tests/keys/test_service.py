@@ -71,6 +71,17 @@ def test_the_key_object_has_every_field(rig: Rig) -> None:
         "supports_signing": False,
         "supports_derivation": True,
         "soft_deleted": False,
+        "state": "active",
+        "state_since": "2023-11-14T22:13:20.000000Z",
+        "risk_accepted": False,
+        "activation_date": "",
+        "deactivation_date": "",
+        "cryptoperiod": 0,
+        "owner": "",
+        "contact": "",
+        "tags": {},
+        "compromised_version": 0,
+        "aliases": [],
         "keys": {"1": 1_700_000_000},
     }
     assert rig.run("keys.read", name="k") == data

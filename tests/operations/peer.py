@@ -26,6 +26,7 @@ from kms.http.vault.render import render
 from kms.http.vault.route import Rendered
 from kms.http.vault.router import Router
 from kms.http.vault.transit import ROUTES
+from kms.keys.life import Life, shown
 from tests.keys.rig import Rig
 
 P = "aGVsbG8="
@@ -38,6 +39,8 @@ OWN_TEXT = "the peer's text shows its inside"
 STRICTER = "we refuse what would be signed or made by mistake"
 SUPERSET = "we accept or say more"
 ACCEPTING = (SUPERSET,)
+# Members of the key object that the peer does not know.
+OURS = ("protection", "aliases", *shown(Life(), 0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def _comparable(status: int, text: str) -> tuple[int, Any]:
     document.pop("request_id", None)
     data = document.get("data")
     if isinstance(data, dict):
-        data.pop("protection", None)
+        for ours in OURS:
+            data.pop(ours, None)
         if isinstance(data.get("keys"), dict):
             data["keys"] = {name: _shape(value) for name, value in data["keys"].items()}
     return status, document
