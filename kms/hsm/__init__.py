@@ -14,6 +14,7 @@ signer) and pki (through cryptography's key classes) call it; storage does not k
 """
 
 from kms.hsm.hsm import Hsm
+from kms.hsm.importing import Parcel
 from kms.hsm.model import (
     HsmConfig,
     KeyRef,
@@ -31,6 +32,7 @@ __all__ = [
     "HsmConfig",
     "KeyRef",
     "KeySpec",
+    "Parcel",
     "Purpose",
     "Resident",
     "Scheme",

@@ -36,8 +36,7 @@ class Handle:
     """A resolved token object, its attributes checked against its purpose."""
 
     number: int
-    purpose: Purpose
-    spec: KeySpec
+    ref: Resident
 
 
 _NUMBERS = itertools.count()
@@ -84,10 +83,12 @@ class Connection:
             KmsError(INTEGRITY): found twice, or made for another purpose.
         """
         handle = self._handles.get(ref.cka_id)
-        if handle is None or handle.purpose is not ref.purpose or handle.spec is not ref.spec:
+        if handle is None or handle.ref != ref:
             key = objects.one_secret(session, ref.cka_id)
-            objects.assert_template(key, ref.purpose, ref.spec, token=True, extractable=False)
-            handle = self._handles[ref.cka_id] = Handle(int(key.handle), ref.purpose, ref.spec)
+            objects.assert_template(
+                key, ref.purpose, ref.spec, token=True, extractable=False, imported=ref.imported
+            )
+            handle = self._handles[ref.cka_id] = Handle(int(key.handle), ref)
         return handle.number
 
     def public_key(self, session: Any, cka_id: bytes) -> bytes:

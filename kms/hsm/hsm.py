@@ -9,10 +9,11 @@ from pkcs11.mechanisms import Mechanism
 
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
-from kms.hsm import objects, probe, rawops, selftest, vectors, wrapped
+from kms.hsm import importing, objects, probe, rawops, selftest, trials, vectors, wrapped
 from kms.hsm.connection import Connection
 from kms.hsm.gate import Gate
-from kms.hsm.mechanisms import HMACS, sign_call
+from kms.hsm.importing import Parcel
+from kms.hsm.mechanisms import HMACS, SPECS, sign_call
 from kms.hsm.model import (
     HsmConfig,
     KeyRef,
@@ -46,6 +47,7 @@ class Hsm:
         """Use `Hsm.open`."""
         self.gate = gate  # for this package only: theft.py and capabilities.py go through it
         self._wrappable: dict[KeySpec, bool] = {}
+        self._oaep: dict[Purpose, tuple[str, ...]] = {}
 
     @classmethod
     def open(cls, config: HsmConfig, clock: Clock) -> Hsm:
@@ -106,7 +108,7 @@ class Hsm:
 
         def work(connection: Connection, session: Any) -> bytes:
             connection.ensure_sentinel(session)
-            return objects.generate_resident(session, purpose, spec, cka_id, label)
+            return objects.generate_resident(session, purpose, spec, cka_id, label, connection.kwp)
 
         spki = self.gate.run(work)
         self.gate.files.sync()
@@ -142,7 +144,7 @@ class Hsm:
 
         def work(connection: Connection, session: Any) -> bytes | None:
             connection.forget(cka_id)
-            spki = objects.adopt(session, purpose, spec, cka_id)
+            spki = objects.adopt(session, purpose, spec, cka_id, connection.kwp)
             if spki is None:
                 connection.prove_alive(session)
             return spki
@@ -150,6 +152,50 @@ class Hsm:
         answer = self.gate.run(work)
         self.gate.files.sync()
         return answer
+
+    def bring(self, parcel: Parcel, ref: Resident, label: str) -> bytes:
+        """Unwrap a caller's key inside the token, as a token object; durable when it returns.
+
+        Never repeated, like `generate`. Returns SubjectPublicKeyInfo, or empty. See importing.py.
+
+        Raises:
+            KmsError(INVALID): the parcel is not a key of this type for this pair.
+            KmsError(UNSUPPORTED): the token cannot; names the mechanism.
+        """
+        hashes = self.oaep(Purpose.IMPORT_UNWRAP)
+
+        def work(connection: Connection, session: Any) -> bytes:
+            return importing.bring(connection, session, parcel, ref, label, hashes)
+
+        spki = self.gate.run(work)
+        self.gate.files.sync()
+        return spki
+
+    def adopt_import(self, ref: Resident, public: bytes) -> bytes | None:
+        """`adopt` for a key that `bring` was to take in."""
+
+        def work(connection: Connection, session: Any) -> bytes | None:
+            connection.forget(ref.cka_id)
+            spki = importing.adopt(session, ref, public)
+            if spki is None:
+                connection.prove_alive(session)
+            return spki
+
+        answer = self.gate.run(work)
+        self.gate.files.sync()
+        return answer
+
+    def oaep(self, purpose: Purpose) -> tuple[str, ...]:
+        """The hashes with which keys of this purpose do RSA-OAEP in this token, tried once per process.
+
+        Args:
+            purpose: KEY_DECRYPT, ROOT_SEAL_RSA or IMPORT_UNWRAP. Empty: the token cannot do it at all.
+        """
+        if purpose not in self._oaep:
+            self._oaep[purpose] = self.gate.run(
+                lambda connection, session: trials.oaep(connection, session, purpose), repeat=True
+            )
+        return self._oaep[purpose]
 
     def destroy(self, cka_id: CkaId) -> None:
         """Destroy a resident key and its public half. Nothing there is a success, once the sentinel answered."""
@@ -298,6 +344,45 @@ class Hsm:
                 raise invalid("the HSM has no CKM_AES_CMAC; use protection software")
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.mac(session, key, Mechanism.AES_CMAC, CMAC_SIZE, data)
+
+        return self.gate.run(work, repeat=True)
+
+    def decrypt_oaep(self, ref: KeyRef, hash_name: str, block: bytes) -> bytes:
+        """RSA-OAEP with MGF1 of the same hash and no label.
+
+        Raises:
+            KmsError(INVALID): one and the same for everything that can be wrong with the block.
+            KmsError(UNSUPPORTED): the token does not have the hash.
+        """
+        _check_purpose(ref, frozenset({Purpose.KEY_DECRYPT}))
+        if hash_name not in self.oaep(Purpose.KEY_DECRYPT):
+            raise KmsError(
+                ErrorKind.UNSUPPORTED, f"the HSM has no CKM_RSA_PKCS_OAEP with {hash_name.upper()}"
+            )
+        if len(block) != SPECS[ref.spec].bits // 8:
+            raise invalid(_UNREADABLE)
+
+        def work(connection: Connection, session: Any) -> bytes:
+            with wrapped.usable(connection, session, ref) as key:
+                return rawops.decrypt_oaep(session, key, hash_name, block)
+
+        return self.gate.run(work, repeat=True, data_refused=_UNREADABLE)
+
+    def agree(self, ref: KeyRef, point: bytes) -> bytes:
+        """ECDH with an uncompressed point (SEC 1): the x coordinate (SP 800-56A 5.7.1.2).
+
+        The caller has checked that the point is on the key's curve.
+
+        Raises:
+            KmsError(UNSUPPORTED): the token has no CKM_ECDH1_DERIVE.
+        """
+        _check_purpose(ref, frozenset({Purpose.KEY_AGREE}))
+
+        def work(connection: Connection, session: Any) -> bytes:
+            if Mechanism.ECDH1_DERIVE not in connection.mechanisms:
+                raise KmsError(ErrorKind.UNSUPPORTED, "the HSM has no CKM_ECDH1_DERIVE")
+            with wrapped.usable(connection, session, ref) as key:
+                return rawops.agree(session, key, point, SPECS[ref.spec].coordinate)
 
         return self.gate.run(work, repeat=True)
 

@@ -110,6 +110,17 @@ _PSS: Final = MappingProxyType(
     }
 )
 
+# RSA-OAEP (RFC 8017 7.1) with no label and MGF1 of the same hash, best first: parameters, and the hash's size.
+OAEPS: Final = MappingProxyType(
+    {
+        "sha256": ((Mechanism.SHA256, MGF.SHA256, None), 32),
+        "sha384": ((Mechanism.SHA384, MGF.SHA384, None), 48),
+        "sha512": ((Mechanism.SHA512, MGF.SHA512, None), 64),
+        "sha224": ((Mechanism.SHA224, MGF.SHA224, None), 28),
+        "sha1": ((Mechanism.SHA_1, MGF.SHA1, None), 20),
+    }
+)
+
 MAX_ECDSA_DIGEST: Final = 64
 MAX_EDDSA_MESSAGE: Final = 1 << 25
 SignCall = tuple[Mechanism, tuple[Mechanism, MGF, int] | None, bytes, int]

@@ -78,6 +78,12 @@ class Purpose(StrEnum):
     KEY_MAC = "key-mac"
     KEY_SIGN = "key-sign"
     KEY_CMAC = "key-cmac"  # AES keys that MAC; always resident, as no root wraps them
+    KEY_DECRYPT = "key-decrypt"  # RSA keys that decrypt (OAEP) and never sign; always resident
+    KEY_AGREE = "key-agree"  # EC keys that agree on secrets (ECDH) and never sign; always resident
+    IMPORT_UNWRAP = "import-unwrap"  # the RSA pair that callers wrap keys of their own for
+    ROOT_SEAL_RSA = "root-seal-rsa"  # what ROOT_SEAL is where the token has no AES-GCM: decrypts
+    ROOT_SEAL_SIGN = "root-seal-sign"  # signs what is sealed to ROOT_SEAL_RSA: anybody could encrypt to it
+    SENTINEL_RSA = "sentinel-rsa"  # what SENTINEL is where the token has no AES-GCM: signs
 
 
 class Scheme(StrEnum):
@@ -107,11 +113,16 @@ class Scheme(StrEnum):
 
 @dataclass(frozen=True)
 class Resident:
-    """A key that lives in the token as a token object."""
+    """A key that lives in the token as a token object.
+
+    Args:
+        imported: it was unwrapped there, not born: others may know it.
+    """
 
     cka_id: CkaId
     purpose: Purpose
     spec: KeySpec
+    imported: bool = False
 
 
 @dataclass(frozen=True)

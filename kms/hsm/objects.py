@@ -13,14 +13,15 @@ from typing import Any, Final
 from pkcs11 import types
 from pkcs11.constants import Attribute
 from pkcs11.exceptions import PKCS11Error
-from pkcs11.mechanisms import KeyType
+from pkcs11.mechanisms import KeyType, Mechanism
 
 from kms.errors import KmsError, integrity, invalid
-from kms.hsm import rawops, templates
+from kms.hsm import templates
 from kms.hsm.failures import AbsentError, SeenTwiceError
-from kms.hsm.mechanisms import SPECS, sign_call
+from kms.hsm.mechanisms import SPECS
 from kms.hsm.model import KeySpec, Purpose
-from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, spec_of, spki_of, verify_proof
+from kms.hsm.proof import prove_pair
+from kms.hsm.public import spec_of, spki_of
 from kms.ids import CkaId
 
 CKA_ID_SIZE: Final = 16
@@ -90,13 +91,15 @@ def public_key(session: Any, cka_id: bytes) -> bytes:
     return spki_of(found.publics[0], spec)
 
 
-def assert_template(key: Any, purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool) -> None:
+def assert_template(
+    key: Any, purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool, imported: bool = False
+) -> None:
     """Read the attributes back and compare them with what the purpose demands.
 
     Raises:
         KmsError(INTEGRITY): the token made, or holds, something else. Names the attributes.
     """
-    expected = templates.asserted(purpose, spec, token=token, extractable=extractable)
+    expected = templates.asserted(purpose, spec, token=token, extractable=extractable, imported=imported)
     seen = key.get_attributes(list(expected))
     wrong = sorted(name.name for name, value in expected.items() if seen.get(name) != value)
     if key[Attribute.KEY_TYPE] is not SPECS[spec].key_type:
@@ -142,20 +145,9 @@ def _generate(
     return session.generate_key(row.key_type, row.bits, template=secret, **common), None
 
 
-def prove_pair(session: Any, handle: int, spec: KeySpec, spki: bytes) -> None:
-    """Sign a fresh challenge in the token and check it in software (pairwise consistency, FIPS 140-3 10.3.A).
-
-    Raises:
-        KmsError(INTEGRITY)
-    """
-    challenge = bytes(session.generate_random(PROOF_SIZE[spec] * 8))
-    mechanism, parameter, data, size = sign_call(spec, PROOF_SCHEME[spec], challenge, None)
-    signature = rawops.sign(session, handle, mechanism, parameter, data, size)
-    if not verify_proof(spki, spec, challenge, signature):
-        raise integrity("a new key pair does not verify its own signature")
-
-
-def generate_resident(session: Any, purpose: Purpose, spec: KeySpec, cka_id: bytes, label: str) -> bytes:
+def generate_resident(
+    session: Any, purpose: Purpose, spec: KeySpec, cka_id: bytes, label: str, kwp: Mechanism | None = None
+) -> bytes:
     """Make a token object and check what came out; SubjectPublicKeyInfo, or empty for secret keys.
 
     Raises:
@@ -177,7 +169,7 @@ def generate_resident(session: Any, purpose: Purpose, spec: KeySpec, cka_id: byt
         spki = b""
         if public is not None:
             spki = spki_of(public, spec)
-            prove_pair(session, secret.handle, spec, spki)
+            prove_pair(session, secret.handle, purpose, spec, spki, kwp)
         accepted = True
         return spki
     finally:
@@ -187,7 +179,9 @@ def generate_resident(session: Any, purpose: Purpose, spec: KeySpec, cka_id: byt
                 public.destroy()
 
 
-def adopt(session: Any, purpose: Purpose, spec: KeySpec, cka_id: bytes) -> bytes | None:
+def adopt(
+    session: Any, purpose: Purpose, spec: KeySpec, cka_id: bytes, kwp: Mechanism | None = None
+) -> bytes | None:
     """What `generate_resident` would have answered, if all of the object is there; else destroy what is.
 
     A process that is killed while its token stores a key can leave half a key: SoftHSM was seen with
@@ -202,7 +196,7 @@ def adopt(session: Any, purpose: Purpose, spec: KeySpec, cka_id: bytes) -> bytes
                 return b""
             if found.publics:
                 spki = spki_of(found.publics[0], spec)
-                prove_pair(session, secret.handle, spec, spki)
+                prove_pair(session, secret.handle, purpose, spec, spki, kwp)
                 return spki
     except (KmsError, PKCS11Error):
         pass  # not whole; if the token itself is in trouble, destroying says so

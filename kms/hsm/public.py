@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa,
 from pkcs11.constants import Attribute
 from pkcs11.mechanisms import KeyType
 
-from kms.errors import integrity
+from kms.errors import integrity, invalid
 from kms.hsm.mechanisms import SPECS
 from kms.hsm.model import KeySpec, Scheme
 
@@ -27,6 +27,14 @@ _HASHES: Final[dict[int, hashes.HashAlgorithm]] = {
     32: hashes.SHA256(),
     48: hashes.SHA384(),
     64: hashes.SHA512(),
+}
+
+OAEP_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
+    "sha1": hashes.SHA1(),  # noqa: S303  # OAEP does not rest on collisions, and SoftHSM knows no other
+    "sha224": hashes.SHA224(),
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
 }
 
 # The scheme by which a pair of each kind proves itself: probes, pairwise checks, self-tests.
@@ -106,3 +114,39 @@ def verify_proof(spki: bytes, spec: KeySpec, payload: bytes, signature: bytes) -
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def oaep_encrypt(spki: bytes, hash_name: str, message: bytes) -> bytes:
+    """RSA-OAEP with MGF1 of the same hash and no label.
+
+    Raises:
+        KmsError(INVALID): the message is too long for the key.
+    """
+    key = load_rsa(spki)
+    algorithm = OAEP_HASHES[hash_name]
+    limit = key.key_size // 8 - 2 * algorithm.digest_size - 2
+    if len(message) > limit:
+        raise invalid(f"at most {limit} bytes fit into one block of this RSA key")
+    return key.encrypt(message, padding.OAEP(padding.MGF1(algorithm), algorithm, None))
+
+
+def load_rsa(spki: bytes) -> rsa.RSAPublicKey:
+    """An RSA public key from its SubjectPublicKeyInfo.
+
+    Raises:
+        KmsError(INTEGRITY): it is of another type.
+    """
+    key = serialization.load_der_public_key(spki)
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise integrity("a public key that must be RSA is of another type")
+    return key
+
+
+def point_of(public: ec.EllipticCurvePublicKey) -> bytes:
+    """The uncompressed point (SEC 1 2.3.3), as CKM_ECDH1_DERIVE takes it."""
+    return public.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+
+
+def curve_of(spec: KeySpec) -> ec.EllipticCurve:
+    """The curve of an EC key type."""
+    return _CURVES[spec]

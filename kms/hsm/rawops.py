@@ -11,7 +11,9 @@ from typing import Any
 
 from pkcs11 import _pkcs11, types
 from pkcs11.constants import Attribute, ObjectClass
-from pkcs11.mechanisms import MGF, GCMParams, KeyType, Mechanism
+from pkcs11.mechanisms import KDF, MGF, GCMParams, KeyType, Mechanism
+
+from kms.hsm.mechanisms import OAEPS
 
 TAG_SIZE = 16
 
@@ -25,6 +27,7 @@ _Operations: Any = type(
         _native.SignMixin,
         _native.WrapMixin,
         _native.UnwrapMixin,
+        _native.DeriveMixin,
         types.Key,
     ),
     {},
@@ -98,9 +101,41 @@ def unwrap(
     mechanism: Mechanism,
     kind: tuple[ObjectClass, KeyType],
     template: dict[Attribute, Any],
-) -> int:
-    """The handle of the key that the token took out of the blob, as an object of this session."""
-    loaded = Handle(session, wrapping).unwrap_key(
-        kind[0], kind[1], blob, mechanism=mechanism, capabilities=0, template=template
+    **more: Any,
+) -> Any:
+    """The key that the token took out of the blob: python-pkcs11's object, made in this session.
+
+    `more` are a mechanism's parameter, and a token object's id and label.
+    """
+    return Handle(session, wrapping).unwrap_key(
+        kind[0], kind[1], blob, mechanism=mechanism, capabilities=0, template=template, **more
     )
-    return int(loaded.handle)
+
+
+def decrypt_oaep(session: Any, key: int, hash_name: str, block: bytes) -> bytes:
+    """RSA-OAEP: the plaintext of one block."""
+    plaintext: bytes = Handle(session, key).decrypt(
+        block,
+        buffer_size=len(block),
+        mechanism=Mechanism.RSA_PKCS_OAEP,
+        mechanism_param=OAEPS[hash_name][0],
+    )
+    return plaintext
+
+
+def agree(session: Any, key: int, point: bytes, size: int) -> bytes:
+    """ECDH with an uncompressed point: the x coordinate, `size` bytes. The token's copy is destroyed."""
+    template = {Attribute.TOKEN: False, Attribute.PRIVATE: True, Attribute.SENSITIVE: False}
+    shared = Handle(session, key).derive_key(
+        KeyType.GENERIC_SECRET,
+        size * 8,
+        mechanism=Mechanism.ECDH1_DERIVE,
+        mechanism_param=(KDF.NULL, None, point),
+        capabilities=0,
+        template={**template, Attribute.EXTRACTABLE: True},
+    )
+    try:
+        value: bytes = shared[Attribute.VALUE]
+        return value
+    finally:
+        shared.destroy()

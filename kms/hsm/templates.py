@@ -45,6 +45,8 @@ _AES = frozenset({KeySpec.AES_128, KeySpec.AES_256})
 _CMAC = _AES | {KeySpec.AES_192}
 _PAIRS = frozenset(spec for spec in KeySpec if spec.is_pair)
 _ROOT = frozenset({KeySpec.AES_256})
+_RSA = frozenset(spec for spec in _PAIRS if SPECS[spec].key_type is KeyType.RSA)
+_EC = frozenset(spec for spec in _PAIRS if SPECS[spec].key_type is KeyType.EC)
 
 # What a token answers to an attribute that it does not know. Nothing was made then.
 REFUSED: Final = (AttributeTypeInvalid, AttributeValueInvalid, TemplateInconsistent)
@@ -63,6 +65,12 @@ USES: Final = MappingProxyType(
         Purpose.KEY_MAC: ({Attribute.SIGN, Attribute.VERIFY}, frozenset({KeySpec.HMAC})),
         Purpose.KEY_SIGN: ({Attribute.SIGN}, _PAIRS),
         Purpose.KEY_CMAC: ({Attribute.SIGN, Attribute.VERIFY}, _CMAC),
+        Purpose.KEY_DECRYPT: ({Attribute.DECRYPT}, _RSA),
+        Purpose.KEY_AGREE: ({Attribute.DERIVE}, _EC),
+        Purpose.IMPORT_UNWRAP: ({Attribute.UNWRAP}, _RSA),
+        Purpose.ROOT_SEAL_RSA: ({Attribute.DECRYPT}, _RSA),
+        Purpose.ROOT_SEAL_SIGN: ({Attribute.SIGN}, _RSA),
+        Purpose.SENTINEL_RSA: ({Attribute.SIGN}, _RSA),
     }
 )
 
@@ -110,6 +118,8 @@ def secret_half(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bo
         raise invalid("a token object is never extractable")
     template = {Attribute.TOKEN: token, **_guards(extractable=extractable)}
     template |= _uses(purpose, _NOT_PRIVATE if spec.is_pair else ())
+    if purpose is Purpose.IMPORT_UNWRAP:
+        template[Attribute.UNWRAP_TEMPLATE] = _packed(ephemeral())
     if purpose in WRAPS:
         template[Attribute.UNWRAP_TEMPLATE] = _packed(unwrap_attributes(WRAPS[purpose]))
         template[Attribute.WRAP_TEMPLATE] = _packed(wrap_attributes(WRAPS[purpose]))
@@ -122,40 +132,55 @@ def variants(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool)
     All that is lost is who enforces the use of what is unwrapped: then Keystead does, and theft.py says so.
     """
     whole = secret_half(purpose, spec, token=token, extractable=extractable)
-    if purpose not in WRAPS:
+    if purpose not in WRAPS and purpose is not Purpose.IMPORT_UNWRAP:
         return [whole]
     concessions: list[tuple[Attribute, ...]] = [
         (),
         (Attribute.WRAP_TEMPLATE,),
         (Attribute.WRAP_TEMPLATE, Attribute.UNWRAP_TEMPLATE),
     ]
-    return [{name: value for name, value in whole.items() if name not in without} for without in concessions]
+    tried = [{name: value for name, value in whole.items() if name not in without} for without in concessions]
+    return [each for at, each in enumerate(tried) if each not in tried[:at]]
 
 
 def public_half(purpose: Purpose, spec: KeySpec, *, token: bool) -> Template:
-    """The template of the public key of a pair: it verifies, and nothing else."""
+    """The template of the public key of a pair: it verifies or, as we encrypt in software, does nothing."""
     template: Template = {Attribute.TOKEN: token, Attribute.PRIVATE: False}
-    template |= {use: DEFAULT if use in _NOT_PUBLIC else use is Attribute.VERIFY for use in ALL_USES}
+    verifies = Attribute.SIGN in USES[purpose][0]
+    template |= {use: DEFAULT if use in _NOT_PUBLIC else False for use in ALL_USES}
+    template[Attribute.VERIFY] = verifies
     if SPECS[spec].curve:
         template[Attribute.EC_PARAMS] = SPECS[spec].curve
     check_pairing(purpose, spec)
     return template | _closing()
 
 
-def asserted(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool) -> Template:
-    """What a key must show when it is read back, over and above what was asked for."""
+def asserted(
+    purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool, imported: bool = False
+) -> Template:
+    """What a key must show when it is read back, over and above what was asked for.
+
+    An imported key was known outside, and so is neither LOCAL nor ALWAYS_SENSITIVE; the rest holds for it too.
+    """
     template = secret_half(purpose, spec, token=token, extractable=extractable)
     arrays = (Attribute.UNWRAP_TEMPLATE, Attribute.WRAP_TEMPLATE)  # of pointers; theft.py tests their effect
     expected = {
         name: value for name, value in template.items() if value is not DEFAULT and name not in arrays
     }
-    if token:
+    if token and not imported:
         expected |= {
             Attribute.NEVER_EXTRACTABLE: True,
             Attribute.ALWAYS_SENSITIVE: True,
             Attribute.LOCAL: True,
         }
     return expected
+
+
+def ephemeral() -> Template:
+    """The AES key that an imported key comes wrapped with: for one unwrapping, and then gone."""
+    template: Template = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.AES}
+    template |= {Attribute.TOKEN: False, **_guards(extractable=False)}
+    return template | {use: use is Attribute.UNWRAP for use in ALL_USES} | _closing()
 
 
 def throwaway(*uses: Attribute, readable: bool) -> Template:
