@@ -167,6 +167,10 @@ class Cache(Generic[T]):
         self._lock = threading.Lock()
         store.watch(table, self)
 
+    def peek(self, key: str) -> Row[T] | None:
+        """The row if it is in memory: no I/O."""
+        return self._rows.get(key)
+
     def get(self, key: str) -> Row[T] | None:
         """The row as of the last `Store.refresh` of this thread, or newer. Absence is not cached."""
         row = self._rows.get(key)

@@ -34,7 +34,7 @@ from kms.keys.backupform import (
 )
 from kms.keys.birth import facts
 from kms.keys.catalogue import ALGORITHMS, Kind, Protection
-from kms.keys.core import Core, must
+from kms.keys.core import Core, check_no_alias, must
 from kms.keys.life import Life
 from kms.keys.lifecycle import check_use, refuse_soft_deleted
 from kms.keys.model import KeyVersion, NamedKey, SoftwareMaterial, Transfer, VersionState
@@ -99,6 +99,7 @@ class Backups:
                 if not force:
                     raise invalid(f'key "{key.name}" already exists')
                 self._retirement.replace(tx, present)
+            check_no_alias(tx, mount_id, key.name)
             tx.insert(NAMED_KEYS, name_key(mount_id, key.name), key)
             for version in versions:
                 tx.insert(KEY_VERSIONS, version_key(key.id, version.version), version)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from kms.errors import KmsError, integrity
+from kms.keys.core import check_no_alias
 from kms.keys.envelope import Envelope, residents
 from kms.keys.lifecycle import moved
 from kms.keys.model import KeyVersion, NamedKey, VersionState
@@ -115,6 +116,7 @@ class Birth:
 
     def _begin(self, tx: Transaction) -> None:
         if self.first:
+            check_no_alias(tx, self.key.mount, self.key.name)
             self.taken = tx.get(NAMED_KEYS, name_key(self.key.mount, self.key.name)) is not None
             if not self.taken:
                 tx.insert(KEY_VERSIONS, self._row_key, replace(self.version, planned_key=self.key))

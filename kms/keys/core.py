@@ -13,7 +13,7 @@ from kms.keys.envelope import Envelope
 from kms.keys.lifecycle import Wish, plan
 from kms.keys.live import LiveKeys
 from kms.keys.model import KeyVersion, NamedKey, VersionState
-from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, name_key, version_key
+from kms.keys.store import ALIASES, KEY_VERSIONS, NAMED_KEYS, name_key, version_key
 from kms.tables import Reader, Row, Store, Transaction
 
 
@@ -39,9 +39,21 @@ class Core:
 
 
 def insert(tx: Transaction, key: NamedKey, version: KeyVersion) -> None:
-    """Write a new key with its one version."""
+    """Write a new key with its one version.
+
+    Raises:
+        KmsError(INVALID): the name is an alias.
+    """
+    check_no_alias(tx, key.mount, key.name)
     tx.insert(NAMED_KEYS, name_key(key.mount, key.name), key)
     tx.insert(KEY_VERSIONS, version_key(key.id, version.version), version)
+
+
+def check_no_alias(reader: Reader, mount_id: str, name: str) -> None:
+    """Raise KmsError(INVALID) if a name that a key is to get is an alias."""
+    row = reader.get(ALIASES, name_key(mount_id, name))
+    if row is not None:
+        raise invalid(f"{name} is an alias of key {row.value.name}; a key needs a name of its own")
 
 
 def must(reader: Reader, mount_id: str, name: str, missing: str = "") -> Row[NamedKey]:

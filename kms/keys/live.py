@@ -148,12 +148,14 @@ class LiveKeys:
         """The key if it is in memory: no I/O."""
         return self._keys.get(row_key)
 
+    def held(self, row_key: str) -> LiveKey | None:
+        """The key as of the last `Store.refresh`, if it is in memory and may still be there."""
+        live = self._keys.get(row_key)
+        return live if live is not None and live.deadline > self._clock.monotonic() else None
+
     def get(self, row_key: str) -> LiveKey | None:
         """The key as of the last `Store.refresh`, or newer; None when there is no such name."""
-        live = self._keys.get(row_key)
-        if live is not None and live.deadline > self._clock.monotonic():
-            return live
-        return self._load(row_key)
+        return self.held(row_key) or self._load(row_key)
 
     def drop(self, key: str) -> None:
         """A name changed (kms.tables.CacheListener)."""

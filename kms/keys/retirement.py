@@ -19,8 +19,9 @@ from msgspec.structs import replace
 
 from kms.clock import rfc3339
 from kms.errors import KmsError, integrity, invalid, not_found
+from kms.keys import aliases
 from kms.keys.birth import answer, facts
-from kms.keys.core import Core, must
+from kms.keys.core import Core, check_no_alias, must
 from kms.keys.life import NEVER
 from kms.keys.lifecycle import MAX_WAIT_DAYS, check_deletion, destruction_time, trim
 from kms.keys.living import bury
@@ -87,6 +88,7 @@ class Retirement:
         rows = tx.scan(NAMED_KEYS, f"{mount_id}/")
         for row in rows:
             self._retire(tx, row, due)
+        aliases.remove_all(tx, mount_id)
         wrapping = tx.get(IMPORT_KEYS, mount_id)
         if wrapping is not None:
             tx.delete(IMPORT_KEYS, wrapping)
@@ -152,10 +154,14 @@ class Retirement:
 
     # -- what waits -------------------------------------------------------------------------------
 
-    def pending(self, mount_id: str) -> dict[str, dict[str, Any]]:
-        """What waits for its destruction in a mount, by pending id; destroyed material is not listed."""
-        rows = self._core.store.reader().scan(RETIRED_KEYS, f"{mount_id}/")
-        return {pending_id(row.value): _shown(row.value) for row in rows if not row.value.destroyed}
+    def pending(
+        self, mount_id: str, *, after: str = "", limit: int | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """What waits for its destruction in a mount, by pending id in order; destroyed material is not listed."""
+        prefix = f"{mount_id}/"
+        rows = self._core.store.reader().scan(RETIRED_KEYS, prefix, after=f"{prefix}{after}" if after else "")
+        waiting = [row.value for row in rows if not row.value.destroyed]
+        return {pending_id(item): _shown(item) for item in waiting[:limit]}
 
     def show(self, mount_id: str, which: str) -> dict[str, Any]:
         """One item, a destroyed one too.
@@ -261,6 +267,8 @@ class Retirement:
             now = self._core.clock.now()
             # Trimmed versions are a part of a key that goes on; only a whole key ends.
             left = waited.value.key if item.last else bury(tx, waited.value.key, now)
+            if not item.last:
+                aliases.remove(tx, left)
             done = replace(waited.value, key=left, destroy_after=NEVER, destroyed=now)
             tx.replace(RETIRED_KEYS, waited, done)
             return Result(subject=subject)
@@ -304,6 +312,8 @@ def _restore_key(tx: Transaction, item: RetiredKey, name: str) -> NamedKey:
     key = replace(item.key, name=name or item.key.name)
     if tx.get(NAMED_KEYS, name_key(key.mount, key.name)) is not None:
         raise invalid(f"the name {key.name} is in use; give another name to restore to")
+    check_no_alias(tx, key.mount, key.name)
+    aliases.follow(tx, key)
     return tx.insert(NAMED_KEYS, name_key(key.mount, key.name), key).value
 
 

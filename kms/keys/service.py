@@ -17,10 +17,11 @@ from kms.errors import invalid, not_found
 from kms.hsm import Hsm
 from kms.ids import check_name
 from kms.keys.agreement import Agreements
+from kms.keys.aliases import Aliases
 from kms.keys.backup import Backups
 from kms.keys.birth import Birth, activate, answer, named, resolve
 from kms.keys.certificates import Certificates
-from kms.keys.core import Core, insert
+from kms.keys.core import Core, check_no_alias, insert
 from kms.keys.envelope import Envelope
 from kms.keys.export import Exports
 from kms.keys.importing import Imports
@@ -62,6 +63,7 @@ class KeyService:
         envelope = Envelope(hsm, roots, instance_id)
         self._live = LiveKeys(store, hsm, envelope, clock)
         self.core = Core(store, hsm, clock, envelope, self._live)
+        self.aliases = Aliases(self.core)
         self.living = Living(self.core)
         self.retirement = Retirement(self.core)
         self.exports = Exports(self.core)
@@ -74,12 +76,24 @@ class KeyService:
     # -- use --------------------------------------------------------------------------------------
 
     def get(self, mount_id: str, name: str) -> LiveKey | None:
-        """The key for use, as of the last refresh; None when there is no such name."""
-        return self._live.get(f"{mount_id}/{name}")
+        """The key for use, as of the last refresh; None when there is no such name. Follows an alias."""
+        row_key = f"{mount_id}/{name}"
+        live = self._live.held(row_key)
+        if live is not None:
+            return live
+        alias = self.aliases.target(mount_id, name)
+        if alias is None:
+            return self._live.get(row_key)
+        live = self._live.get(f"{mount_id}/{alias.name}")
+        return live if live is not None and live.key.id == alias.key_id else None
 
     def peek(self, mount_id: str, name: str) -> LiveKey | None:
         """The key if this process has it in memory: no I/O, so it may be asked before authentication."""
-        return self._live.peek(f"{mount_id}/{name}")
+        live = self._live.peek(f"{mount_id}/{name}")
+        if live is not None:
+            return live
+        alias = self.aliases.peek(mount_id, name)
+        return self._live.peek(f"{mount_id}/{alias.name}") if alias else None
 
     def hsm_random(self, count: int) -> bytes:
         """Random bytes of the HSM."""
@@ -106,6 +120,7 @@ class KeyService:
             return answer(
                 self.core.store.reader(), key, warnings=note if other else (), now=self.core.clock.now()
             )
+        check_no_alias(self.core.store.reader(), mount_id, name)
         key, version = self.core.conceive(mount_id, name, wish)
         if version.state is VersionState.PLANNED:
             return Birth(self.core.envelope, key, version, first=True).external()
@@ -156,7 +171,7 @@ class KeyService:
         return Change(write)
 
     def read(self, mount_id: str, name: str, context: bytes = b"") -> Result:
-        """The key object.
+        """The key object, of an alias that of the key which it stands for.
 
         Args:
             mount_id: of the mount that the name is in.
@@ -167,9 +182,9 @@ class KeyService:
             KmsError(NOT_FOUND)
         """
         row = self.core.row(mount_id, name)
-        if row is None:
+        key = row.value if row else self.aliases.key(mount_id, name)
+        if key is None:
             raise not_found()
-        key = row.value
         public_of = None
         if context and key.derived:
 

@@ -9,6 +9,7 @@ from kms.keys.life import Command
 from kms.keys.lifecycle import MAX_WAIT_DAYS
 from kms.keys.service import KeyService
 from kms.operation import Capability, Effect, Field, Operation, Record, Type
+from kms.operations.alias import Decide, Naming
 from kms.operations.life import Life
 from kms.operations.manage import Management
 from kms.operations.transfer import Transfers
@@ -51,14 +52,16 @@ _CONFIG: Final = (
     *_FLAGS,
     *_LIFE,
 )
+_PAGE: Final = (clear("after"), clear("limit", Type.INT, 0))
 _DAYS: Final = clear("waiting_days", Type.INT, MAX_WAIT_DAYS)
 
 
-def management(service: KeyService) -> list[Operation]:
+def management(service: KeyService, decide: Decide) -> list[Operation]:
     """All of them."""
     return [
         *_keys(service),
         *_states(service),
+        *_aliases(service, decide),
         *_pairs(service),
         *_settings(service),
         *_life(service),
@@ -83,7 +86,7 @@ def _keys(service: KeyService) -> list[Operation]:
             "transit.keys.list",
             Capability.LIST,
             manage.list,
-            fields=(clear("after"), clear("limit", Type.INT, 0)),
+            fields=_PAGE,
         ),
         Operation(
             "transit.keys.rotate",
@@ -95,6 +98,22 @@ def _keys(service: KeyService) -> list[Operation]:
         Operation(
             "transit.keys.config", Capability.UPDATE, manage.configure, effect=Effect.STATE, fields=_CONFIG
         ),
+    ]
+
+
+def _aliases(service: KeyService, decide: Decide) -> list[Operation]:
+    naming = Naming(service, decide)
+    return [
+        Operation("transit.aliases.list", Capability.LIST, naming.list, fields=_PAGE),
+        Operation("transit.aliases.read", Capability.READ, naming.read),
+        Operation(
+            "transit.aliases.point",
+            Capability.UPDATE,
+            naming.point,
+            effect=Effect.STATE,
+            fields=(clear("key"),),
+        ),
+        Operation("transit.aliases.delete", Capability.DELETE, naming.delete, effect=Effect.STATE),
     ]
 
 
@@ -202,7 +221,7 @@ def _life(service: KeyService) -> list[Operation]:
         ),
         Operation("transit.keys.soft-delete", Capability.DELETE, life.soft_delete, effect=state),
         Operation("transit.keys.soft-restore", Capability.UPDATE, life.soft_restore, effect=state),
-        Operation("transit.pending.list", Capability.LIST, life.pending),
+        Operation("transit.pending.list", Capability.LIST, life.pending, fields=_PAGE),
         Operation("transit.pending.read", Capability.READ, life.show),
         Operation(
             "transit.pending.restore",

@@ -63,7 +63,10 @@ class Life:
 
     def pending(self, call: Call) -> Result:
         """Ids of what waits, with facts; 404 when nothing does."""
-        items = self._verbs.pending(call.mount.id)
+        limit = call.args["limit"]
+        items = self._verbs.pending(
+            call.mount.id, after=call.args["after"], limit=limit if limit > 0 else None
+        )
         if not items:
             raise not_found()
         return Result(data={"keys": list(items), "key_info": items}, items=len(items))

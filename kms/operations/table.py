@@ -41,7 +41,7 @@ def operations(service: KeyService, decide: Decide = nobody) -> list[Operation]:
         decide: policy, for the operations that ask it about a second key.
     """
     return [
-        *management(service),
+        *management(service, decide),
         *_encryption(service),
         *_beyond(service, decide),
         *_authenticity(service),
