@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from a2wsgi.wsgi import WSGIMiddleware
 
 from kms.errors import ErrorKind, KmsError
 from kms.http.bodies import SMALL_BYTES, Bodies, Receive
+from kms.http.crew import Crew, Done
 from kms.http.flask_app import PREPARED, make_flask
 from kms.http.vault.door import Door, Prepared, Rendered, Routed
 from kms.http.vault.errors import render_error
@@ -37,6 +38,14 @@ POOL_THREADS = 8
 # They wait for one disk: the more wait together, the more share a sync (kms.storage.group).
 DIRECT_THREADS = 16
 POOL_QUEUE = 128
+
+
+
+class Waits:
+    """What `hot` says of a call whose answer comes later."""
+
+
+WAITS: Final = Waits()
 
 _JSON = b"application/json"
 _SERVER = (b"Server", b"keystead")
@@ -73,7 +82,7 @@ class Asgi:
         self._door: Door | None = None
         self._bodies = Bodies()
         self._pool: WSGIMiddleware | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._crew: Crew | None = None
         self._waiting = 0
         self._log = OperatorLog(role="worker")
 
@@ -92,9 +101,16 @@ class Asgi:
         return self._served is not None and self._served.leaving()
 
     def hot(
-        self, method: str, raw_path: bytes, query: bytes, headers: list[Header], body: bytes, peer: str
-    ) -> Rendered | asyncio.Future[Rendered] | None:
-        """Answer at once or from a thread; None: this call has to come by `__call__`."""
+        self,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        headers: list[Header],
+        body: bytes,
+        peer: str,
+        done: Done,
+    ) -> Rendered | Waits | None:
+        """Answer at once; or `WAITS`, and `done` gets the answer; None: this call has to come by `__call__`."""
         door = self._door
         if door is None:
             return None
@@ -108,19 +124,18 @@ class Asgi:
             prepared = door.prepare(routed, headers, body, peer)
             if isinstance(prepared, Rendered):
                 return prepared
-            return door.run(prepared) if prepared.inline else self._in_thread(door, prepared)
+            return door.run(prepared) if prepared.inline else self._in_thread(door, prepared, done)
         return door.crashed(prepared if isinstance(prepared, Prepared) else None)
 
-    def _in_thread(self, door: Door, prepared: Prepared) -> Rendered | asyncio.Future[Rendered]:
-        if not self._admitted():
+    def _in_thread(self, door: Door, prepared: Prepared, done: Done) -> Rendered | Waits:
+        if self._crew is None or not self._admitted():
             return _busy()
-        loop = asyncio.get_running_loop()
-        answer = loop.run_in_executor(self._threads, door.contained, prepared)
-        answer.add_done_callback(self._left)
-        return answer
+        self._crew.submit(partial(door.contained, prepared), partial(self._left, done))
+        return WAITS
 
-    def _left(self, _answer: asyncio.Future[Rendered]) -> None:
+    def _left(self, done: Done, answer: Rendered) -> None:
         self._waiting -= 1
+        done(answer)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -140,11 +155,11 @@ class Asgi:
         self._door = served.door
         flask: Any = make_flask(served.door)  # a2wsgi types the WSGI environment as its own TypedDict
         self._pool = WSGIMiddleware(flask, workers=POOL_THREADS)
-        self._threads = ThreadPoolExecutor(DIRECT_THREADS, thread_name_prefix="direct")
+        self._crew = Crew(DIRECT_THREADS, asyncio.get_running_loop())
 
     def _stop(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=True)
+        if self._crew is not None:
+            self._crew.close()
         if self._pool is not None:
             self._pool.executor.shutdown(wait=True)
         if self._served is not None:
@@ -196,8 +211,9 @@ class Asgi:
 
     async def _pooled(self, scope: Scope, send: Send, prepared: Prepared) -> None:
         if self._door is not None and prepared.call.operation.runs is not Runs.POOL:
-            answer = self._in_thread(self._door, prepared)
-            await _send(scope, send, answer if isinstance(answer, Rendered) else await answer)
+            later: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
+            answer = self._in_thread(self._door, prepared, partial(_settle, later))
+            await _send(scope, send, answer if isinstance(answer, Rendered) else await later)
             return
         if self._pool is None or not self._admitted():
             await _send(scope, send, _busy())
@@ -213,6 +229,11 @@ class Asgi:
             return False
         self._waiting += 1
         return True
+
+
+def _settle(later: asyncio.Future[Rendered], answer: Rendered) -> None:
+    if not later.cancelled():  # the client has gone
+        later.set_result(answer)
 
 
 async def _no_body() -> MutableMapping[str, Any]:

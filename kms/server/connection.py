@@ -29,7 +29,7 @@ from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol, _get_cached_date_header, _get_cached_status_line
 
-from kms.http.asgi import response_headers
+from kms.http.asgi import WAITS, response_headers
 from kms.http.bodies import SMALL_BYTES
 from kms.http.vault.render import encode
 from kms.http.vault.route import Rendered
@@ -174,6 +174,7 @@ class Connection(ASGIProtocol):
             request.headers_bytes,
             b"".join(receiver._chunks),  # noqa: SLF001  (see above)
             self._peer,
+            self._answer_later,
         )
         if answer is None:
             return None
@@ -181,17 +182,16 @@ class Connection(ASGIProtocol):
             self._body_timer.cancel()
             self._body_timer = None
         self._held = False
-        if isinstance(answer, asyncio.Future):
+        if answer is WAITS:
             self._busy = True
-            answer.add_done_callback(self._answer_later)
             return b""
         return self._write(answer)
 
-    def _answer_later(self, done: asyncio.Future[Rendered]) -> None:
+    def _answer_later(self, answer: Rendered) -> None:
         self._busy = False
-        if done.cancelled() or self.transport is None or self.transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             return  # the client has gone; what was done stays done, and on record
-        behind = self._write(done.result())
+        behind = self._write(answer)
         if behind:
             self._feed_callback_parser(behind)
 
