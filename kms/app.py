@@ -109,7 +109,7 @@ class App:
         self.role = role
         if role == "start":
             _prepare(config, clock)
-        self.store = SqliteStore.open(config.data.storage / FILE_NAME)  # (1)
+        self.store = SqliteStore.open(config.data.storage / FILE_NAME, shared)  # (1)
         self.instance_id = _instance_id(self.store)
         self.origin = f"keystead/{self.instance_id}"
         self.recorder = Recorder.open(  # (2)
@@ -334,7 +334,7 @@ class App:
             raise integrity("; ".join(finding.detail for finding in findings))
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(generation=self.store.refresh(), digests=self.store.digests())
+        return Snapshot(generation=self.store.refresh(thorough=True), digests=self.store.digests())
 
     def leaving(self) -> bool:
         """Whether this process holds what it must forget: it was open, and the server was sealed since."""

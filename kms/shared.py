@@ -37,11 +37,14 @@ _BUCKET = struct.Struct("<Qd")  # 64-bit tag of the key, theoretical arrival tim
 _LENGTH = struct.Struct("<I")
 
 _EPOCH = 0
-_PRESENCE = 8
+_CHANGES = 8
+_PRESENCE = 16
 _SLOTS = _PRESENCE + 8 * MAX_WORKERS
 _SLOT_AREA = 8 + 2 * SLOT_BYTES
 _BUCKETS = _SLOTS + len(SLOTS) * _SLOT_AREA
 _SIZE = _BUCKETS + BUCKETS * _BUCKET.size
+
+_MAX_U64 = (1 << 64) - 1
 
 _LOCK_COUNTERS, _LOCK_SLOTS, _LOCK_BUCKETS = 0, 1, 16
 
@@ -89,6 +92,16 @@ class Shared:
         """Tell every process to look again; visible to all when this returns."""
         with self._locked(_LOCK_COUNTERS):
             _U64.pack_into(self._page, _EPOCH, self.seal_epoch() + 1)
+
+    # -- changes of the database ------------------------------------------------------------------
+
+    def changes(self) -> int:
+        """Another number after each commit that caches must hear of. One read of memory."""
+        return int(_U64.unpack_from(self._page, _CHANGES)[0])
+
+    def announce_change(self) -> None:
+        """A commit is done. Called by the one process whose turn it is to write, before it answers anybody."""
+        _U64.pack_into(self._page, _CHANGES, (self.changes() + 1) & _MAX_U64)
 
     # -- presence ---------------------------------------------------------------------------------
 

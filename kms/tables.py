@@ -137,10 +137,11 @@ class Store(Protocol):
         """A write transaction; rolled back when the block raises."""
         ...
 
-    def refresh(self) -> int:
-        """Bring this process's caches up to everything committed before this call.
+    def refresh(self, *, thorough: bool = False) -> int:
+        """Bring this process's caches up to everything that was acknowledged before this call.
 
-        Costs one PRAGMA when nothing changed. Returns the sequence number of the newest change
+        Costs a read of shared memory when nothing changed. `thorough` looks into the database itself, for what
+        processes committed that died before they could tell. Returns the sequence number of the newest change
         seen, the *generation* that decisions are recorded under.
         """
         ...

@@ -86,7 +86,7 @@ class Maintenance:
                     return None
                 with self.store.transaction() as tx:
                     fence.guard(tx)
-                self.store.refresh()
+                self.store.refresh(thorough=True)
                 return work()
 
             return run
@@ -111,7 +111,7 @@ class Maintenance:
         """
         found = self.recover()
         # What the workers did must be seen before anything is concluded from the caches of this process.
-        self.store.refresh()
+        self.store.refresh(thorough=True)
         ready = [
             intent
             for intent in found.intents

@@ -21,7 +21,7 @@ from sqlite_utils import Database
 
 from kms.errors import KmsError
 from kms.storage.rows import SqliteTransaction
-from kms.storage.sqlite import storage_errors, unavailable
+from kms.storage.sqlite import execute, unavailable
 from kms.storage.turn import Turn
 
 MOST_MEMBERS: Final = 16  # bounds how long the first member waits for the others
@@ -32,7 +32,9 @@ class _Group:
     """One SQLite transaction and those who share it."""
 
     members: list[SqliteTransaction] = field(default_factory=list)
-    committed: threading.Event = field(default_factory=threading.Event)
+    # Set when it is over. Most groups have one member, who commits and waits for nobody.
+    over: bool = False
+    committed: threading.Event | None = None
     failure: KmsError | None = None
 
 
@@ -42,11 +44,17 @@ class Writers:
     Args:
         connect: opens it, when the first transaction begins.
         make: a transaction on it.
+        announce: tells the other processes of a commit that their caches must hear of.
     """
 
     def __init__(
-        self, turn: Turn, connect: Callable[[], Database], make: Callable[[Database], SqliteTransaction]
+        self,
+        turn: Turn,
+        connect: Callable[[], Database],
+        make: Callable[[Database], SqliteTransaction],
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
+        self._announce = announce
         self._turn = turn
         self._connect = connect
         self._make = make
@@ -68,7 +76,10 @@ class Writers:
             yield from self._member(group)
             if self._group is group:
                 self._hand_over_or_commit(group)
-        group.committed.wait()
+            if not group.over and group.committed is None:
+                group.committed = threading.Event()
+        if not group.over and group.committed is not None:
+            group.committed.wait()
         if group.failure is not None:
             raise group.failure
 
@@ -77,8 +88,7 @@ class Writers:
         self._turn.take()
         begun = False
         try:
-            with storage_errors():
-                db.conn.execute("BEGIN IMMEDIATE")
+            execute(db.conn, "BEGIN IMMEDIATE")
             begun = True
         finally:
             if not begun:
@@ -91,14 +101,12 @@ class Writers:
         first = not group.members
         tx = self._make(db)
         if not first:
-            with storage_errors():
-                db.conn.execute("SAVEPOINT member")
+            execute(db.conn, "SAVEPOINT member")
         try:
             yield tx
-            with storage_errors():
-                tx.finish()
-                if not first:
-                    db.conn.execute("RELEASE member")
+            tx.finish()
+            if not first:
+                execute(db.conn, "RELEASE member")
         except BaseException:
             self._leave(group, first=first)
             tx.undo()
@@ -126,9 +134,10 @@ class Writers:
             return  # whoever waits for the lock goes on with this group
         failure: KmsError | None = unavailable("the commit did not finish; try again")
         try:
-            with storage_errors():
-                self._db().conn.execute("COMMIT")
+            execute(self._db().conn, "COMMIT")
             failure = None
+            if any(tx.announced for tx in group.members):
+                self._announce()
         except KmsError as error:
             failure = error
         finally:
@@ -144,7 +153,9 @@ class Writers:
         group.failure = failure
         self._group = None
         self._turn.give_back()
-        group.committed.set()
+        group.over = True
+        if group.committed is not None:
+            group.committed.set()
 
     def _db(self) -> Database:
         if self._database is None:

@@ -81,12 +81,22 @@ def unavailable(detail: str) -> KmsError:
     return KmsError(ErrorKind.STORAGE_UNAVAILABLE, detail)
 
 
+def execute(connection: sqlite3.Connection, sql: str) -> None:
+    """One statement without values; its errors as `storage_errors` has them. For what every request does."""
+    try:
+        connection.execute(sql)
+    except sqlite3.OperationalError as error:
+        raise _no_answer(error) from error
+
+
 @contextmanager
 def storage_errors() -> Iterator[None]:
     """Turn the driver's operational errors (locked, full, I/O) into KmsError(STORAGE_UNAVAILABLE)."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise unavailable(
-            f"the database did not answer: {error}; free space or stop what holds it"
-        ) from error
+        raise _no_answer(error) from error
+
+
+def _no_answer(error: sqlite3.OperationalError) -> KmsError:
+    return unavailable(f"the database did not answer: {error}; free space or stop what holds it")

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from sqlite_utils import Database
 
+from kms.clock import SystemClock
 from kms.errors import ErrorKind, KmsError
 from kms.sensitive import Sensitive
 from kms.storage.group import Writers
@@ -18,6 +20,12 @@ from kms.storage.sealing import RowSealer
 from kms.storage.sqlite import assert_pragmas, connect, storage_errors
 from kms.storage.turn import LOCK_NAME, Turn
 from kms.tables import CacheListener, T, Table
+
+_monotonic = SystemClock().monotonic
+
+# A process that dies between its commit and its word of it has answered nobody; others see the commit this much
+# later at the latest.
+_LOOK_SECONDS = 0.1
 
 # How many announcements are kept. A process that sleeps through more of them forgets everything.
 _CHANGES_KEPT = 20_000
@@ -30,11 +38,26 @@ class _Local(threading.local):
     writing: bool = False
 
 
+class Announcements(Protocol):
+    """How processes tell each other of commits; `kms.shared.Shared` is one."""
+
+    def changes(self) -> int:
+        """Another number after each commit that caches must hear of."""
+        ...
+
+    def announce_change(self) -> None:
+        """A commit is done; called before anybody is answered."""
+        ...
+
+
 class SqliteStore:
     """Implements `kms.tables.Store`. Open one per process, after the fork; share it among threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, announcements: Announcements | None = None) -> None:
         self._path = path
+        self._announcements = announcements
+        self._heard = -1  # of the announcements; the caches hold at least that
+        self._look_at = 0.0  # monotonic
         self._local = _Local()
         self._sealer: RowSealer | None = None
         self._listeners: dict[str, list[CacheListener]] = {}
@@ -42,16 +65,26 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._open: list[Database] = []
         self._turn = Turn(path.with_name(LOCK_NAME))
-        self._writers = Writers(self._turn, self._connect, lambda db: SqliteTransaction(db, self.sealer))
+        self._writers = Writers(
+            self._turn,
+            self._connect,
+            lambda db: SqliteTransaction(db, self.sealer),
+            announcements.announce_change if announcements is not None else lambda: None,
+        )
 
     @classmethod
-    def open(cls, path: Path) -> SqliteStore:
+    def open(cls, path: Path, announcements: Announcements | None = None) -> SqliteStore:
         """Open a database that `prepare` made.
+
+        Args:
+            path: the database file.
+            announcements: shared with all processes that write to it; without them, `refresh` asks the database
+                each time.
 
         Raises:
             KmsError(STORAGE_UNAVAILABLE): missing, not ours, wrong pragmas, or not up to date.
         """
-        store = cls(path)
+        store = cls(path, announcements)
         db = store._database()
         assert_pragmas(db)
         assert_current(db)
@@ -128,7 +161,16 @@ class SqliteStore:
 
     # -- cache coherence --------------------------------------------------------------------------
 
-    def refresh(self) -> int:
+    def refresh(self, *, thorough: bool = False) -> int:
+        shared = self._announcements
+        # Read first: a commit that comes after this is found by the next call.
+        heard, now = (shared.changes(), _monotonic()) if shared is not None else (-1, 0.0)
+        if shared is None or thorough or heard != self._heard or now >= self._look_at:
+            self._look()
+            self._heard, self._look_at = heard, now + _LOOK_SECONDS
+        return self._seen
+
+    def _look(self) -> None:
         db = self._local.db or self._database()
         version: int = db.conn.execute("PRAGMA data_version").fetchone()[0]
         if version != self._local.version:
@@ -136,7 +178,6 @@ class SqliteStore:
                 self._catch_up(db)
             # Remembered only now: had reading failed, the next call must try again.
             self._local.version = version
-        return self._seen
 
     def watch(self, table: Table[T], listener: CacheListener) -> None:
         self._listeners.setdefault(table.name, []).append(listener)
