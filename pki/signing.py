@@ -14,16 +14,17 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kms.errors import integrity
 from kms.hsm import Resident
-from pki.der import BIT_STRING, SEQUENCE, tlv
+from pki.der import BIT_STRING, SEQUENCE, content, elements, tlv
 from pki.hsmkey import CaPublicKey, CaToken, DrySigner, HsmSigner, private_key
 from pki.lint import Linter
 from pki.profiles import Draft, Leaf, builder
 
 HASHES: dict[str, SHA256 | SHA384 | SHA512] = {"sha256": SHA256(), "sha384": SHA384(), "sha512": SHA512()}
+_SPKI = 6  # version, serial, signature, issuer, validity, subject, then the key (RFC 5280 4.1)
 _ECDSA = {name: ec.ECDSA(algorithm) for name, algorithm in HASHES.items()}
 
 
@@ -97,13 +98,16 @@ def sign(prepared: Prepared, issuer_key: CaPublicKey, token: CaToken, ref: Resid
 
 
 def _says(signed: x509.Certificate, draft: Draft | Leaf) -> bool:
-    """Whether another's code reads in it what a splice should have written."""
-    spki = signed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    """Whether it can be read in it what a splice should have written; all but the key by another's code.
+
+    The key is looked for in its place: having it decoded costs as much as making one, and those that are
+    built as well (`prepare_leaf`) are compared in every byte.
+    """
     return (
         signed.serial_number == draft.serial
         and signed.not_valid_before_utc.timestamp() == draft.not_before
         and signed.not_valid_after_utc.timestamp() == draft.not_after
-        and spki == draft.spki
+        and elements(content(signed.tbs_certificate_bytes))[_SPKI] == draft.spki
     )
 
 
