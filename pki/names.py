@@ -203,6 +203,18 @@ class Names:
     serial_number: str = ""  # the subject attribute, not the certificate's
 
     @property
+    def count(self) -> int:
+        """All but the common name and the serial number."""
+        return (
+            len(self.dns)
+            + len(self.emails)
+            + len(self.ips)
+            + len(self.uris)
+            + len(self.others)
+            + len(self.user_ids)
+        )
+
+    @property
     def has_sans(self) -> bool:
         """Whether there is a subjectAltName to make."""
         return bool(self.dns or self.emails or self.ips or self.uris or self.others)

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from kms.errors import invalid
 from pki.model import Role
-from pki.names import BadName, Names, canonical_ip, check_ip, is_hostname
+from pki.names import BadName, IpAddress, Names, canonical_ip, check_ip, is_hostname
 from pki.profiles.usages import parse_oid
 from pki.roles import parse_other_san
 
@@ -67,20 +67,15 @@ def names_from_api(args: Mapping[str, Any], common_name: str | None = None) -> N
     """
     cn = str(args.get("common_name") or "") if common_name is None else common_name
     alternatives = _list(args, "alt_names")
-    dns = [name for name in alternatives if "@" not in name]
-    emails = [name for name in alternatives if "@" in name]
     return _complete(
         args,
-        Names(
-            common_name=cn,
-            dns=tuple(dns),
-            emails=tuple(emails),
-            ips=tuple(_ip(text) for text in _list(args, "ip_sans")),
-            uris=tuple(_list(args, "uri_sans")),
-            others=tuple(_other(text) for text in _list(args, "other_sans")),
-            user_ids=tuple(_list(args, "user_ids")),
-            serial_number=str(args.get("serial_number") or ""),
-        ),
+        cn,
+        dns=[name for name in alternatives if "@" not in name],
+        emails=[name for name in alternatives if "@" in name],
+        ips=[_ip(text) for text in _list(args, "ip_sans")],
+        uris=_list(args, "uri_sans"),
+        others=[_other(text) for text in _list(args, "other_sans")],
+        serial_number=str(args.get("serial_number") or ""),
     )
 
 
@@ -100,22 +95,31 @@ def names_from_csr(
     serial = str(args.get("serial_number") or "")
     if not serial and role.use_csr_common_name:
         serial = _csr_attribute(csr, NameOID.SERIAL_NUMBER)
-    names = Names(
-        common_name=cn,
-        dns=found.dns,
-        emails=found.emails,
+    names = _complete(
+        args,
+        cn,
+        dns=list(found.dns),
+        emails=list(found.emails),
         ips=found.ips,
         uris=found.uris,
         others=found.others,
-        user_ids=tuple(_list(args, "user_ids")),
         serial_number=serial,
     )
-    return _complete(args, names), "CSR"
+    return names, "CSR"
 
 
-def _complete(args: Mapping[str, Any], names: Names) -> Names:
+def _complete(
+    args: Mapping[str, Any],
+    cn: str,
+    *,
+    dns: list[str],
+    emails: list[str],
+    ips: Iterable[IpAddress],
+    uris: Iterable[str],
+    others: Iterable[tuple[str, str]],
+    serial_number: str,
+) -> Names:
     """Put the common name among the alternative names, drop repeats, count."""
-    dns, emails, cn = list(names.dns), list(names.emails), names.common_name
     if cn and not args.get("exclude_cn_from_sans"):
         if "@" in cn:
             emails.insert(0, cn)
@@ -125,14 +129,13 @@ def _complete(args: Mapping[str, Any], names: Names) -> Names:
         common_name=cn,
         dns=_unique(dns),
         emails=_unique(emails),
-        ips=tuple(dict.fromkeys(names.ips)),
-        uris=_unique(names.uris),
-        others=tuple(dict.fromkeys(names.others)),
-        user_ids=_unique(names.user_ids),
-        serial_number=names.serial_number,
+        ips=tuple(dict.fromkeys(ips)),
+        uris=_unique(uris),
+        others=tuple(dict.fromkeys(others)),
+        user_ids=_unique(_list(args, "user_ids")),
+        serial_number=serial_number,
     )
-    parts = (complete.dns, complete.emails, complete.ips, complete.uris, complete.others, complete.user_ids)
-    if sum(len(part) for part in parts) > MAX_NAMES:
+    if complete.count > MAX_NAMES:
         raise invalid(f"a certificate has at most {MAX_NAMES} names")
     return complete
 

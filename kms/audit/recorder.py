@@ -118,7 +118,9 @@ class Recorder:
         Raises:
             KmsError(AUDIT_UNAVAILABLE): it is not recorded.
         """
-        data = encode_event(event)
+        return self._write(encode_event(event), urgent=urgent)
+
+    def _write(self, data: bytes, *, urgent: bool = False) -> Receipt:
         clock = self._clock
         with self._lock:
             try:
@@ -156,10 +158,11 @@ class Recorder:
         """
         event, _ = timed(event, self._clock)
         # Known before it is written: what is in the file must never be missing here.
-        self._announced[event.id] = Announced(encode_event(event), self._clock.monotonic())
+        announced = Announced(encode_event(event), self._clock.monotonic())
+        self._announced[event.id] = announced
         try:
-            self.check(urgent=urgent)
-            return self.write(event, urgent=urgent)
+            self._refuse_when_failing(urgent=urgent)
+            return self._write(announced.event, urgent=urgent)
         except KmsError:
             self._announced.pop(event.id, None)
             raise
@@ -227,14 +230,17 @@ class Recorder:
 
     def check(self, *, urgent: bool = False) -> None:
         """Call before acting: raise KmsError(AUDIT_UNAVAILABLE) if a record could not be written now."""
-        if (self._failure and not urgent) or not self._thread.is_alive():
-            raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, self._failure or "the audit recorder has stopped")
+        self._refuse_when_failing(urgent=urgent)
         with self._lock:
             try:
                 self._segment.ensure_room(urgent=urgent)
             except KmsError as error:
                 self._note(error)
                 raise
+
+    def _refuse_when_failing(self, *, urgent: bool) -> None:
+        if (self._failure and not urgent) or not self._thread.is_alive():
+            raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, self._failure or "the audit recorder has stopped")
 
     def lag_seconds(self) -> float:
         """Age of the oldest record that the log's tree does not hold yet, to about a second."""

@@ -35,10 +35,10 @@ Header = tuple[bytes, bytes]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 POOL_THREADS = 8
-# They wait for one disk: the more wait together, the more share a sync (kms.storage.group).
-DIRECT_THREADS = 16
+# They wait for one disk: the more wait together, the more share a sync (kms.storage.group). Those that do not wait
+# only pass the interpreter to and fro, so no more than that needs.
+DIRECT_THREADS = 8
 POOL_QUEUE = 128
-
 
 
 class Waits:
