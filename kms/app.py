@@ -175,7 +175,8 @@ class App:
         self.roots = Roots(store, self.token.get, clock)
         self.policies = PolicyService(store, clock)
         self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock)
-        self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock)
+        demand = self.config.keys.protection
+        self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         self.pki = PkiService(store, self.token.get, clock)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under

@@ -18,6 +18,9 @@
     certificate = "/etc/keystead/tls.pem"  # with its chain
     key = "/etc/keystead/tls.key"          # readable by its owner only
 
+    [keys]
+    protection = "hsm"               # every new key must be born in the HSM; leave it out for no demand
+
     [limits]
     connections = 1000               # per worker
     request_seconds = 30             # a worker that is stuck for longer is replaced
@@ -86,6 +89,16 @@ class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     key: Path
 
 
+class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What new keys must be, whatever a mount says. No API changes it.
+
+    Args:
+        protection: "hsm" refuses software keys; "" demands nothing.
+    """
+
+    protection: Literal["", "hsm"] = ""
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bounds of a worker.
 
@@ -115,6 +128,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     data: DataConfig
     hsm: HsmSection
     tls: TlsConfig | None = None
+    keys: KeysConfig = KeysConfig()
     limits: LimitsConfig = LimitsConfig()
 
     @property
@@ -273,6 +287,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "HsmSection",
+    "KeysConfig",
     "LimitsConfig",
     "TlsConfig",
     "check_files",

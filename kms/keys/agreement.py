@@ -72,6 +72,7 @@ class Agreements:
             key = replace(
                 plan(new_id(), mount_id, name, wish, now), imported=True, allow_rotation=False, rotated=now
             )
+            self._core.admit(key)
             insert(tx, key, _version(key, 1, now, material))
             return _done(key, 1, base)
 

@@ -92,6 +92,7 @@ class Backups:
         key, versions = read_backup(text, mount_id, name, self._core.clock.now())
         if not name:
             check_name(key.name, "key name")
+        self._core.admit(key)
 
         def write(tx: Transaction) -> Result:
             present = tx.get(NAMED_KEYS, name_key(mount_id, key.name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kms.clock import Clock
 from kms.errors import invalid, not_found
@@ -11,10 +11,11 @@ from kms.hsm import Hsm
 from kms.ids import new_id
 from kms.keys.envelope import Envelope
 from kms.keys.lifecycle import Wish, plan
+from kms.keys.limits import check_limits
 from kms.keys.live import LiveKeys
-from kms.keys.model import KeyVersion, NamedKey, VersionState
+from kms.keys.model import KeyVersion, MountSettings, NamedKey, VersionState
 from kms.keys.store import ALIASES, KEY_VERSIONS, NAMED_KEYS, name_key, version_key
-from kms.tables import Reader, Row, Store, Transaction
+from kms.tables import Cache, Reader, Row, Store, Transaction
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Core:
     clock: Clock
     envelope: Envelope
     live: LiveKeys
+    settings: Cache[MountSettings]
+    demand: str
 
     def row(self, mount_id: str, name: str) -> Row[NamedKey] | None:
         """A name's row as it now stands."""
@@ -34,8 +37,20 @@ class Core:
     def conceive(self, mount_id: str, name: str, wish: Wish) -> tuple[NamedKey, KeyVersion]:
         """A key that answers a wish, with its first version; nothing is written."""
         now = self.clock.now()
+        if not wish.protection:
+            wish = replace(wish, protection=self.demand or self.mount(mount_id).protection)
         key = plan(new_id(), mount_id, name, wish, now)
+        self.admit(key)
         return key, self.envelope.make(key, 1, now)
+
+    def mount(self, mount_id: str) -> MountSettings:
+        """The settings of a mount."""
+        row = self.settings.get(mount_id)
+        return row.value if row else MountSettings()
+
+    def admit(self, key: NamedKey) -> None:
+        """Raise KmsError(INVALID) if the mount or the operator does not want such a new key."""
+        check_limits(self.mount(key.mount), self.demand, key)
 
 
 def insert(tx: Transaction, key: NamedKey, version: KeyVersion) -> None:

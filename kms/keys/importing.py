@@ -132,6 +132,7 @@ class Imports:
             allow_rotation=allow_rotation,
             rotated=now,
         )
+        self._core.admit(key)
         version = _version(key, 1, now, material, public)
 
         def write(tx: Transaction) -> Result:

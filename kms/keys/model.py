@@ -209,10 +209,16 @@ class MountSettings(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         disable_upsert: whether encrypt never makes a key.
         cache_size: as the Vault API has it; keys in memory are bounded by kms.keys.live instead.
+        allowed_types: of new keys; empty for all.
+        min_strength: of new keys, in bits of security.
+        protection: of new keys; "" for any.
     """
 
     disable_upsert: bool = False
     cache_size: int = 0
+    allowed_types: tuple[str, ...] = ()
+    min_strength: int = 0
+    protection: str = ""
 
 
 class ImportKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from kms.clock import Clock
 from kms.errors import invalid, not_found
 from kms.hsm import Hsm
 from kms.ids import check_name
+from kms.keys import limits
 from kms.keys.agreement import Agreements
 from kms.keys.aliases import Aliases
 from kms.keys.backup import Backups
@@ -55,14 +56,22 @@ class KeyService:
         hsm: gives this process's HSM, or raises KmsError(HSM_UNAVAILABLE, SEALED).
         roots: what new blobs are wrapped under.
         instance_id: the server's id, bound into every blob.
+        demand: the protection that every new key must have, or "".
     """
 
     def __init__(
-        self, store: Store, hsm: Callable[[], Hsm], roots: RootProvider, instance_id: str, clock: Clock
+        self,
+        store: Store,
+        hsm: Callable[[], Hsm],
+        roots: RootProvider,
+        instance_id: str,
+        clock: Clock,
+        demand: str = "",
     ) -> None:
         envelope = Envelope(hsm, roots, instance_id)
         self._live = LiveKeys(store, hsm, envelope, clock)
-        self.core = Core(store, hsm, clock, envelope, self._live)
+        settings = Cache(store, MOUNT_SETTINGS)
+        self.core = Core(store, hsm, clock, envelope, self._live, settings, demand)
         self.aliases = Aliases(self.core)
         self.living = Living(self.core)
         self.retirement = Retirement(self.core)
@@ -71,7 +80,6 @@ class KeyService:
         self.imports = Imports(self.core, self.exports)
         self.certificates = Certificates(self.core)
         self.agreements = Agreements(self.core)
-        self._settings = Cache(store, MOUNT_SETTINGS)
 
     # -- use --------------------------------------------------------------------------------------
 
@@ -269,22 +277,23 @@ class KeyService:
     # -- settings of a mount ----------------------------------------------------------------------
 
     def settings(self, mount_id: str) -> MountSettings:
-        """What config/keys holds."""
-        row = self._settings.get(mount_id)
-        return row.value if row else MountSettings()
+        """What config/keys and cache-config hold."""
+        return self.core.mount(mount_id)
 
-    def change_settings(self, mount_id: str, given: Mapping[str, Any], shown: str) -> Change:
-        """Change the given settings of a mount; answers the one called `shown`."""
+    def change_settings(
+        self, mount_id: str, given: Mapping[str, Any], show: Callable[[MountSettings], dict[str, Any]]
+    ) -> Change:
+        """Change the given settings of a mount; answers what `show` makes of them then."""
 
         def write(tx: Transaction) -> Result:
             row = tx.get(MOUNT_SETTINGS, mount_id)
             old = row.value if row else MountSettings()
-            new = replace(old, **given)
+            new = limits.configured(old, given)
             if row is None:
                 tx.insert(MOUNT_SETTINGS, mount_id, new)
             elif new != old:
                 tx.replace(MOUNT_SETTINGS, row, new)
-            return Result(data={shown: {"disable_upsert": new.disable_upsert, "size": new.cache_size}[shown]})
+            return Result(data=show(new))
 
         return Change(write)
 

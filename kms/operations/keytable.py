@@ -194,7 +194,12 @@ def _settings(service: KeyService) -> list[Operation]:
             Capability.UPDATE,
             manage.change_settings,
             effect=Effect.STATE,
-            fields=(clear("disable_upsert", Type.BOOL, default=False),),
+            fields=(
+                clear("disable_upsert", Type.BOOL, default=False),
+                clear("allowed_types", Type.STRINGS, ()),
+                clear("min_strength", Type.INT, 0),
+                clear("protection"),
+            ),
         ),
         Operation("transit.cache.read", Capability.READ, manage.read_cache),
         Operation(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from kms.errors import invalid, not_found
+from kms.keys import limits
 from kms.keys.agreement import Agreement
 from kms.keys.lifecycle import Wish
 from kms.keys.lifefields import FIELDS, first_life
@@ -17,6 +18,7 @@ MIN_CACHE_SIZE: Final = 10
 # How Vault Enterprise spells it; the parameter set is a field of its own there.
 ML_DSA: Final = "ml-dsa"
 _WISHES: Final[tuple[str, ...]] = tuple(name for name in Wish.__dataclass_fields__ if name != "life")
+_LIMITS: Final[tuple[str, ...]] = ("disable_upsert", "allowed_types", "min_strength", "protection")
 _SETTINGS: Final[tuple[str, ...]] = (
     "min_decryption_version",
     "min_encryption_version",
@@ -72,12 +74,12 @@ class Management:
 
     def read_settings(self, call: Call) -> Result:
         """config/keys."""
-        return Result(data={"disable_upsert": self._service.settings(call.mount.id).disable_upsert})
+        return Result(data=limits.shown(self._service.settings(call.mount.id)))
 
     def change_settings(self, call: Call) -> Change:
         """config/keys."""
-        given = {"disable_upsert": call.args["disable_upsert"]} if "disable_upsert" in call.given else {}
-        return self._service.change_settings(call.mount.id, given, "disable_upsert")
+        given = {name: call.args[name] for name in _LIMITS if name in call.given}
+        return self._service.change_settings(call.mount.id, given, limits.shown)
 
     def read_cache(self, call: Call) -> Result:
         """cache-config."""
@@ -88,7 +90,9 @@ class Management:
         size = call.args["size"]
         if size != 0 and size < MIN_CACHE_SIZE:
             raise invalid(f"size must be 0 or a value greater or equal to {MIN_CACHE_SIZE}")
-        return self._service.change_settings(call.mount.id, {"cache_size": size}, "size")
+        return self._service.change_settings(
+            call.mount.id, {"cache_size": size}, lambda settings: {"size": settings.cache_size}
+        )
 
     def request_certificate(self, call: Call) -> Result:
         """A certificate request, signed by a version."""

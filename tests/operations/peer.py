@@ -39,8 +39,8 @@ OWN_TEXT = "the peer's text shows its inside"
 STRICTER = "we refuse what would be signed or made by mistake"
 SUPERSET = "we accept or say more"
 ACCEPTING = (SUPERSET,)
-# Members of the key object that the peer does not know.
-OURS = ("protection", "aliases", *shown(Life(), 0.0, 0.0))
+# Members of the key object, and of a mount's settings, that the peer does not know.
+OURS = ("protection", "aliases", *shown(Life(), 0.0, 0.0), "allowed_types", "min_strength")
 
 
 @dataclass(frozen=True)
