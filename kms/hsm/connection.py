@@ -165,13 +165,16 @@ class Connection:
         except p11.PKCS11Error as error:
             raise TokenLostError from error
 
-    def explain(self, session: Any, error: p11.PKCS11Error, data_refused: str | None) -> KmsError:
+    def explain(
+        self, session: Any, error: p11.PKCS11Error, data_refused: str | None, needs: Mechanism | None = None
+    ) -> KmsError:
         """The refusal for an error of a call in this session.
 
         Args:
             session: the one in which the call failed.
             error: what PKCS#11 said.
             data_refused: what to say (INVALID) when the data must have been wrong, since the token is there.
+            needs: the mechanism that was used.
 
         Raises:
             TokenLostError
@@ -182,7 +185,9 @@ class Connection:
             self.prove_alive(session)
             # The token is there, but perhaps another process destroyed the object behind a handle.
             self.forget()
-        translated = failures.translate(error)
+        translated = failures.translate(error, needs)
+        if failures.is_unsupported(error):
+            return translated
         if data_refused is not None and (
             translated.kind is ErrorKind.INVALID or isinstance(error, _WRONG_DATA)
         ):

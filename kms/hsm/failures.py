@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Final
 
 from pkcs11 import exceptions as p11
+from pkcs11.mechanisms import Mechanism
 
-from kms.errors import ErrorKind, KmsError, integrity
+from kms.errors import ErrorKind, KmsError, integrity, invalid
 
 
 class TokenLostError(Exception):
@@ -117,17 +118,30 @@ def needs_sentinel(error: p11.PKCS11Error) -> bool:
     return not isinstance(error, LOST + _CERTAIN)
 
 
-def translate(error: p11.PKCS11Error) -> KmsError:
-    """The refusal for an error of a token that is there. Names the PKCS#11 error, never the data."""
+def is_unsupported(error: p11.PKCS11Error) -> bool:
+    """True if the error speaks of what the token can do, not of the data."""
+    return isinstance(error, _UNSUPPORTED)
+
+
+def ckm(mechanism: Mechanism) -> str:
+    """The mechanism's name in the PKCS#11 standard."""
+    return f"CKM_{mechanism.name}"
+
+
+def lacking(what: str) -> KmsError:
+    """The token cannot do it: a fault of the request, as another protection or type would do."""
+    return invalid(f"the HSM has no {what}; `keystead doctor` lists what it can")
+
+
+def translate(error: p11.PKCS11Error, needs: Mechanism | None = None) -> KmsError:
+    """The refusal for an error of a token that is there. Names the PKCS#11 error and mechanism, never the data."""
     name = name_of(error)
     if isinstance(error, _BAD_DATA):
         return KmsError(ErrorKind.INVALID, f"the HSM refused the data ({name})")
     if isinstance(error, _BAD_BLOB):
         return KmsError(ErrorKind.INTEGRITY, f"a wrapped key does not open under its wrapping key ({name})")
-    if isinstance(error, _UNSUPPORTED):
-        return KmsError(
-            ErrorKind.UNSUPPORTED, f"the HSM cannot do this ({name}); `keystead doctor` lists what it can"
-        )
+    if is_unsupported(error):
+        return lacking(f"{ckm(needs) if needs else 'mechanism'} that does this ({name})")
     if isinstance(error, _FULL):
         return KmsError(ErrorKind.HSM_UNAVAILABLE, f"the HSM is out of space or sessions ({name})")
     return KmsError(ErrorKind.INTERNAL, f"the HSM failed the call ({name})")

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from pkcs11.exceptions import PKCS11Error
+from pkcs11.mechanisms import Mechanism
 
 from kms.clock import Clock
 from kms.errors import KmsError
 from kms.hsm.connection import Connection
 from kms.hsm.durable import TokenFolder
-from kms.hsm.failures import AbsentError, DoubtfulError, TokenLostError
+from kms.hsm.failures import AbsentError, DoubtfulError, TokenLostError, ckm, lacking
 from kms.hsm.login import connect
 from kms.hsm.model import HsmConfig
 from kms.hsm.module import Module, unavailable
@@ -91,35 +92,45 @@ class Gate:
         self._dead = "the HSM was opened before this process was forked; open it in the worker"
         self._connection = self._lost = None
 
-    def run(self, work: Work[T], *, repeat: bool = False, data_refused: str | None = None) -> T:
+    def run(
+        self,
+        work: Work[T],
+        *,
+        repeat: bool = False,
+        data_refused: str | None = None,
+        needs: Mechanism | None = None,
+    ) -> T:
         """Do `work` with a session.
 
         Args:
             work: gets the connection and a leased session; may raise PKCS#11 errors and AbsentError.
             repeat: the work is idempotent, so it may be done again on a new connection.
             data_refused: see Connection.explain.
+            needs: a mechanism; refused by its name (INVALID) where the token does not have it.
 
         Raises:
             KmsError
         """
         try:
-            return self._once(work, data_refused)
+            return self._once(work, data_refused, needs)
         except TokenLostError as error:
             if not repeat and not isinstance(error, DoubtfulError):
                 raise _lost() from error
         try:
-            return self._once(work, data_refused)
+            return self._once(work, data_refused, needs)
         except TokenLostError as error:
             raise _lost() from error
 
-    def _once(self, work: Work[T], data_refused: str | None) -> T:
+    def _once(self, work: Work[T], data_refused: str | None, needs: Mechanism | None) -> T:
         connection = self._connection or self._reopen()
+        if needs is not None and needs not in connection.mechanisms:
+            raise lacking(ckm(needs))
         try:
             session = connection.pool.lease()
             try:
                 return work(connection, session)
             except PKCS11Error as error:
-                raise connection.explain(session, error, data_refused) from error
+                raise connection.explain(session, error, data_refused, needs) from error
             except AbsentError as error:
                 raise connection.explain_absent(session, error) from error
             finally:

@@ -11,6 +11,7 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.hsm import importing, objects, probe, rawops, selftest, trials, vectors, wrapped
 from kms.hsm.connection import Connection
+from kms.hsm.failures import lacking
 from kms.hsm.gate import Gate
 from kms.hsm.importing import Parcel
 from kms.hsm.mechanisms import HMACS, SPECS, sign_call
@@ -110,7 +111,7 @@ class Hsm:
             connection.ensure_sentinel(session)
             return objects.generate_resident(session, purpose, spec, cka_id, label, connection.kwp)
 
-        spki = self.gate.run(work)
+        spki = self.gate.run(work, needs=SPECS[spec].generate)
         self.gate.files.sync()
         return spki
 
@@ -159,8 +160,7 @@ class Hsm:
         Never repeated, like `generate`. Returns SubjectPublicKeyInfo, or empty. See importing.py.
 
         Raises:
-            KmsError(INVALID): the parcel is not a key of this type for this pair.
-            KmsError(UNSUPPORTED): the token cannot; names the mechanism.
+            KmsError(INVALID): the parcel is not a key of this type for this pair, or the token cannot; names the mechanism.
         """
         hashes = self.oaep(Purpose.IMPORT_UNWRAP)
 
@@ -259,8 +259,8 @@ class Hsm:
         """Make a key in the token and wrap it there; loaded once more, and so proven, before it returns.
 
         Raises:
-            KmsError(INVALID): the purpose does not have this key type, or is never wrapped.
-            KmsError(UNSUPPORTED): the token cannot wrap the type (`can_wrap`).
+            KmsError(INVALID): the purpose does not have this key type, or is never wrapped, or the token cannot
+                wrap the type (`can_wrap`).
         """
 
         def work(connection: Connection, session: Any) -> Wrapped:
@@ -268,7 +268,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref):
                 return ref
 
-        return self.gate.run(work)
+        return self.gate.run(work, needs=SPECS[spec].generate)
 
     def retire_unused(self, keep: int = 0) -> None:
         """Destroy all but the `keep` most recently used session objects of wrapped keys."""
@@ -301,7 +301,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.encrypt(session, key, nonce, plaintext, aad)
 
-        return self.gate.run(work)
+        return self.gate.run(work, needs=Mechanism.AES_GCM)
 
     def _decrypt(self, ref: KeyRef, nonce: bytes, data: bytes, aad: bytes) -> bytes:
         if len(nonce) != NONCE_SIZE or len(data) < rawops.TAG_SIZE:
@@ -311,7 +311,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.decrypt(session, key, nonce, data, aad)
 
-        return self.gate.run(work, repeat=True, data_refused=_UNREADABLE)
+        return self.gate.run(work, repeat=True, data_refused=_UNREADABLE, needs=Mechanism.AES_GCM)
 
     def mac(self, ref: KeyRef, hash_name: str, data: bytes) -> bytes:
         """HMAC with "sha224" to "sha512" or "sha3-224" to "sha3-512".
@@ -329,7 +329,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.mac(session, key, mechanism, size, data)
 
-        return self.gate.run(work, repeat=True)
+        return self.gate.run(work, repeat=True, needs=mechanism)
 
     def cmac(self, ref: KeyRef, data: bytes) -> bytes:
         """AES-CMAC (SP 800-38B), 16 bytes.
@@ -340,25 +340,21 @@ class Hsm:
         _check_purpose(ref, frozenset({Purpose.KEY_CMAC}))
 
         def work(connection: Connection, session: Any) -> bytes:
-            if Mechanism.AES_CMAC not in connection.mechanisms:
-                raise invalid("the HSM has no CKM_AES_CMAC; use protection software")
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.mac(session, key, Mechanism.AES_CMAC, CMAC_SIZE, data)
 
-        return self.gate.run(work, repeat=True)
+        return self.gate.run(work, repeat=True, needs=Mechanism.AES_CMAC)
 
     def decrypt_oaep(self, ref: KeyRef, hash_name: str, block: bytes) -> bytes:
         """RSA-OAEP with MGF1 of the same hash and no label.
 
         Raises:
-            KmsError(INVALID): one and the same for everything that can be wrong with the block.
-            KmsError(UNSUPPORTED): the token does not have the hash.
+            KmsError(INVALID): one and the same for everything that can be wrong with the block. Or the token does
+                not have the hash.
         """
         _check_purpose(ref, frozenset({Purpose.KEY_DECRYPT}))
         if hash_name not in self.oaep(Purpose.KEY_DECRYPT):
-            raise KmsError(
-                ErrorKind.UNSUPPORTED, f"the HSM has no CKM_RSA_PKCS_OAEP with {hash_name.upper()}"
-            )
+            raise lacking(f"CKM_RSA_PKCS_OAEP with {hash_name.upper()}")
         if len(block) != SPECS[ref.spec].bits // 8:
             raise invalid(_UNREADABLE)
 
@@ -374,17 +370,15 @@ class Hsm:
         The caller has checked that the point is on the key's curve.
 
         Raises:
-            KmsError(UNSUPPORTED): the token has no CKM_ECDH1_DERIVE.
+            KmsError(INVALID): the token has no CKM_ECDH1_DERIVE.
         """
         _check_purpose(ref, frozenset({Purpose.KEY_AGREE}))
 
         def work(connection: Connection, session: Any) -> bytes:
-            if Mechanism.ECDH1_DERIVE not in connection.mechanisms:
-                raise KmsError(ErrorKind.UNSUPPORTED, "the HSM has no CKM_ECDH1_DERIVE")
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.agree(session, key, point, SPECS[ref.spec].coordinate)
 
-        return self.gate.run(work, repeat=True)
+        return self.gate.run(work, repeat=True, needs=Mechanism.ECDH1_DERIVE)
 
     def sign(self, ref: KeyRef, scheme: Scheme, payload: bytes, *, salt_length: int | None = None) -> bytes:
         """Sign; Scheme says what `payload` is and what comes back.
@@ -406,7 +400,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref) as key:
                 return rawops.sign(session, key, mechanism, parameter, data, size)
 
-        return self.gate.run(work)
+        return self.gate.run(work, needs=mechanism)
 
 
 def _accept(connection: Connection, session: Any) -> None:

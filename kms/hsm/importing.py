@@ -20,10 +20,10 @@ from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute
 from pkcs11.mechanisms import KeyType, Mechanism
 
-from kms.errors import ErrorKind, KmsError, integrity, invalid
+from kms.errors import KmsError, integrity, invalid
 from kms.hsm import objects, proof, rawops, recover, templates
 from kms.hsm.connection import Connection
-from kms.hsm.failures import LOST, name_of
+from kms.hsm.failures import LOST, lacking, name_of
 from kms.hsm.mechanisms import HMACS, OAEPS, SPECS, sign_call
 from kms.hsm.model import KeySpec, Purpose, Resident
 from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, curve_of
@@ -74,17 +74,15 @@ def bring(
     `hashes` are those of OAEP that the token unwraps with. What turns out wrong is destroyed again.
 
     Raises:
-        KmsError(INVALID): not what the parcel claims to be; one answer for all that can be wrong with it.
-        KmsError(UNSUPPORTED): the token cannot unwrap so; names the mechanism.
+        KmsError(INVALID): not what the parcel claims to be; one answer for all that can be wrong with it. Or the
+            token cannot unwrap so; names the mechanism.
         KmsError(INTEGRITY): the id is taken.
     """
     if ref.purpose not in IMPORTED_FOR:
         raise invalid(f"keys for {ref.purpose} are never imported")
     templates.check_pairing(ref.purpose, ref.spec)
     if connection.kwp is None:
-        raise KmsError(
-            ErrorKind.UNSUPPORTED, "the HSM has no CKM_AES_KEY_WRAP_KWP (RFC 5649), so it takes in no keys"
-        )
+        raise lacking("CKM_AES_KEY_WRAP_KWP (RFC 5649), so it takes in no keys")
     _check_hash(parcel.hash_name, hashes)
     if not _RSA_BYTES + _LEAST_KWP <= len(parcel.data) <= _RSA_BYTES + _MAX_TARGET:
         raise invalid("provided ciphertext is too short or too long")
@@ -104,11 +102,8 @@ def bring(
 
 def _check_hash(hash_name: str, hashes: tuple[str, ...]) -> None:
     if hash_name not in OAEPS or hash_name not in hashes:
-        can = ", ".join(name.upper() for name in hashes) or "no hash at all"
-        raise KmsError(
-            ErrorKind.UNSUPPORTED,
-            f"the HSM unwraps with CKM_RSA_PKCS_OAEP and {can}, not {hash_name.upper()}: set hash_function",
-        )
+        can = f" but with {', '.join(name.upper() for name in hashes)}" if hashes else ""
+        raise lacking(f"CKM_RSA_PKCS_OAEP with {hash_name.upper()} that unwraps{can}")
 
 
 def _unwrap(
@@ -141,10 +136,8 @@ def _unwrap(
     except p11.PKCS11Error as error:
         connection.prove_alive(session)
         if not takes(connection, session, ref.spec):
-            raise KmsError(
-                ErrorKind.UNSUPPORTED,
-                f"the HSM does not unwrap keys of type {ref.spec} with CKM_AES_KEY_WRAP_KWP ({name_of(error)})",
-            ) from error
+            what = f"CKM_AES_KEY_WRAP_KWP that unwraps keys of type {ref.spec} ({name_of(error)})"
+            raise lacking(what) from error
         raise invalid(UNREADABLE) from error
 
 

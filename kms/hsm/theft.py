@@ -182,7 +182,10 @@ def _own_wrapping(booty: Booty, victim: Any) -> str:
     own = booty.session.generate_key(
         KeyType.AES, 256, capabilities=0, mechanism=Mechanism.AES_KEY_GEN, template=template
     )
-    own.wrap_key(victim, mechanism=booty.connection.kwp)
+    try:
+        own.wrap_key(victim, mechanism=booty.connection.kwp)
+    finally:
+        own.destroy()
     return "the key came out under the thief's wrapping key"
 
 
@@ -201,8 +204,13 @@ def _root_wraps_loaded(booty: Booty) -> str:
 
 def _wrap_known(booty: Booty) -> str:
     """Plant a key: with it in a row, everything encrypted from then on is the thief's."""
-    known, _ = objects.make_readable(booty.session, booty.ref.purpose, booty.ref.spec)
-    booty.root.wrap_key(known, mechanism=booty.connection.kwp)
+    known, public = objects.make_readable(booty.session, booty.ref.purpose, booty.ref.spec)
+    try:
+        booty.root.wrap_key(known, mechanism=booty.connection.kwp)
+    finally:
+        known.destroy()
+        if public is not None:
+            public.destroy()
     return "the root wraps keys that the thief knows"
 
 

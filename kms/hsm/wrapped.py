@@ -19,7 +19,7 @@ from pkcs11.mechanisms import KeyType, Mechanism
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import objects, probe, rawops, templates
 from kms.hsm.connection import Connection
-from kms.hsm.failures import LOST
+from kms.hsm.failures import LOST, lacking
 from kms.hsm.loaded import Loaded
 from kms.hsm.mechanisms import SPECS
 from kms.hsm.model import KeyRef, KeySpec, Purpose, Resident, Wrapped
@@ -52,9 +52,7 @@ def purpose_of(spec: KeySpec) -> Purpose:
 
 def _mechanism(connection: Connection) -> Mechanism:
     if connection.kwp is None:
-        raise KmsError(
-            ErrorKind.UNSUPPORTED, "the HSM has no AES-KWP (RFC 5649), so it cannot make wrapped keys"
-        )
+        raise lacking("CKM_AES_KEY_WRAP_KWP (RFC 5649), so it makes no wrapped keys")
     return connection.kwp
 
 
@@ -77,7 +75,7 @@ def birth(
     """Make a key, wrap it, probe it, destroy it.
 
     Raises:
-        KmsError(UNSUPPORTED): the token cannot wrap this type; make it resident instead.
+        KmsError(INVALID): the token cannot wrap this type; make it resident instead.
     """
     templates.check_pairing(purpose, spec)
     mechanism = _mechanism(connection)

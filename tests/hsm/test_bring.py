@@ -105,13 +105,13 @@ def test_what_the_token_lacks_is_named(hsm: Hsm, wrapping: Pair) -> None:
     assert hsm.oaep(Purpose.IMPORT_UNWRAP) == ("sha1",), "SoftHSM 2.6.1; decision 9"
     sent = parcel(wrapping, os.urandom(32), hash_name="sha256")
     error = refused(hsm, sent, imported(Purpose.KEY_ENC, KeySpec.AES_256))
-    assert error.kind is ErrorKind.UNSUPPORTED
-    assert "CKM_RSA_PKCS_OAEP and SHA1" in error.detail
+    assert error.kind is ErrorKind.INVALID
+    assert "CKM_RSA_PKCS_OAEP with SHA256 that unwraps but with SHA1" in error.detail
     edwards = ed25519.Ed25519PrivateKey.generate()
     sent = parcel(wrapping, pkcs8(edwards), spki(edwards))
     error = refused(hsm, sent, imported(Purpose.KEY_SIGN, KeySpec.ED25519))
-    assert error.kind is ErrorKind.UNSUPPORTED
-    assert "ed25519 with CKM_AES_KEY_WRAP_KWP" in error.detail
+    assert error.kind is ErrorKind.INVALID
+    assert "CKM_AES_KEY_WRAP_KWP that unwraps keys of type ed25519" in error.detail
 
 
 def test_a_foreign_public_key_is_refused(hsm: Hsm, wrapping: Pair) -> None:

@@ -204,8 +204,8 @@ def test_a_loss_is_repeated_only_for_reads_and_once(hsm: Hsm, loss: type[p11.PKC
 
 ERRORS = [
     (p11.DataLenRange, ErrorKind.INVALID),
-    (p11.MechanismInvalid, ErrorKind.UNSUPPORTED),
-    (p11.KeySizeRange, ErrorKind.UNSUPPORTED),
+    (p11.MechanismInvalid, ErrorKind.INVALID),
+    (p11.KeySizeRange, ErrorKind.INVALID),
     (p11.WrappedKeyInvalid, ErrorKind.INTEGRITY),
     (p11.DeviceMemory, ErrorKind.HSM_UNAVAILABLE),
     (p11.SessionCount, ErrorKind.HSM_UNAVAILABLE),

@@ -149,7 +149,11 @@ def test_private_halves_leave_out_what_belongs_to_public_ones(hsm: Hsm) -> None:
             private_template={Attribute.EXTRACTABLE: True},
         )
         blob = root.wrap_key(private, mechanism=connection.kwp)
-        root.unwrap_key(private.object_class, KeyType.EC, blob, **kind)
+        try:
+            root.unwrap_key(private.object_class, KeyType.EC, blob, **kind)
+        finally:
+            for each in (root, private):
+                each.destroy()
 
     with pytest.raises(KmsError, match="AttributeTypeInvalid"):
         hsm.gate.run(library_default)

@@ -55,7 +55,7 @@ def test_which_types_wrap(hsm: Hsm, spec: KeySpec, wraps: bool) -> None:
 def test_what_cannot_be_wrapped_is_refused_and_leaves_nothing(hsm: Hsm, roots: dict[Purpose, CkaId]) -> None:
     with pytest.raises(KmsError) as caught:
         born(hsm, roots, KeySpec.ED25519)
-    assert caught.value.kind is ErrorKind.UNSUPPORTED
+    assert caught.value.kind is ErrorKind.INVALID
     assert hsm.gate.run(lambda _, session: len(_born_extractable(session))) == 0
 
 
