@@ -306,6 +306,43 @@ def test_an_external_act_that_fails_is_abandoned_on_record_once(road: Road) -> N
     assert road.store.reader().keys(INTENTS) == []
 
 
+def _unplanned(perform: Callable[[], str], answer: Callable[[str], Result] | None) -> Operation:
+    def conclude(tx: Transaction, done: str) -> Result:
+        _insert(tx, done)
+        return Result({"made": done})
+
+    def abandon(tx: Transaction, _error: KmsError) -> None:
+        _insert(tx, "abandoned")
+
+    external = External({"name": "x"}, None, perform, conclude, abandon, answer=answer)
+    return operation(lambda _c: external, effect=Effect.EXTERNAL, resolve=lambda _i: None)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_act_that_plans_nothing_has_its_intent_in_the_log_alone(road: Road, stored: bool) -> None:
+    def perform() -> str:
+        assert road.phases() == [("intent", "ok")]
+        assert road.store.reader().keys(INTENTS) == []
+        return "done"
+
+    answer = None if stored else lambda done: Result({"made": done})
+    assert road.run(_unplanned(perform, answer)).data == {"made": "done"}
+    assert road.phases() == [("intent", "ok"), ("outcome", "ok")]
+    assert road.store.reader().keys(INSTANCE) == (["done"] if stored else [])
+    road.close_log()
+    assert road.store.reader().keys(INTENTS) == []
+
+
+def test_an_act_that_planned_nothing_and_fails_is_abandoned_on_record(road: Road) -> None:
+    def perform() -> str:
+        raise KmsError(ErrorKind.INTEGRITY, "wrong")
+
+    with pytest.raises(KmsError, match="wrong"):
+        road.run(_unplanned(perform, lambda done: Result({"made": done})))
+    assert road.phases() == [("intent", "ok"), ("outcome", "integrity")]
+    assert road.store.reader().keys(INSTANCE) == ["abandoned"]
+
+
 _RESOLUTIONS: dict[str, tuple[bool, str]] = {
     "it can be finished": (True, "ok"),
     "nobody knows": (False, "unknown"),
