@@ -43,7 +43,7 @@ class Kind(StrEnum):
     MAC = "mac"  # HMAC and nothing else
     CMAC = "cmac"  # AES-CMAC (SP 800-38B)
     KWP = "kwp"  # wraps keys of callers (RFC 3394, RFC 5649), and is never an encrypt key
-    MLDSA = "mldsa"  # ML-DSA (FIPS 204), pure, with an empty context
+    MLDSA = "mldsa"  # ML-DSA (FIPS 204), pure
     MLKEM = "mlkem"  # ML-KEM (FIPS 203)
 
 

@@ -34,6 +34,7 @@ HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
 NO_HASH: Final = "none"
 SALT_AUTO: Final = 0  # the longest salt when signing, any when verifying
 SALT_HASH: Final = -1  # as long as the hash
+MAX_CONTEXT_BYTES: Final = 255
 
 MldsaPublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
 MldsaPrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
@@ -49,12 +50,14 @@ class How:
         prehashed: whether the data is the digest already.
         pkcs1v15: for RSA: PKCS#1 v1.5 instead of PSS.
         salt: for PSS: SALT_AUTO, SALT_HASH, or a length in bytes.
+        context: for ML-DSA: the context string (FIPS 204 section 5.2), at most MAX_CONTEXT_BYTES.
     """
 
     hash_name: str = "sha256"
     prehashed: bool = False
     pkcs1v15: bool = False
     salt: int = SALT_AUTO
+    context: bytes = b""
 
 
 class Signer(Protocol):
@@ -118,8 +121,10 @@ class SoftwareEdwards:
 
     key: Ed25519PrivateKey | MldsaPrivateKey
 
-    def sign(self, data: bytes, _how: How) -> bytes:
-        return self.key.sign(data)
+    def sign(self, data: bytes, how: How) -> bytes:
+        if isinstance(self.key, Ed25519PrivateKey):
+            return self.key.sign(data)
+        return self.key.sign(data, how.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +211,10 @@ def verify(public: PublicKey, signature: bytes, data: bytes, how: How) -> None:
         cryptography.exceptions.InvalidSignature: it is not.
         KmsError(INVALID): the parameters fit no signature at all.
     """
-    if isinstance(public, Ed25519PublicKey | MldsaPublicKey):
+    if isinstance(public, Ed25519PublicKey):
         public.verify(signature, data)
+    elif isinstance(public, MldsaPublicKey):
+        public.verify(signature, data, how.context)
     elif isinstance(public, ec.EllipticCurvePublicKey):
         public.verify(signature, data, ec.ECDSA(_hash(data, how)))
     elif how.hash_name == NO_HASH:

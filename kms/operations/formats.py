@@ -48,14 +48,24 @@ def decode(text: str) -> bytes:
         Base64Error: anything else.
     """
     try:
-        return _decode(text, strict_mode=True)
+        data = _decode(text, strict_mode=True)
     except ValueError:
         if "\n" in text or "\r" in text:
-            try:
-                return _decode(text.translate(_NEWLINES), strict_mode=True)
-            except ValueError:
-                pass
+            return _decode_lines(text)
         raise Base64Error(f"illegal base64 data at input byte {_error_place(text)}") from None
+    if len(text) % 4 or text.endswith("==="):  # binascii lets "AAAA=" and "AAAA====" pass, strict as it is
+        raise Base64Error(f"illegal base64 data at input byte {_error_place(text)}")
+    return data
+
+
+def _decode_lines(text: str) -> bytes:
+    joined = text.translate(_NEWLINES)
+    if len(joined) % 4 == 0 and not joined.endswith("==="):
+        try:
+            return _decode(joined, strict_mode=True)
+        except ValueError:
+            pass
+    raise Base64Error(f"illegal base64 data at input byte {_error_place(text)}")
 
 
 def encode(data: bytes) -> str:

@@ -30,6 +30,7 @@ _ALGORITHMS: Final = (
     clear("marshaling_algorithm", default="asn1"),
     clear("salt_length", default="auto"),
     clear("prehashed", Type.BOOL, default=False),
+    Field("signature_context", default=""),
 )
 
 
