@@ -120,6 +120,8 @@ RECOVERY = {
     "in the appended event": half_write("/segments/", 2),
     "after the appended event": after(Segment, "append"),
     "after the second frame": after(Segment, "frame", calls=2),
+    "before the open intents are kept": before(recovery, "_keep_open"),
+    "after the open intents are kept": after(recovery, "_keep_open"),
     "in the recovered line": half_write("/segments/", 4),
     "before the last line": before(Segment, "close"),
     "in the last line": half_write("/segments/", 5),
@@ -203,10 +205,11 @@ def check_exactly_once(rig: Rig) -> None:
 
 
 def leave_a_mess(rig: Rig) -> None:
-    """A dead segment with unframed records, a torn tail, and a committed event that it does not hold."""
+    """A dead segment with unframed records, open intents, a torn tail, and a committed event that it does not hold."""
     recorder = quiet(rig.recorder())
     rig.change(recorder, "published")
     rig.intend(recorder, "open")
+    recorder.intend(event("intent", "thing.forge", resource="things/written", subject={"name": "written"}))
     with rig.store.transaction() as tx:
         lost = event("done", "thing.create")
         tx.insert(THINGS, lost.id, THINGS.model("lost"))
@@ -248,9 +251,11 @@ def test_recovery_killed(rig: Rig, point: str) -> None:
     assert not lived, "the point was not reached"
     for _ in range(2):  # and again, where recovery of the half-recovered segment gets to the same point
         in_child(lambda: recover_all(rig), RECOVERY[point])
-    (intent,) = rig.recover().intents
+    intents = rig.recover().intents
+    assert sorted(intent.resource for intent in intents) == ["things/open", "things/written"]
     other = rig.recorder()
-    rig.conclude(other, intent)
+    for intent in intents:
+        rig.conclude(other, intent)
     other.close()
     settle(rig)
     check_exactly_once(rig)
