@@ -36,12 +36,16 @@ class Core:
 
     def conceive(self, mount_id: str, name: str, wish: Wish) -> tuple[NamedKey, KeyVersion]:
         """A key that answers a wish, with its first version; nothing is written."""
-        now = self.clock.now()
+        key = self.intend(mount_id, name, wish)
+        return key, self.envelope.make(key, 1, key.created)
+
+    def intend(self, mount_id: str, name: str, wish: Wish) -> NamedKey:
+        """A key that answers a wish and that its mount takes; it has no material yet."""
         if not wish.protection:
             wish = replace(wish, protection=self.demand or self.mount(mount_id).protection)
-        key = plan(new_id(), mount_id, name, wish, now)
+        key = plan(new_id(), mount_id, name, wish, self.clock.now())
         self.admit(key)
-        return key, self.envelope.make(key, 1, now)
+        return key
 
     def mount(self, mount_id: str) -> MountSettings:
         """The settings of a mount."""

@@ -77,6 +77,12 @@ class LiveKey:
                 self._versions[number] = ready
         return ready
 
+    def changed(self, change: Callable[[ReadyVersion], ReadyVersion]) -> LiveKey:
+        """The same key, of which each version is what `change` makes of it."""
+        return LiveKey(
+            self.key, self.deadline, lambda _key, number: change(self.version(number)), self._clock
+        )
+
     def permit(self, act: Act) -> None:
         """Refuse what the state of the key does not allow now.
 

@@ -14,6 +14,7 @@ from kms.operations.mac import Macs
 from kms.operations.pace import quick, quick_between, quick_verify, small
 from kms.operations.random import Randomness
 from kms.operations.reencrypt import Decide, Reencryption, nobody
+from kms.operations.rehearsal import with_dry_run
 from kms.operations.rewrap import Rewrapping
 from kms.operations.sign import Signing
 from kms.operations.wrap import Encapsulation, Wrapping
@@ -41,14 +42,18 @@ def operations(service: KeyService, decide: Decide = nobody) -> list[Operation]:
         service: where the keys are.
         decide: policy, for the operations that ask it about a second key.
     """
-    return [
-        *management(service, decide),
-        *_encryption(service),
-        *_beyond(service, decide),
-        *_authenticity(service),
-        *_wrapping(service),
-        *_keyless(service),
-    ]
+
+    def table(keys: KeyService) -> list[Operation]:
+        return [
+            *management(keys, decide),
+            *_encryption(keys),
+            *_beyond(keys, decide),
+            *_authenticity(keys),
+            *_wrapping(keys),
+            *_keyless(keys),
+        ]
+
+    return with_dry_run(service, table)
 
 
 def _encryption(service: KeyService) -> list[Operation]:

@@ -76,3 +76,20 @@ def test_bao_lists_in_pages(bao: Bao, api: Api, mount: str) -> None:
         assert rest == [f"{letter}2", f"{letter}3", f"{letter}4"]
         assert api.call("GET", f"{mount}/{folder}?list=true&after={letter}4").status == 404
         assert len(api.call("GET", f"{mount}/{folder}?list=true&limit=-1").data["keys"]) == 5
+
+
+def test_a_dry_run_is_decided_and_recorded_and_does_nothing(
+    server: DevServer, api: Api, bao: Bao, mount: str, token_with: TokenFactory
+) -> None:
+    api.ok("POST", f"{mount}/keys/k")
+    assert "dry_run" in bao("write", f"{mount}/encrypt/k", f"plaintext={P}", "dry_run=true")
+    answer = api.post(f"{mount}/encrypt/fresh", {"plaintext": P, "dry_run": True})
+    assert answer.data == {"dry_run": True}
+    assert answer.headers["x-keystead-receipt"]
+    assert api.get(f"{mount}/keys/fresh").status == 404
+    assert api.call("DELETE", f"{mount}/keys/k?dry_run=true").status == 400  # deletion is not allowed
+    token = token_with(f'path "{mount}/encrypt/k" {{ capabilities = ["update"] }}')
+    with server.api(token) as app:
+        assert app.post(f"{mount}/encrypt/k", {"plaintext": P, "dry_run": True}).status == 200
+        assert app.post(f"{mount}/decrypt/k", {"ciphertext": "vault:v1:", "dry_run": True}).status == 403
+        assert app.post(f"{mount}/encrypt/fresh", {"plaintext": P, "dry_run": True}).status == 403
