@@ -25,6 +25,7 @@ from kms.hsm.model import (
     TokenInfo,
     Wrapped,
 )
+from kms.hsm.public import oaep_encrypt, point_of
 from kms.hsm.token import find_softhsm_module, softhsm_token
 
 __all__ = [
@@ -39,5 +40,7 @@ __all__ = [
     "TokenInfo",
     "Wrapped",
     "find_softhsm_module",
+    "oaep_encrypt",
+    "point_of",
     "softhsm_token",
 ]

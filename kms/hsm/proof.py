@@ -27,7 +27,7 @@ from kms.hsm import rawops, templates
 from kms.hsm.failures import LOST
 from kms.hsm.mechanisms import OAEPS, SPECS, sign_call
 from kms.hsm.model import KeySpec, Purpose
-from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, curve_of, oaep_encrypt, point_of, verify_proof
+from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, curve_of, load_rsa, oaep_encrypt, point_of, verify_proof
 
 EPHEMERAL_BYTES: Final = 32
 
@@ -77,7 +77,7 @@ def decrypting(session: Any, handle: int, spki: bytes) -> tuple[str, ...]:
 
     def attempt(name: str) -> bool:
         message = secrets.token_bytes(EPHEMERAL_BYTES)
-        block = oaep_encrypt(spki, name, message)
+        block = oaep_encrypt(load_rsa(spki), name, message)
         return secrets.compare_digest(rawops.decrypt_oaep(session, handle, name, block), message)
 
     return _which(spki, attempt)
@@ -93,7 +93,7 @@ def unwrapping(session: Any, handle: int, spki: bytes, kwp: Mechanism | None) ->
         ephemeral, target = secrets.token_bytes(EPHEMERAL_BYTES), secrets.token_bytes(32)
         made: list[Any] = []
         try:
-            made.append(open_ephemeral(session, handle, name, oaep_encrypt(spki, name, ephemeral)))
+            made.append(open_ephemeral(session, handle, name, oaep_encrypt(load_rsa(spki), name, ephemeral)))
             wrapped = keywrap.aes_key_wrap_with_padding(ephemeral, target)
             kind = (ObjectClass.SECRET_KEY, KeyType.AES)
             template = templates.throwaway(Attribute.ENCRYPT, readable=False)

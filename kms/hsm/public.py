@@ -116,13 +116,12 @@ def verify_proof(spki: bytes, spec: KeySpec, payload: bytes, signature: bytes) -
     return True
 
 
-def oaep_encrypt(spki: bytes, hash_name: str, message: bytes) -> bytes:
+def oaep_encrypt(key: rsa.RSAPublicKey, hash_name: str, message: bytes) -> bytes:
     """RSA-OAEP with MGF1 of the same hash and no label.
 
     Raises:
         KmsError(INVALID): the message is too long for the key.
     """
-    key = load_rsa(spki)
     algorithm = OAEP_HASHES[hash_name]
     limit = key.key_size // 8 - 2 * algorithm.digest_size - 2
     if len(message) > limit:

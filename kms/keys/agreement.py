@@ -2,7 +2,8 @@
 
 The shared secret (SP 800-56A 5.7.1.2: the x coordinate) goes through HKDF-SHA256 with neither salt nor
 info, as in the Vault API, and never leaves: the result is a version of a named key, kept as an
-imported one. Software keys only; the keys of protection `hsm` have no right to derive.
+imported one of protection software. The base key may be in the HSM, if it was made with purpose=derive:
+then the secret is made there and read from it, as no token here has CKM_HKDF_DERIVE to go on inside.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ from dataclasses import dataclass
 from os import urandom
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 from msgspec.structs import replace
 
 from kms.errors import invalid
+from kms.hsm import point_of
 from kms.ids import check_name, new_id
 from kms.keys.aead import hkdf
 from kms.keys.birth import activate, facts
-from kms.keys.catalogue import ALGORITHMS, HMAC_BYTES, Kind, Protection
+from kms.keys.catalogue import ALGORITHMS, HMAC_BYTES, Duty, Kind, Protection
 from kms.keys.core import Core, active_version, insert
 from kms.keys.life import Life
 from kms.keys.lifecycle import Wish, check_use, plan, refuse_soft_deleted
-from kms.keys.model import KeyVersion, NamedKey, SoftwareMaterial, VersionState
+from kms.keys.model import KeyVersion, NamedKey, ResidentMaterial, SoftwareMaterial, VersionState, to_ref
 from kms.keys.software import load_private
 from kms.keys.states import Act
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, name_key, version_key
@@ -100,9 +102,9 @@ class Agreements:
             raise invalid(f"base key type {key.type} does not support key agreement")
         refuse_soft_deleted(key)
         check_use(key, Act.AGREE, self._core.clock.now())
-        if key.protection is not Protection.SOFTWARE:
+        if key.protection is Protection.HSM and key.purpose is not Duty.DERIVE:
             raise invalid(
-                f"base key {key.name} has protection hsm, and keys in the HSM only sign; use a software key"
+                f"base key {key.name} has protection hsm and signs; one that derives is made with purpose=derive"
             )
         number = wanted.base_version or key.latest_version
         if number > key.latest_version:
@@ -110,10 +112,15 @@ class Agreements:
         if number < key.min_decryption_version:
             raise invalid("requested version of the base key is not allowed (too old)")
         version = active_version(self._core.store.reader(), key, number, "no such key version").value
+        public = _public(wanted.peer_public_key)
+        if isinstance(version.material, ResidentMaterial):
+            own = load_der_public_key(version.public)
+            if not isinstance(own, ec.EllipticCurvePublicKey) or own.curve.name != public.curve.name:
+                raise invalid(f"base private key type {key.type} does not match peer public key curve")
+            return key, self._core.hsm().agree(to_ref(version.material), point_of(public))
         if not isinstance(version.material, SoftwareMaterial):
             raise invalid("requested version of the base key does not contain a private part")
         private = load_private(version.material.secret)
-        public = _public(wanted.peer_public_key)
         if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != public.curve.name:
             raise invalid(f"base private key type {key.type} does not match peer public key curve")
         return key, private.exchange(ec.ECDH(), public)

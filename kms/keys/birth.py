@@ -20,7 +20,7 @@ from kms.errors import KmsError, integrity
 from kms.keys.core import check_no_alias
 from kms.keys.envelope import Envelope, residents
 from kms.keys.lifecycle import moved
-from kms.keys.model import KeyVersion, NamedKey, VersionState
+from kms.keys.model import KeyVersion, NamedKey, ResidentMaterial, VersionState
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, name_key, version_key
 from kms.keys.view import PublicOf, key_object
 from kms.operation import External, Result
@@ -140,7 +140,10 @@ class Birth:
                 return answer(tx, existing.value)
         self._settle(tx, VersionState.ACTIVE, public)
         if not self.first:
-            return answer(tx, activate(tx, self.key, self.version), version=self.version.version)
+            material = self.version.material
+            imported = isinstance(material, ResidentMaterial) and material.imported
+            key = activate(tx, self.key, self.version, imported=imported)
+            return answer(tx, key, version=self.version.version)
         tx.insert(NAMED_KEYS, name_key(self.key.mount, self.key.name), self.key)
         return answer(tx, self.key)
 

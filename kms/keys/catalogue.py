@@ -21,6 +21,15 @@ class Protection(StrEnum):
     HSM = "hsm"  # born in the HSM, never outside it
 
 
+class Duty(StrEnum):
+    """The one thing that a pair of protection hsm is for. A private key in the HSM has one use, for ever."""
+
+    ANY = ""  # it signs, if it is an `hsm` pair
+    SIGN = "sign"
+    DECRYPT = "decrypt"  # RSA
+    DERIVE = "derive"  # EC: agrees on keys (ECDH)
+
+
 class Use(StrEnum):
     """What a key may be asked to do. Every key can also HMAC, with a separate key of its own."""
 
@@ -171,7 +180,7 @@ def _rsa(bits: int, spec: KeySpec, strength: int, micros: tuple[int, int]) -> Al
         title=f"rsa-{bits}",
         bits=bits,
         strength=strength,
-        # SoftHSM's OAEP knows SHA-1 only, and ours is SHA-256 (decision 8): hsm RSA keys sign only.
+        # In the HSM they sign, or decrypt (Duty); which hashes of OAEP there are is the token's affair.
         uses=_by(_ALL, _SIGNING),
         micros=_cost(*micros),
         verify_micros=60,

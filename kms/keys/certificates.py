@@ -125,7 +125,7 @@ class Certificates:
 
 
 def _check_signing(key: NamedKey) -> None:
-    if not key.algorithm.allows(Use.SIGN, key.protection):
+    if not key.allows(Use.SIGN):
         raise invalid(f"key type '{key.type}' does not support signing")
     if key.derived:
         raise invalid("operation not supported for keys with derivation enabled")

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from kms.errors import integrity
-from kms.hsm import Hsm, KeySpec, Purpose, Wrapped
+from kms.errors import KmsError, integrity, invalid
+from kms.hsm import Hsm, KeySpec, Parcel, Purpose, Resident, Wrapped
 from kms.ids import CkaId, new_cka_id
-from kms.keys.catalogue import HMAC_BYTES, Kind, Protection
+from kms.keys.catalogue import HMAC_BYTES, Duty, Kind, Protection
 from kms.keys.model import (
     KeyVersion,
     Material,
@@ -53,9 +53,12 @@ _ROOTS = {
 _LABEL = "keystead key"
 
 
-def purpose_of(kind: Kind) -> Purpose:
-    """What the main key of this kind may do in the HSM."""
-    return _PURPOSES[kind]
+_DUTIES = {Duty.DECRYPT: Purpose.KEY_DECRYPT, Duty.DERIVE: Purpose.KEY_AGREE}
+
+
+def purpose_of(key: NamedKey) -> Purpose:
+    """What the main key of a version may do in the HSM."""
+    return _DUTIES.get(key.purpose) or _PURPOSES[key.algorithm.kind]
 
 
 def context(instance: str, key: NamedKey, version: int, purpose: Purpose) -> bytes:
@@ -89,7 +92,7 @@ class Envelope:
             A version that is ACTIVE, or PLANNED when `generate_residents` must still run.
         """
         algorithm = key.algorithm
-        purpose = purpose_of(algorithm.kind)
+        purpose = purpose_of(key)
         if key.protection is Protection.SOFTWARE:
             material: Material
             material, public = generate(key)
@@ -118,8 +121,31 @@ class Envelope:
             mac_wrapping=wrapping_of(mac),
         )
 
-    def generate_residents(self, version: KeyVersion) -> bytes:
+    def make_imported(self, key: NamedKey, number: int, created: float, public: bytes) -> KeyVersion:
+        """A planned version whose main key is to be unwrapped in the HSM. `public` if the caller gave it."""
+        algorithm = key.algorithm
+        if algorithm.spec is None:
+            raise ValueError(f"{algorithm.name} has no HSM form")
+        mac = None
+        if algorithm.kind is not Kind.MAC:
+            mac = self._born(key, number, Purpose.KEY_MAC, KeySpec.HMAC)[0]
+        return KeyVersion(
+            key_id=key.id,
+            version=number,
+            state=VersionState.PLANNED,
+            created=created,
+            material=ResidentMaterial(
+                purpose_of(key).value, algorithm.spec.value, new_cka_id(), imported=True
+            ),
+            mac=mac,
+            public=public,
+            mac_wrapping=wrapping_of(mac),
+        )
+
+    def generate_residents(self, version: KeyVersion, parcel: Parcel | None = None) -> bytes:
         """Make the token objects that a planned version names. Write-once, so never called twice.
+
+        `parcel` is what an imported one is unwrapped from.
 
         Returns:
             SubjectPublicKeyInfo DER of the main key, or what the version already had.
@@ -127,7 +153,13 @@ class Envelope:
         public = version.public
         for part in residents(version):
             label = f"{_LABEL} {version.key_id} v{version.version}"
-            made = self._hsm().generate(Purpose(part.purpose), KeySpec(part.spec), CkaId(part.cka_id), label)
+            ref = resident_ref(part)
+            if not ref.imported:
+                made = self._hsm().generate(ref.purpose, ref.spec, ref.cka_id, label)
+            elif parcel is not None:
+                made = self._hsm().bring(parcel, ref, label)
+            else:
+                raise ValueError("an imported version without what it is unwrapped from")
             public = made or public
         return public
 
@@ -140,7 +172,11 @@ class Envelope:
         hsm = self._hsm()
         public = version.public
         for part in residents(version):
-            found = hsm.adopt(Purpose(part.purpose), KeySpec(part.spec), CkaId(part.cka_id))
+            ref = resident_ref(part)
+            if ref.imported:
+                found = hsm.adopt_import(ref, version.public)
+            else:
+                found = hsm.adopt(ref.purpose, ref.spec, ref.cka_id)
             if found is None:
                 return None
             public = found or public
@@ -162,7 +198,7 @@ class Envelope:
         Raises:
             KmsError(INTEGRITY)
         """
-        main = purpose_of(key.algorithm.kind)
+        main = purpose_of(key)
         for part, purpose in ((version.material, main), (version.mac, Purpose.KEY_MAC)):
             # A public key alone needs no material; whoever uses its private half is told so.
             if part is None or (isinstance(part, NoMaterial) and part is version.material and version.public):
@@ -179,6 +215,8 @@ class Envelope:
 
     def _born(self, key: NamedKey, number: int, purpose: Purpose, spec: KeySpec) -> tuple[Material, bytes]:
         hsm = self._hsm()
+        if purpose is Purpose.KEY_DECRYPT and key.oaep_hash not in hsm.oaep(purpose):
+            raise lacks_oaep(key.oaep_hash, hsm.oaep(purpose))
         if purpose not in _ROOTS or not hsm.can_wrap(spec):
             return ResidentMaterial(purpose.value, spec.value, new_cka_id()), b""
         root = self._roots.current(_ROOTS[purpose])
@@ -186,6 +224,17 @@ class Envelope:
             purpose, spec, root, context(self._instance, key, number, purpose)
         )
         return to_material(wrapped), wrapped.public
+
+
+def lacks_oaep(hash_name: str, offered: tuple[str, ...]) -> KmsError:
+    """The refusal of a hash that the token's OAEP does not do."""
+    but = f"; it has {', '.join(name.upper() for name in offered)}: set hash_function" if offered else ""
+    return invalid(f"the HSM has no CKM_RSA_PKCS_OAEP with {hash_name.upper()}{but}")
+
+
+def resident_ref(part: ResidentMaterial) -> Resident:
+    """The HSM layer's name of a token object."""
+    return Resident(CkaId(part.cka_id), Purpose(part.purpose), KeySpec(part.spec), part.imported)
 
 
 def residents(version: KeyVersion) -> list[ResidentMaterial]:

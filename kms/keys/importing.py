@@ -12,6 +12,7 @@ choice; every way in which unwrapping can fail gets one answer.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import urandom
 from typing import Any, Final
@@ -41,6 +42,7 @@ from kms.keys.catalogue import (
 )
 from kms.keys.core import Core, active_version, insert
 from kms.keys.export import Exports, bytes_of
+from kms.keys.hsmimport import MAX_CIPHERTEXT_CHARACTERS, HsmImports, Sent
 from kms.keys.lifecycle import Wish, check_use, plan, refuse_soft_deleted
 from kms.keys.model import (
     ImportKey,
@@ -54,14 +56,13 @@ from kms.keys.model import (
 from kms.keys.software import PrivateKey, load_private, pair, type_of
 from kms.keys.states import Act
 from kms.keys.store import IMPORT_KEYS, KEY_VERSIONS, NAMED_KEYS, name_key, version_key
-from kms.operation import Change, Outcome, Result
+from kms.operation import Change, External, Outcome, Result
 from kms.tables import Transaction
 
 WRAPPING_BITS: Final = 4096
 _WRAPPING_BYTES: Final = WRAPPING_BITS // 8
 _EPHEMERAL_BYTES: Final = 32
 _SMALLEST_KWP: Final = 16
-MAX_CIPHERTEXT_CHARACTERS: Final = 64 * 1024
 _UNWRAP: Final = (
     "the ciphertext cannot be unwrapped; wrap the key with this mount's wrapping_key, an AES-256 key, "
     "and the hash_function that the request names"
@@ -94,6 +95,11 @@ class Imports:
     def __init__(self, core: Core, exports: Exports) -> None:
         self._core = core
         self._exports = exports
+        self.hsm = HsmImports(core)
+
+    def resolve(self, intent: Mapping[str, str | int]) -> External[Any] | None:
+        """What a crash left of a wrapping key in the HSM (`Operation.resolve`)."""
+        return self.hsm.resolve(intent)
 
     def wrapping_key(self, mount_id: str) -> Outcome:
         """The public half, in PEM; the pair is made when it is asked for first."""
@@ -110,7 +116,7 @@ class Imports:
 
         return Change(write)
 
-    def new(self, mount_id: str, name: str, wish: Wish, parcel: Parcel, *, allow_rotation: bool) -> Change:
+    def new(self, mount_id: str, name: str, wish: Wish, parcel: Parcel, *, allow_rotation: bool) -> Outcome:
         """A new key with the imported material as its first version."""
         check_name(name, "key name")
         if wish.type not in ALGORITHMS:
@@ -119,9 +125,8 @@ class Imports:
             raise invalid("allow_rotation must be set to true if auto-rotation is enabled")
         algorithm = ALGORITHMS[wish.type]
         if wish.protection == Protection.HSM.value:
-            raise invalid(
-                "a key of protection hsm cannot be imported here: its bytes would pass through this server"
-            )
+            sent = _sent(algorithm, parcel)
+            return self.hsm.new(mount_id, name, wish, sent, allow_rotation=allow_rotation, exists=_EXISTS)
         material, public = self._unpack(mount_id, algorithm, parcel)
         now = self._core.clock.now()
         size = _size(algorithm, material)
@@ -143,7 +148,7 @@ class Imports:
 
         return Change(write)
 
-    def version(self, mount_id: str, name: str, parcel: Parcel, number: int | None) -> Change:
+    def version(self, mount_id: str, name: str, parcel: Parcel, number: int | None) -> Outcome:
         """A further version; or, with a number, the private half of one that has only its public key."""
         row = self._core.row(mount_id, name)
         if row is None:
@@ -153,8 +158,10 @@ class Imports:
             raise invalid("the import_version endpoint can only be used with an imported key")
         refuse_soft_deleted(key)
         check_use(key, Act.ROTATE, self._core.clock.now())
-        if key.protection is not Protection.SOFTWARE:
-            raise invalid("a key of protection hsm takes no imported versions")
+        if key.protection is Protection.HSM:
+            if number is not None:
+                raise invalid("private key imported, key version cannot be updated")
+            return self.hsm.version(mount_id, key, _sent(key.algorithm, parcel))
         material, public = self._unpack(mount_id, key.algorithm, parcel)
         if number is not None:
             return self._complete(key, number, material, public)
@@ -252,6 +259,12 @@ class Imports:
             items=len(keys),
             subject=facts(key, key.latest_version) | {"destination": destination},
         )
+
+
+def _sent(algorithm: Algorithm, parcel: Parcel) -> Sent:
+    """The parcel for the HSM, with a public key only where the caller sent one of this type."""
+    public = read_public(algorithm, parcel.public_key) if parcel.public_key else b""
+    return Sent(parcel.ciphertext, public, parcel.hash_function)
 
 
 def replace_wish(wish: Wish, size: int) -> Wish:

@@ -19,14 +19,18 @@ from kms.keys.catalogue import (
     MAX_HMAC_BYTES,
     MIN_HMAC_BYTES,
     Algorithm,
+    Duty,
     Kind,
     Protection,
+    Use,
 )
 from kms.keys.life import Life, check_act
 from kms.keys.lifefields import configured
 from kms.keys.model import NamedKey
 from kms.keys.states import Act
 
+DEFAULT_OAEP: Final = "sha256"  # what the Vault API fixes; a token may know only another
+OAEP_HASHES: Final = ("sha1", "sha224", "sha256", "sha384", "sha512")
 MIN_AUTO_ROTATE_SECONDS: Final = 3600
 _NUMBERING = (
     "since Vault 0.3 (prior to the OpenBao fork), transit key numbering starts at 1; forcing minimum to 1"
@@ -35,11 +39,12 @@ _NUMBERING = (
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a caller asks of a new key. `protection` and `purpose` are "" when not given."""
+    """What a caller asks of a new key. `protection`, `purpose`, `hash_function` are "" when not given."""
 
     type: str = DEFAULT_TYPE
     protection: str = ""
     purpose: str = ""
+    hash_function: str = ""
     derived: bool = False
     convergent_encryption: bool = False
     exportable: bool = False
@@ -83,6 +88,7 @@ def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey
         derived=wish.derived,
         convergent_encryption=wish.convergent_encryption,
         life=wish.life,
+        **_duty(algorithm, protection, wish),
     )
 
 
@@ -99,9 +105,26 @@ def _protection(algorithm: Algorithm, wish: Wish) -> Protection:
         raise invalid(f"{clear} cannot be set on a key of protection hsm: its bytes never leave the HSM")
     if protection not in algorithm.uses:
         raise invalid(f"keys of type {algorithm.name} cannot have protection {protection.value}")
-    if wish.purpose not in ("", "sign") and protection is Protection.HSM and algorithm.kind is Kind.RSA:
-        raise invalid("keys of type rsa with protection hsm only sign: this token has no OAEP with SHA-256")
     return protection
+
+
+def _duty(algorithm: Algorithm, protection: Protection, wish: Wish) -> dict[str, Any]:
+    """What an `hsm` pair is for. A software pair does all that its type can, and names no hash."""
+    try:
+        duty = Duty(wish.purpose)
+    except ValueError:
+        raise invalid(f"unknown purpose {wish.purpose}; use 'sign', 'decrypt' or 'derive'") from None
+    if protection is Protection.SOFTWARE:
+        return {}
+    fits = {Duty.DECRYPT: Kind.RSA, Duty.DERIVE: Kind.EC}.get(duty, algorithm.kind)
+    if fits is not algorithm.kind or (duty is Duty.SIGN and not algorithm.allows(Use.SIGN, protection)):
+        raise invalid(f"keys of type {algorithm.name} with protection hsm do not have the purpose {duty}")
+    if duty is not Duty.DECRYPT:
+        return {"purpose": duty}
+    hash_name = (wish.hash_function or DEFAULT_OAEP).lower()
+    if hash_name not in OAEP_HASHES:
+        raise invalid(f"unknown hash function: {wish.hash_function}")
+    return {"purpose": duty, "oaep_hash": hash_name}
 
 
 def _key_size(algorithm: Algorithm, protection: Protection, wanted: int) -> int:

@@ -15,7 +15,7 @@ import msgspec
 
 from kms.hsm import KeyRef, KeySpec, Purpose, Resident, Wrapped
 from kms.ids import CkaId
-from kms.keys.catalogue import ALGORITHMS, Algorithm, Protection
+from kms.keys.catalogue import ALGORITHMS, Algorithm, Duty, Protection, Use
 from kms.keys.life import NEVER, Life
 from kms.keys.states import State
 
@@ -69,11 +69,12 @@ class WrappedMaterial(msgspec.Struct, frozen=True, tag="wrapped"):
 
 
 class ResidentMaterial(msgspec.Struct, frozen=True, tag="resident"):
-    """A key that lives in the HSM as a token object."""
+    """A key that lives in the HSM as a token object. `imported`: it was unwrapped there, not born."""
 
     purpose: str
     spec: str
     cka_id: bytes
+    imported: bool = False
 
 
 class NoMaterial(msgspec.Struct, frozen=True, tag="none"):
@@ -103,6 +104,8 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
         soft_deleted: refused for every use until it is restored.
         rotated: when the newest version was made (Unix seconds).
         life: its state, dates and owner.
+        purpose: what an `hsm` pair is for; others do all that their type can.
+        oaep_hash: of an `hsm` RSA key that decrypts, else "".
     """
 
     id: str
@@ -130,6 +133,8 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
     backed_up: Transfer | None = None
     restored: Transfer | None = None
     life: Life = Life()
+    purpose: Duty = Duty.ANY
+    oaep_hash: str = ""
 
     @property
     def rotate_at(self) -> float:
@@ -154,6 +159,12 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
     def algorithm(self) -> Algorithm:
         """The row of the catalogue."""
         return ALGORITHMS[self.type]
+
+    def allows(self, use: Use) -> bool:
+        """Whether it may be asked to do this: an `hsm` pair that decrypts or derives never signs."""
+        if self.purpose is Duty.DECRYPT:
+            return use in (Use.ENCRYPT, Use.DECRYPT)
+        return self.purpose is not Duty.DERIVE and self.algorithm.allows(use, self.protection)
 
 
 class KeyVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,7 +265,7 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
 def to_material(ref: KeyRef) -> WrappedMaterial | ResidentMaterial:
     """The stored form of an HSM key reference."""
     if isinstance(ref, Resident):
-        return ResidentMaterial(ref.purpose.value, ref.spec.value, ref.cka_id)
+        return ResidentMaterial(ref.purpose.value, ref.spec.value, ref.cka_id, ref.imported)
     return WrappedMaterial(
         ref.purpose.value, ref.spec.value, ref.wrapping, ref.blob, ref.probe, ref.context, ref.public
     )
@@ -264,7 +275,7 @@ def to_ref(material: WrappedMaterial | ResidentMaterial) -> KeyRef:
     """The HSM key reference of a stored form."""
     purpose, spec = Purpose(material.purpose), KeySpec(material.spec)
     if isinstance(material, ResidentMaterial):
-        return Resident(CkaId(material.cka_id), purpose, spec)
+        return Resident(CkaId(material.cka_id), purpose, spec, material.imported)
     return Wrapped(
         purpose,
         spec,

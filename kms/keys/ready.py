@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from kms.errors import integrity, invalid
-from kms.hsm import Hsm, KeyRef
+from kms.errors import ErrorKind, KmsError, integrity, invalid
+from kms.hsm import Hsm, KeyRef, oaep_encrypt
 from kms.keys.aead import Aead, Derivation, HsmAead, software_aead
-from kms.keys.catalogue import Kind
+from kms.keys.catalogue import Duty, Kind
 from kms.keys.model import KeyVersion, Material, NamedKey, NoMaterial, SoftwareMaterial, to_ref
 from kms.keys.signing import (
     HsmEc,
@@ -182,6 +182,36 @@ class Oaep:
         return self.private.decrypt(ciphertext, OAEP)
 
 
+@dataclass(frozen=True, slots=True)
+class HsmOaep(Oaep):
+    """RSA decryption in the HSM. Encryption needs the public key alone and is done here."""
+
+    hsm: Callable[[], Hsm]
+    ref: KeyRef
+    hash_name: str
+
+    def encrypt(self, plaintext: bytes) -> bytes:
+        """One RSA block.
+
+        Raises:
+            KmsError(INVALID): the plaintext is longer than the key allows.
+        """
+        return oaep_encrypt(self.public, self.hash_name, plaintext)
+
+    def decrypt(self, ciphertext: bytes) -> bytes:
+        """The plaintext.
+
+        Raises:
+            ValueError: for every kind of bad ciphertext alike.
+        """
+        try:
+            return self.hsm().decrypt_oaep(self.ref, self.hash_name, ciphertext)
+        except KmsError as error:
+            if error.kind is ErrorKind.INVALID:
+                raise ValueError(error.detail) from error
+            raise
+
+
 @dataclass(slots=True)
 class ReadyVersion:
     """One opened version. What a key cannot do is None.
@@ -225,7 +255,9 @@ def open_version(
     if isinstance(version.material, SoftwareMaterial):
         _software(ready, key, version.material.secret)
     elif not isinstance(version.material, NoMaterial):
-        _hardware(ready, kind, to_ref(version.material), hsm)
+        _hardware(ready, key, to_ref(version.material), hsm)
+        if isinstance(ready.public, rsa.RSAPublicKey) and key.oaep_hash:
+            ready.oaep = HsmOaep(ready.public, None, hsm, to_ref(version.material), key.oaep_hash)
     elif isinstance(ready.public, rsa.RSAPublicKey):
         ready.oaep = Oaep(ready.public, None)
     return ready
@@ -268,7 +300,10 @@ def _private(ready: ReadyVersion, key: NamedKey, secret: bytes) -> None:
         raise integrity(f"key {key.name} holds material of another type")
 
 
-def _hardware(ready: ReadyVersion, kind: Kind, ref: KeyRef, hsm: Callable[[], Hsm]) -> None:
+def _hardware(ready: ReadyVersion, key: NamedKey, ref: KeyRef, hsm: Callable[[], Hsm]) -> None:
+    kind = key.algorithm.kind
+    if key.purpose in (Duty.DECRYPT, Duty.DERIVE):
+        return  # a signature with it is refused by its purpose
     if kind is Kind.AEAD:
         ready.aead = HsmAead(hsm, ref)
     elif kind is Kind.CMAC:

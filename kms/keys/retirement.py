@@ -22,6 +22,7 @@ from kms.errors import KmsError, integrity, invalid, not_found
 from kms.keys import aliases
 from kms.keys.birth import answer, facts
 from kms.keys.core import Core, check_no_alias, must
+from kms.keys.hsmimport import put_away
 from kms.keys.life import NEVER
 from kms.keys.lifecycle import MAX_WAIT_DAYS, check_deletion, destruction_time, trim
 from kms.keys.living import bury
@@ -92,6 +93,7 @@ class Retirement:
         wrapping = tx.get(IMPORT_KEYS, mount_id)
         if wrapping is not None:
             tx.delete(IMPORT_KEYS, wrapping)
+        put_away(tx, mount_id, self._core.clock.now())
         return len(rows)
 
     def replace(self, tx: Transaction, row: Row[NamedKey]) -> None:

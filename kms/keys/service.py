@@ -320,4 +320,4 @@ class KeyService:
                 continue
             with self.core.store.transaction() as tx:
                 tx.replace(KEY_VERSIONS, row, replace(row.value, state=VersionState.CLEARED))
-        return len(rows)
+        return len(rows) + self.imports.hsm.destroy_gone()

@@ -46,14 +46,18 @@ def key_object(
         "min_available_version": key.min_available_version,
         "min_decryption_version": key.min_decryption_version,
         "min_encryption_version": key.min_encryption_version,
-        "supports_encryption": algorithm.allows(Use.ENCRYPT, protection),
-        "supports_decryption": algorithm.allows(Use.DECRYPT, protection),
-        "supports_signing": algorithm.allows(Use.SIGN, protection),
+        "supports_encryption": key.allows(Use.ENCRYPT),
+        "supports_decryption": key.allows(Use.DECRYPT),
+        "supports_signing": key.allows(Use.SIGN),
         "supports_derivation": algorithm.derivable,
         "soft_deleted": key.soft_deleted,
         **shown(key.life, key.created, now),
         "aliases": [row.key.partition("/")[2] for row in reader.find(ALIASES, {"key_id": key.id})],
     }
+    if key.purpose:
+        data["purpose"] = key.purpose.value
+    if key.oaep_hash:
+        data["hash_function"] = key.oaep_hash.upper()
     if key.derived:
         data |= {"kdf": "hkdf_sha256", "convergent_encryption": key.convergent_encryption}
     if key.convergent_encryption:

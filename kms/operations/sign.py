@@ -110,7 +110,7 @@ class Signing:
         args = call.args
         items = items_of(args)
         live = self._key(call, "signing key not found")
-        if not live.algorithm.allows(Use.SIGN, live.key.protection):
+        if not live.key.allows(Use.SIGN):
             raise invalid(f"key type {live.key.type} does not support signing")
         how = parameters(args, live.algorithm.kind)
         version = live.protecting(args["key_version"], "signing", Act.SIGN)
@@ -226,7 +226,7 @@ def _raw(version: ReadyVersion, signature: bytes) -> bytes:
 
 
 def _signature_check(args: Mapping[str, Any], live: LiveKey) -> _Check:
-    if not live.algorithm.allows(Use.SIGN, live.key.protection):
+    if not live.key.allows(Use.SIGN):
         raise invalid(f"key type {live.key.type} does not support verification")
     wanted = parameters(args, live.algorithm.kind)
     return lambda text, data, context: _verify(live, text, data, wanted, context)

@@ -38,17 +38,22 @@ class Transfers:
         return self._backups.restore(call.mount.id, args["name"], args["backup"], force=args["force"])
 
     def wrapping_key(self, call: Call) -> Outcome:
-        """The public key to wrap imports with."""
-        if call.args["protection"] not in ("", "software"):
-            raise invalid("the wrapping key has protection software; 'hsm' is not available in this version")
+        """The public key to wrap imports with: the mount's software one, or that of the HSM."""
+        protection = call.args["protection"]
+        if protection not in ("", "software", "hsm"):
+            raise invalid(f"unknown protection {protection}; use 'software' or 'hsm'")
+        if protection == "hsm":
+            return self._imports.hsm.wrapping_key(call.mount.id)
         return self._imports.wrapping_key(call.mount.id)
 
-    def import_key(self, call: Call) -> Change:
+    def import_key(self, call: Call) -> Outcome:
         """A new key from wrapped material, or from a public key alone."""
         args = call.args
         wish = Wish(
             type=args["type"],
             protection=args["protection"],
+            purpose=args["purpose"],
+            hash_function=args["hash_function"],
             derived=args["derived"],
             exportable=args["exportable"],
             allow_plaintext_backup=args["allow_plaintext_backup"],
@@ -59,7 +64,7 @@ class Transfers:
             call.mount.id, args["name"], wish, _parcel(call), allow_rotation=args["allow_rotation"]
         )
 
-    def import_version(self, call: Call) -> Change:
+    def import_version(self, call: Call) -> Outcome:
         """A further version, or the private half of one."""
         args = call.args
         return self._imports.version(call.mount.id, args["name"], _parcel(call), args["version"])

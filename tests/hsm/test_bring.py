@@ -23,7 +23,7 @@ from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, KeySpec, Parcel, Purpose, Resident, Scheme, recover
 from kms.hsm.connection import Connection
 from kms.hsm.mechanisms import OAEPS
-from kms.hsm.public import oaep_encrypt, point_of, verify_proof
+from kms.hsm.public import load_rsa, oaep_encrypt, point_of, verify_proof
 from kms.ids import CkaId, new_cka_id
 
 P256, P384, P521 = ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()
@@ -46,7 +46,7 @@ def spki(private: Any) -> bytes:
 
 def parcel(wrapping: Pair, target: bytes, public: bytes = b"", hash_name: str = "sha1") -> Parcel:
     ephemeral = os.urandom(32)
-    data = oaep_encrypt(wrapping[1], hash_name, ephemeral)
+    data = oaep_encrypt(load_rsa(wrapping[1]), hash_name, ephemeral)
     data += keywrap.aes_key_wrap_with_padding(ephemeral, target)
     return Parcel(wrapping[0], hash_name, data, public)
 
@@ -166,11 +166,11 @@ def test_the_public_key_of_an_ec_key_is_found(
 def test_rsa_keys_decrypt_or_sign(hsm: Hsm, wrapping: Pair) -> None:
     decrypting = imported(Purpose.KEY_DECRYPT, KeySpec.RSA_2048)
     assert hsm.bring(parcel(wrapping, pkcs8(RSA)), decrypting, "rsa") == spki(RSA)
-    assert hsm.decrypt_oaep(decrypting, "sha1", oaep_encrypt(spki(RSA), "sha1", b"text")) == b"text"
+    assert hsm.decrypt_oaep(decrypting, "sha1", oaep_encrypt(RSA.public_key(), "sha1", b"text")) == b"text"
     with pytest.raises(KmsError, match="cannot do this"):
         hsm.sign(decrypting, Scheme.RSA_PKCS1_SHA256, bytes(32))
     with pytest.raises(KmsError, match="CKM_RSA_PKCS_OAEP with SHA256"):
-        hsm.decrypt_oaep(decrypting, "sha256", oaep_encrypt(spki(RSA), "sha256", b"text"))
+        hsm.decrypt_oaep(decrypting, "sha256", oaep_encrypt(RSA.public_key(), "sha256", b"text"))
     said = set()
     for block in (os.urandom(256), bytes(256), b"\xff" * 256, b"", os.urandom(255)):
         with pytest.raises(KmsError) as caught:

@@ -49,7 +49,11 @@ REFUSED_WISHES = [
     ({"protection": "hsm", "exportable": True}, "exportable cannot be set on a key of protection hsm"),
     ({"protection": "hsm", "allow_plaintext_backup": True}, "allow_plaintext_backup cannot be set"),
     ({"protection": "hsm", "type": "chacha20-poly1305"}, "cannot have protection hsm"),
-    ({"protection": "hsm", "type": "rsa-2048", "purpose": "decrypt"}, "only sign"),
+    ({"protection": "hsm", "type": "rsa-2048", "purpose": "derive"}, "do not have the purpose derive"),
+    ({"protection": "hsm", "type": "ecdsa-p256", "purpose": "decrypt"}, "do not have the purpose decrypt"),
+    ({"protection": "hsm", "type": "hmac", "purpose": "sign"}, "do not have the purpose sign"),
+    ({"protection": "hsm", "type": "rsa-2048", "purpose": "party"}, "unknown purpose"),
+    ({"purpose": "party"}, "unknown purpose"),
 ]
 
 
