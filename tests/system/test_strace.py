@@ -153,7 +153,6 @@ CHANGES = {
 # Session objects vanish by themselves; what stays in the token needs its intent first.
 STORED = r": {}\\n.*CKA_TOKEN +True"
 EXTERNAL = {
-    "issue": ("POST", "pki/issue/any", {"common_name": "a.example.test"}, r"C_Sign\\n"),
     "a resident key": (
         "POST",
         "transit/keys/resident",
@@ -177,6 +176,16 @@ def test_commit_is_durable_before_the_answer(name: str, traced: Traced) -> None:
     synced = first(calls[written:], "fdatasync|fsync", "keystead.db-wal") + written
     recorded = first(calls, "write", "/segments/", EVENT)
     assert written < synced < recorded < len(calls) - 1
+
+
+def test_intent_is_written_before_a_certificate_is_signed_and_the_rest_is_durable(traced: Traced) -> None:
+    calls = traced.calls_during("POST", "pki/issue/any", {"common_name": "a.example.test"})
+    intended = first(calls, "write", "/segments/", INTENT)
+    acted = first(calls, "write", "spy.log", r"C_Sign\\n")
+    written = first(calls, "pwrite64", "keystead.db-wal")
+    synced = first(calls[written:], "fdatasync|fsync", "keystead.db-wal") + written
+    closed = first(calls, "write", "/segments/", OUTCOME)
+    assert intended < acted < written < synced < closed < len(calls) - 1
 
 
 @pytest.mark.parametrize("name", EXTERNAL)
