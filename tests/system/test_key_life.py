@@ -5,15 +5,19 @@ from __future__ import annotations
 import secrets
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import hvac
 import pytest
 from hvac.exceptions import InvalidRequest
 
-from tests.conftest import TokenFactory
+from tests.conftest import ServerFactory, TokenFactory
+from tests.harness import log
 from tests.harness.api import Api
 from tests.harness.bao import Bao
 from tests.harness.dev import DevServer
+from tests.harness.processes import wait_for
+from tests.harness.shift import ShiftedServer
 
 P = b64encode(b"card 4711").decode()
 
@@ -96,3 +100,42 @@ def test_a_token_that_may_encrypt_may_not_change_the_state(
     with server.api(token) as app:
         assert app.post(f"{mount}/keys/k/suspend", {"reason": "mischief"}).status == 403
         assert app.post(f"{mount}/encrypt/k", {"plaintext": P}).status == 200
+
+
+@pytest.mark.timeout(240)
+def test_dates_change_the_state_of_a_key(fresh_server: ServerFactory, tmp_path: Path) -> None:
+    shifted = ShiftedServer(fresh_server, tmp_path)
+    server = shifted.server
+    now = datetime.now(UTC)
+    dates = {
+        "activation_date": (now + timedelta(days=1)).isoformat(),
+        "deactivation_date": (now + timedelta(days=3)).isoformat(),
+    }
+    with server.api() as api:
+        api.ok("POST", "sys/mounts/transit", {"type": "transit"})
+        api.ok("POST", "transit/keys/dated", dates)
+        api.ok("POST", "transit/keys/short", {"cryptoperiod": "36h"})
+        assert "pre-activation" in api.post("transit/encrypt/dated", {"plaintext": P}).errors[0]
+        api.ok("POST", "transit/encrypt/short", {"plaintext": P})
+    shifted.at(2)
+    with server.api() as api:
+        sealed = api.ok("POST", "transit/encrypt/dated", {"plaintext": P})["ciphertext"]
+        assert "cryptoperiod" in api.post("transit/encrypt/short", {"plaintext": P}).errors[0]
+        api.ok("POST", "transit/keys/short/rotate")
+        api.ok("POST", "transit/encrypt/short", {"plaintext": P})
+    shifted.at(4)
+    with server.api() as api:
+        assert "deactivated" in api.post("transit/encrypt/dated", {"plaintext": P}).errors[0]
+        assert api.ok("POST", "transit/decrypt/dated", {"ciphertext": sealed})["plaintext"] == P
+
+        def written() -> bool:
+            return any(
+                entry.operation == "transit.keys.turn" and entry.subject.get("state") == "deactivated"
+                for entry in log.entries(server.audit)
+            )
+
+        wait_for(written, 60, "the jobs process writes down what the date has brought")
+        lines = api.ok("GET", "transit/keys/dated/history")["transitions"]
+    assert [line["state"] for line in lines] == ["pre-activation", "active", "deactivated"]
+    times = [datetime.fromisoformat(line["time"]) for line in lines]
+    assert [(time - now).days for time in times[1:]] == [1, 3]
