@@ -130,6 +130,7 @@ class Pipeline:
         self._recorder = recorder
         self._meter = meter
         self._clock = clock
+        self._kinds: dict[str, dict[str, Record]] = {}  # operation -> field -> how it is recorded
 
     def run(self, call: Call) -> tuple[Result, Receipt | None]:
         """Take one call down the whole road.
@@ -325,14 +326,18 @@ class Pipeline:
         )
 
     def _fields(self, call: Call) -> dict[str, Any]:
+        kinds = self._kinds.get(call.operation.name)
+        if kinds is None:
+            # Few fields of many are given: look those up, and not all of them for each record.
+            kinds = {field.name: field.record for field in call.operation.fields}
+            self._kinds[call.operation.name] = kinds
         kept: dict[str, Any] = {}
-        for field in call.operation.fields:
-            if field.record is Record.OMIT or field.name not in call.given:
+        for name in sorted(call.given):
+            kind = kinds.get(name, Record.OMIT)
+            if kind is Record.OMIT:
                 continue
-            value = call.args.get(field.name)
-            if field.record is Record.HMAC:
-                value = self._recorder.hmac(str(value).encode())
-            kept[field.name] = value
+            value = call.args.get(name)
+            kept[name] = value if kind is Record.CLEAR else self._recorder.hmac(str(value).encode())
         return kept
 
 
