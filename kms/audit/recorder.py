@@ -159,12 +159,13 @@ class Recorder:
         event, _ = timed(event, self._clock)
         # Known before it is written: what is in the file must never be missing here.
         announced = Announced(encode_event(event), self._clock.monotonic())
-        self._announced[event.id] = announced
+        with self._lock:
+            self._announced[event.id] = announced
         try:
             self._refuse_when_failing(urgent=urgent)
             return self._write(announced.event, urgent=urgent)
         except KmsError:
-            self._announced.pop(event.id, None)
+            self._ended(event.id)
             raise
 
     def conclude(self, event: Event) -> Receipt:
@@ -179,8 +180,12 @@ class Recorder:
                 staged = self.stage(tx, event)
             return self.publish(staged)
         receipt = self.write(event)
-        self._announced.pop(event.id, None)
+        self._ended(event.id)
         return receipt
+
+    def _ended(self, event_id: str) -> None:
+        with self._lock:
+            self._announced.pop(event_id, None)
 
     def publish(self, staged: Staged) -> Receipt:
         """After the commit: write the staged event to the segment, once.
@@ -364,11 +369,12 @@ class Recorder:
     def _keep_announced(self, after_seconds: float) -> None:
         """Recovery looks for written intents in the last part of a segment only: older ones go to the database."""
         now = self._clock.monotonic()
-        waiting = [
-            (event_id, announced)
-            for event_id, announced in list(self._announced.items())
-            if not announced.kept and now - announced.since >= after_seconds
-        ]
+        with self._lock:
+            waiting = [
+                (event_id, announced)
+                for event_id, announced in self._announced.items()
+                if not announced.kept and now - announced.since >= after_seconds
+            ]
         if waiting:
             with self._store.transaction() as tx:
                 keep_intents(tx, self._segment.id, waiting, self._clock.now())
