@@ -23,7 +23,7 @@ from kms.keys.birth import activate, facts
 from kms.keys.catalogue import ALGORITHMS, HMAC_BYTES, Duty, Kind, Protection
 from kms.keys.core import Core, active_version, insert
 from kms.keys.life import Life
-from kms.keys.lifecycle import Wish, check_use, plan, refuse_soft_deleted
+from kms.keys.lifecycle import Wish, check_use, check_version_use, plan, refuse_soft_deleted
 from kms.keys.model import KeyVersion, NamedKey, ResidentMaterial, SoftwareMaterial, VersionState, to_ref
 from kms.keys.software import load_private
 from kms.keys.states import Act
@@ -112,6 +112,7 @@ class Agreements:
         if number < key.min_decryption_version:
             raise invalid("requested version of the base key is not allowed (too old)")
         version = active_version(self._core.store.reader(), key, number, "no such key version").value
+        check_version_use(key, version, Act.AGREE, self._core.clock.now())
         public = _public(wanted.peer_public_key)
         if isinstance(version.material, ResidentMaterial):
             own = load_der_public_key(version.public)

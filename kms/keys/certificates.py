@@ -23,7 +23,7 @@ from kms.errors import invalid
 from kms.keys.birth import facts
 from kms.keys.catalogue import Kind, Use
 from kms.keys.core import Core, active_version, must
-from kms.keys.lifecycle import check_use, refuse_soft_deleted
+from kms.keys.lifecycle import check_use, check_version_use, refuse_soft_deleted
 from kms.keys.model import NamedKey
 from kms.keys.signing import How
 from kms.keys.states import Act
@@ -80,6 +80,7 @@ class Certificates:
         wanted = key.latest_version if number is None else number
         missing = "could not create the csr: no such key version"
         row = active_version(self._core.store.reader(), key, wanted, missing)
+        check_version_use(key, row.value, Act.CERTIFY, self._core.clock.now())
         signer = live.version(wanted).signer
         if signer is None:
             raise invalid("could not create the csr: private key not imported for key version selected")

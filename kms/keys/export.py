@@ -31,7 +31,7 @@ from kms.errors import invalid, not_found
 from kms.keys.birth import facts
 from kms.keys.catalogue import Kind, Use
 from kms.keys.core import Core
-from kms.keys.lifecycle import check_use, refuse_soft_deleted
+from kms.keys.lifecycle import check_use, check_version_use, refuse_soft_deleted
 from kms.keys.model import KeyVersion, Material, NamedKey, SoftwareMaterial, VersionState
 from kms.keys.software import PrivateKey, load_private, seed_and_public
 from kms.keys.states import Act
@@ -76,6 +76,9 @@ class Exports:
                 raise invalid(NOT_EXPORTABLE)
             check_use(key, Act.EXPORT, self._core.clock.now())
         versions = self.versions(key, which)
+        if exporter.secret:
+            for each in versions:
+                check_version_use(key, each, Act.EXPORT, self._core.clock.now())
         keys = {str(each.version): exporter.render(key, each, encoding) for each in versions}
         return Result(
             data={"name": key.name, "type": key.type, "keys": keys},

@@ -43,7 +43,7 @@ from kms.keys.catalogue import (
 from kms.keys.core import Core, active_version, insert
 from kms.keys.export import Exports, bytes_of
 from kms.keys.hsmimport import MAX_CIPHERTEXT_CHARACTERS, HsmImports, Sent
-from kms.keys.lifecycle import Wish, check_use, plan, refuse_soft_deleted
+from kms.keys.lifecycle import Wish, check_use, check_version_use, plan, refuse_soft_deleted
 from kms.keys.model import (
     ImportKey,
     KeyVersion,
@@ -249,9 +249,12 @@ class Imports:
         public = load_der_public_key(newest.value.public)
         if not isinstance(public, rsa.RSAPublicKey):
             raise integrity(f"key {destination} holds material of another type")
+        versions = self._exports.versions(key, which)
+        for version in versions:
+            check_version_use(key, version, Act.EXPORT, self._core.clock.now())
         keys = {
             str(version.version): wrap_for(public, version.material.secret)
-            for version in self._exports.versions(key, which)
+            for version in versions
             if isinstance(version.material, SoftwareMaterial)
         }
         return Result(

@@ -24,9 +24,9 @@ from kms.keys.catalogue import (
     Protection,
     Use,
 )
-from kms.keys.life import Life, check_act
+from kms.keys.life import Life, check_act, check_version
 from kms.keys.lifefields import configured
-from kms.keys.model import NamedKey
+from kms.keys.model import KeyVersion, NamedKey
 from kms.keys.states import Act
 
 DEFAULT_OAEP: Final = "sha256"  # what the Vault API fixes; a token may know only another
@@ -307,6 +307,11 @@ def check_deletion(key: NamedKey) -> None:
 def check_use(key: NamedKey, act: Act, now: float) -> None:
     """Raise KmsError(INVALID) if the key's state does not allow this."""
     check_act(key.name, key.life, act, now)
+
+
+def check_version_use(key: NamedKey, version: KeyVersion, act: Act, now: float) -> None:
+    """Raise KmsError(INVALID) if one version may not do this: it is stolen, or past its cryptoperiod."""
+    check_version(key.name, key.life, act, version.version, version.created, now)
 
 
 def refuse_soft_deleted(key: NamedKey) -> None:

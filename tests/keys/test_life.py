@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kms.operations
 from kms.clock import rfc3339
 from kms.errors import ErrorKind, KmsError
 from kms.keys.store import NAMED_KEYS, name_key
@@ -354,6 +357,38 @@ def test_stolen_versions_are_named_while_newer_ones_go_on(rig: Rig) -> None:
     newer = rig.run("rewrap", name="k", ciphertext=old)["ciphertext"]
     assert rig.run("decrypt", name="k", ciphertext=newer)["plaintext"] == P
     assert rig.run("keys.history", name="k")["version_states"] == {"1": "compromised", "2": "active"}
+
+
+def test_a_stolen_version_goes_nowhere_and_vouches_for_nothing(rig: Rig) -> None:
+    rig.create("aead", exportable=True)
+    rig.create("ec", "ecdsa-p256", protection="software")
+    rig.create("target", "rsa-2048")
+    public = rig.run("keys.read", name="ec")["keys"]["1"]["public_key"]
+    for name in ("aead", "ec"):
+        rig.run("keys.rotate", name=name)
+        rig.run("keys.compromise", name=name, version=1, reason="leak")
+    agreed = {"name": "agreed", "base_key_name": "ec", "base_key_version": 1, "peer_public_key": public}
+    for operation, args in (
+        ("export", {"name": "aead", "kind": "encryption-key", "version": "1"}),
+        ("export", {"name": "aead", "kind": "hmac-key"}),
+        ("byok-export", {"destination": "target", "source": "aead", "version": "1"}),
+        ("keys.csr", {"name": "ec", "version": 1}),
+        ("derive-key", agreed),
+    ):
+        assert "version 1 of key" in refused(rig, operation, **args), operation
+    rig.run("export", name="aead", kind="encryption-key", version="latest")
+    rig.run("keys.csr", name="ec")
+
+
+def test_nothing_uses_a_version_past_its_key_s_state() -> None:
+    """Operations take versions from the verbs of LiveKey that look at the state, never from the key itself."""
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in Path(kms.operations.__file__).parent.glob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"live\.version\(|\b(protecting|processing|mac)_version\(", line)
+    ]
+    assert found == ["encrypt.py: allowance = live.version(version).allowance"]
 
 
 def test_history_says_who_when_and_why(rig: Rig) -> None:
