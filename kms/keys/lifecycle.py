@@ -54,17 +54,29 @@ class Wish:
     life: Life = field(default_factory=Life)
 
 
-def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey:
-    """The key that answers a wish.
+def check_wish(wish: Wish) -> Algorithm:
+    """What is wrong with a wish whatever the key: asked even when the name has a key already.
 
     Raises:
-        KmsError(INVALID): unknown type, or properties that do not go together.
+        KmsError(INVALID): unknown type, a size for a type that has one, convergence without derivation.
     """
     algorithm = ALGORITHMS.get(wish.type)
     if algorithm is None:
         raise invalid(f"unknown key type {wish.type}")
     if wish.convergent_encryption and not wish.derived:
         raise invalid("convergent encryption requires derivation to be enabled")
+    if wish.key_size and algorithm.kind is not Kind.MAC:
+        raise invalid(f"key_size is not valid for algorithm {algorithm.name}")
+    return algorithm
+
+
+def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey:
+    """The key that answers a wish.
+
+    Raises:
+        KmsError(INVALID): unknown type, or properties that do not go together.
+    """
+    algorithm = check_wish(wish)
     if wish.derived:
         if not algorithm.derivable:
             raise invalid(
@@ -129,8 +141,6 @@ def _duty(algorithm: Algorithm, protection: Protection, wish: Wish) -> dict[str,
 
 def _key_size(algorithm: Algorithm, protection: Protection, wanted: int) -> int:
     if algorithm.kind is not Kind.MAC:
-        if wanted:
-            raise invalid(f"key_size is not valid for algorithm {algorithm.name}")
         return 0
     size = wanted or HMAC_BYTES
     if not MIN_HMAC_BYTES <= size <= MAX_HMAC_BYTES:
@@ -283,6 +293,8 @@ def mac_version(key: NamedKey, requested: int) -> int:
     """
     if requested in (0, key.latest_version):
         return key.latest_version
+    if requested < 0:
+        raise invalid("key version does not exist (cannot be negative)")
     if requested < max(1, key.min_encryption_version, key.min_decryption_version):
         raise invalid("cannot generate HMAC: version is too old (disallowed by policy)")
     if requested > key.latest_version:

@@ -26,7 +26,7 @@ from kms.keys.core import Core, check_no_alias, insert
 from kms.keys.envelope import Envelope
 from kms.keys.export import Exports
 from kms.keys.importing import Imports
-from kms.keys.lifecycle import Wish, check_rotation, configure, moved
+from kms.keys.lifecycle import Wish, check_rotation, check_wish, configure, moved
 from kms.keys.live import LiveKey, LiveKeys
 from kms.keys.living import Living
 from kms.keys.model import (
@@ -122,6 +122,7 @@ class KeyService:
         check_name(name, "key name")
         existing = self.core.row(mount_id, name)
         if existing is not None:
+            check_wish(wish)  # what makes no sense is refused all the same
             key = existing.value
             other = wish.protection not in ("", key.protection.value)
             note = (f"key {name} exists with protection {key.protection.value}, which never changes",)

@@ -68,7 +68,7 @@ class Encrypting:
                 return self._upsert(call, 1, bool(context), lambda key: _one(call, key, data, context))
             return _one(call, live, data, context)
         requests = [_sealing(item, index) for index, item in enumerate(items)]
-        _check_contexts([request[3] for request in requests])
+        check_contexts([request[3] for request in requests])
         if live is None:
             derived = any(request[3] for request in requests)
             return self._upsert(call, len(items), derived, lambda key: _batch(call, key, requests))
@@ -86,7 +86,7 @@ class Encrypting:
             plaintext = Opener(live).open(args["ciphertext"], args["associated_data"], context_bytes)
             return Result(data={"plaintext": encode(plaintext)}, subject=live.subject())
         requests = [_opening(item, index) for index, item in enumerate(items)]
-        _check_contexts([request[2] for request in requests])
+        check_contexts([request[2] for request in requests])
         live = key_of(self._service, call)
         results: list[Item] = []
         failures = 0
@@ -122,7 +122,8 @@ class Encrypting:
         return service.upsert(call.mount.id, args["name"], wish, uses, use)
 
 
-def _check_contexts(contexts: list[str]) -> None:
+def check_contexts(contexts: list[str]) -> None:
+    """Raise KmsError(INVALID) unless all items of a batch have a context, or none has."""
     if any(contexts) and not all(contexts):
         raise invalid("context should be set either in all the request blocks or in none")
 

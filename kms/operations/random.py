@@ -71,9 +71,9 @@ class Randomness:
 def _where_and_how_many(call: Call) -> tuple[str, int]:
     args = call.args
     first, second = args["urlsource"], args["urlbytes"]
-    source = args["source"]
+    source = args["source"] or "platform"
     if second or first in _SOURCES:
-        source = first
+        source = first or source
     else:
         second = first
     if source not in _SOURCES:

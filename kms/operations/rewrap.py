@@ -6,7 +6,7 @@ from kms.errors import invalid
 from kms.keys.service import KeyService
 from kms.operation import Call, Result
 from kms.operations.batch import Item, each, items_of
-from kms.operations.encrypt import key_of
+from kms.operations.encrypt import check_contexts, key_of
 from kms.operations.sealing import Opener, Sealer, payload
 
 _MISSING = "missing ciphertext to decrypt"
@@ -37,6 +37,7 @@ class Rewrapping:
                 data={"ciphertext": ciphertext, "key_version": version},
                 subject={"key_id": live.key.id, "key_version": version},
             )
+        check_contexts([str(item.get("context") or "") for item in items])
         live = key_of(self._service, call)
         opener, sealer = Opener(live), Sealer(live, len(items))
 

@@ -54,7 +54,7 @@ def context_of(given: object) -> bytes:
 
 def _associated(live: LiveKey, given: str) -> bytes:
     if not live.algorithm.nonce_bytes:
-        raise invalid(f"associated_data provided for non-AEAD cipher suite {live.key.type}")
+        raise invalid(f"'associated_data' provided for non-AEAD cipher suite {live.key.type}")
     try:
         return decode(given)
     except Base64Error as error:
@@ -198,6 +198,8 @@ class Opener:
             raise
 
     def _prepare(self, ciphertext: str, prefix: str) -> ReadyVersion:
+        if not self._live.algorithm.allows(Use.DECRYPT, self._live.key.protection):
+            raise _unsupported(self._live, "decryption")
         number, _ = split(ciphertext, "ciphertext")
         # "v0" is what Vault before 0.3 wrote for the first version.
         version = self._live.processing(number or 1, "ciphertext", Act.PROCESS)

@@ -113,19 +113,24 @@ class Signing:
         if not live.key.allows(Use.SIGN):
             raise invalid(f"key type {live.key.type} does not support signing")
         how = parameters(args, live.algorithm.kind)
-        version = live.protecting(args["key_version"], "signing", Act.SIGN)
-        subject: dict[str, str | int] = {"key_id": live.key.id, "key_version": version.number}
         if items is None:
+            version = live.protecting(args["key_version"], "signing", Act.SIGN)
             context = context_of(args["context"])
             signature = _sign(version, decoded(args["input"]), how, context)
             data: Item = {"signature": signature, "key_version": version.number}
             if version.derivation is not None:
                 data["public_key"] = public_of_context(version.derivation, context)
-            return Result(data=data, subject=subject)
+            return Result(data=data, subject={"key_id": live.key.id, "key_version": version.number})
+
+        used = 0
 
         def work(item: Item, _index: int) -> Item:
+            nonlocal used
             if item.get("input") is None:
                 raise invalid("missing input")
+            # A version that may not sign is each item's error, as in the Vault API.
+            version = live.protecting(args["key_version"], "signing", Act.SIGN)
+            used = version.number
             context = context_of(item.get("context"))
             signature = _sign(version, decoded(item["input"]), how, context)
             done: Item = {"signature": signature, "key_version": version.number}
@@ -136,7 +141,9 @@ class Signing:
 
         results, failures = each(items, work, {"key_version": 0})
         return Result(
-            data={"batch_results": results}, items=len(results), subject=subject | {"failed": failures}
+            data={"batch_results": results},
+            items=len(results),
+            subject={"key_id": live.key.id, "key_version": used, "failed": failures},
         )
 
     def verify(self, call: Call) -> Result:
@@ -196,6 +203,8 @@ def _what(items: list[Item]) -> str:
     kinds = {next((what for what in _CHECKS if item.get(what) is not None), "") for item in items}
     if kinds == {""}:
         raise invalid("no batch_input elements have 'signature' or 'hmac'")
+    if "" in kinds and len(kinds) == 2:
+        raise invalid(f"some elements of batch_input are missing '{max(kinds)}'")
     if len(kinds) > 1:
         raise invalid("elements of batch_input must all provide 'signature' or all provide 'hmac'")
     return kinds.pop()

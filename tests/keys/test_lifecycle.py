@@ -202,7 +202,7 @@ MACS = [
     (1, 0, 2, 2),
     (1, 3, 2, "too old"),
     (3, 0, 2, "too old"),
-    (1, 0, -1, "too old"),
+    (1, 0, -1, "cannot be negative"),
     (1, 0, 6, "key version does not exist; latest key version is 5"),
 ]
 

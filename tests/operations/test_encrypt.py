@@ -62,7 +62,7 @@ ENCRYPT_REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "r",
         {"plaintext": P, "associated_data": P},
-        "associated_data provided for non-AEAD cipher suite rsa-2048",
+        "'associated_data' provided for non-AEAD cipher suite rsa-2048",
     ),
     (
         "r",

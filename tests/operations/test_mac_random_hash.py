@@ -44,7 +44,7 @@ HMAC_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": "none"}, "algorithm cannot be none"),
     ({"urlalgorithm": "bogus"}, 'unsupported algorithm "bogus"'),
     ({"key_version": 9}, "key version does not exist; latest key version is 1"),
-    ({"key_version": -1}, "cannot generate HMAC: version is too old (disallowed by policy)"),
+    ({"key_version": -1}, "key version does not exist (cannot be negative)"),
     ({"batch_input": []}, "missing batch input to process"),
 ]
 

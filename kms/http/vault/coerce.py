@@ -67,9 +67,8 @@ def _int(value: object) -> int:
 def _bool(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | Decimal):
-        return value != 0
-    if isinstance(value, str):
+    if isinstance(value, str | int | Decimal):
+        value = str(value)
         if value in _TRUE:
             return True
         if value in _FALSE:

@@ -1,0 +1,19 @@
+"""Send requests to both sides and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tests.differential.rules import Comparison
+from tests.differential.shape import shape
+from tests.differential.sides import Request, Side
+
+
+def run(
+    theirs: Side, ours: Side, requests: Iterable[Request], comparison: Comparison, *, loose: bool = False
+) -> None:
+    """All of them, in order: later requests may stand on what earlier ones made."""
+    for request in requests:
+        their_status, their_body = theirs.ask(request)
+        our_status, our_body = ours.ask(request)
+        comparison.add(request, (their_status, shape(their_body)), (our_status, shape(our_body)), loose=loose)
