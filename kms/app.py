@@ -12,16 +12,19 @@ configuration, opens a socket or loads the HSM on its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
+
+import msgspec
 
 from kms import metrics
 from kms.audit import Recorder
+from kms.audit.epochs import log_origin, log_summary
 from kms.audit.recovery import recover
 from kms.audit.sequencer import Snapshot
 from kms.clock import Clock
 from kms.config import Config
-from kms.errors import ErrorKind, KmsError, integrity
+from kms.errors import ErrorKind, KmsError, integrity, invalid
 from kms.hsm import Hsm, HsmConfig
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
@@ -39,7 +42,8 @@ from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
-from kms.keys.keyring import open_term, open_terms
+from kms.keys.keyring import TERMS, open_term, open_terms
+from kms.keys.lost import Losses, LostVersion, bound_versions, lost_ids, open_knowing
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
@@ -62,12 +66,14 @@ from kms.system.mount_operations import MountHandlers
 from kms.system.mounts import MOUNTS, MountTable
 from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
 from kms.system.quorum_operations import KeyringHandlers, quorum_operations
+from kms.system.recover import Recoverer, refuse_unfinished
 from kms.system.rekey import Rekeying
 from kms.system.sealing import Sealing
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
 from kms.tables import Table
 from pki.http.routes import ROUTES as PKI_ROUTES
+from pki.lost import LostAuthority, lose, lost_authorities
 from pki.operations import operations as pki_operations
 from pki.service import PkiService
 from pki.store import TABLES as PKI_TABLES
@@ -110,8 +116,10 @@ class App:
         if role == "start":
             _prepare(config, clock)
         self.store = SqliteStore.open(config.data.storage / FILE_NAME, shared)  # (1)
-        self.instance_id = _instance_id(self.store)
-        self.origin = f"keystead/{self.instance_id}"
+        instance = _instance(self.store)
+        refuse_unfinished(instance)
+        self.instance_id = instance.id
+        self.origin = log_origin(instance.id, instance.epoch)
         self.recorder = Recorder.open(  # (2)
             config.data.audit,
             self.store,
@@ -136,9 +144,7 @@ class App:
     # -- (3) the token and what it opens -----------------------------------------------------------
 
     def _open_hsm(self) -> Hsm:
-        section = self.config.hsm
-        config = HsmConfig(section.module, section.token_label, section.pin_file, section.softhsm2_conf)
-        return Hsm.open(config, self.clock)
+        return open_knowing(_hsm_config(self.config), self.clock, Losses(self.store))
 
     def _open_keyring(self, instance_id: str) -> None:
         self.token.allow()
@@ -367,6 +373,68 @@ def build(config: Config, shared: Shared, clock: Clock, role: Role) -> App:
     return app
 
 
+def recover_server(config: Config, clock: Clock, shares: Callable[[], Sequence[str]]) -> dict[str, Any]:
+    """`keystead recover`: a restored server under a new token. The caller holds the server's lock.
+
+    Returns:
+        What was done and what is lost, by name.
+
+    Raises:
+        KmsError: see `Recoverer.run`.
+    """
+    if not (config.data.storage / FILE_NAME).exists():
+        raise invalid(f"{config.data.storage} holds no database; restore the backup into it first")
+    _prepare(config, clock)
+    store = SqliteStore.open(config.data.storage / FILE_NAME)
+    token = TokenHolder(lambda: open_knowing(_hsm_config(config), clock, Losses(store)))
+
+    def unlock(instance_id: str, terms: Mapping[int, Sensitive]) -> None:
+        store.unlock(RowSealer(instance_id, terms))
+
+    roots = Roots(store, token.get, clock)
+    try:
+        recoverer = Recoverer(store, token.get, roots, clock, config.data.audit, unlock, lose)
+        recovered = recoverer.run(shares)
+        if not store.unlocked:
+            instance = _instance(store)
+            unlock(instance.id, open_terms(token.get(), instance.id, store.reader()))
+        info = token.get().info
+        report = {"recovered": recovered, "token": {"label": info.label, "serial": info.serial}}
+        report |= _losses(store)
+    finally:
+        token.close()
+        store.close()
+    app = build(config, Shared(), clock, "start")  # it writes what is due to the new log
+    try:
+        app.log_keeper.step()
+    finally:
+        app.close()
+    return report | {"log": log_summary(config.data.audit)}
+
+
+def _losses(store: SqliteStore) -> dict[str, Any]:
+    """What went with a lost HSM, by name."""
+    reader = store.reader()
+    mounts = {row.value.id: row.key for row in reader.scan(MOUNTS)}
+
+    def named(found: Iterable[LostVersion | LostAuthority]) -> list[dict[str, Any]]:
+        rows = [msgspec.structs.asdict(one) for one in found]
+        shown = [{"mount": mounts.get(row.pop("mount_id"), "(removed)"), **row} for row in rows]
+        return sorted(shown, key=lambda row: [str(value).zfill(8) for value in row.values()])
+
+    return {
+        "epoch": _instance(store).epoch,
+        "terms": reader.count(TERMS, {}),
+        "keys": named(bound_versions(reader, lost_ids(reader))),
+        "authorities": named(lost_authorities(reader)),
+    }
+
+
+def _hsm_config(config: Config) -> HsmConfig:
+    section = config.hsm
+    return HsmConfig(section.module, section.token_label, section.pin_file, section.softhsm2_conf)
+
+
 def _prepare(config: Config, clock: Clock) -> None:
     """What must happen once, before any worker: the database's schema and the instance's name."""
     store = SqliteStore.open(prepare(config.data.storage))
@@ -379,8 +447,8 @@ def _prepare(config: Config, clock: Clock) -> None:
         store.close()
 
 
-def _instance_id(store: SqliteStore) -> str:
+def _instance(store: SqliteStore) -> Instance:
     row = read_instance(store.reader())
     if row is None:
         raise KmsError(ErrorKind.STORAGE_UNAVAILABLE, "the database was not prepared; run 'keystead serve'")
-    return row.value.id
+    return row.value

@@ -108,6 +108,11 @@ class Authorities:
         key = f"{mount_id}/{issuer.id}"
         issuer_row = self._issuers.get(key)
         key_row = self._keys.get(f"{mount_id}/{issuer.key_id}") if issuer.key_id else None
+        if key_row is not None and key_row.value.state == KeyState.LOST:
+            raise KmsError(
+                ErrorKind.INVALID,
+                f"the private key of issuer {ref} was lost with the HSM that it lived in: make a new issuer",
+            )
         if issuer_row is None or key_row is None or key_row.value.state != KeyState.ACTIVE:
             raise KmsError(ErrorKind.INVALID, f"issuer {ref} has no private key here: it cannot sign")
         if usage not in issuer_row.value.usage:

@@ -24,6 +24,7 @@ class KeyState(StrEnum):
     ACTIVE = "active"
     ABANDONED = "abandoned"  # must not be used; an object that exists is destroyed by `Leftovers`
     RETIRED = "retired"  # its mount is gone; destroyed after a waiting time
+    LOST = "lost"  # with the HSM that it lived in
 
 
 class CertificateState(StrEnum):

@@ -3,8 +3,8 @@ r"""Control lines: what the log's tree is made of.
 Each starts with `{"control":"<kind>"`, which no record does, so that the sequencer finds them by searching
 bytes. Those of a segment (`opened`, `frame`, `recovered`, `closed`) are numbered from 0 and chained by the
 SHA-256 of the one before; the sequencer copies them, byte for byte, into `log/leaves.jsonl`, between lines of
-its own (`log`, `start`, `heartbeat`, `void`, `stop`). The tree's leaves are RFC 6962 leaf hashes of these lines
-without their newline. Hashes are lower-case hex.
+its own (`log`, `succession`, `start`, `heartbeat`, `void`, `stop`). The tree's leaves are RFC 6962 leaf hashes
+of these lines without their newline. Hashes are lower-case hex.
 """
 
 from __future__ import annotations
@@ -94,6 +94,33 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="l
     wall: float
 
 
+class Succession(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="succession"):
+    """Second leaf of a log that goes on for one whose key is lost. It vouches for everything of that one.
+
+    Args:
+        epoch: number of this log; the one before is epoch - 1.
+        origin, key: of the log before, as in its `log` line.
+        size, root: of its newest signed checkpoint; 0 and "" when none was ever signed.
+        leaves: its leaves, signed or not.
+        records: whole records behind that checkpoint, which nothing but this line vouches for.
+        manifest: SHA-256 of epochs/<epoch - 1>.manifest, which names each file of it with its own.
+        why: what happened.
+        finding: what the verifier found wrong with the log before, or "".
+    """
+
+    epoch: int
+    origin: str
+    key: str
+    size: int
+    root: str
+    leaves: int
+    records: int
+    manifest: str
+    why: str
+    finding: str
+    wall: float
+
+
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="start"):
     """A sequencer took over. Between `last` and `wall` nobody watched; `clean` says whether that was announced.
 
@@ -142,7 +169,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="
 
 
 SegmentControl = Opened | Frame | Recovered | Closed
-Control = Opened | Frame | Recovered | Closed | Log | Start | Heartbeat | Void | Stop
+Control = Opened | Frame | Recovered | Closed | Log | Succession | Start | Heartbeat | Void | Stop
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)

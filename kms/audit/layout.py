@@ -7,6 +7,8 @@
     DIR/log.pub                       the C2SP verifier keys of the log, one a line
     DIR/torn/<source>-<offset>-<n>.bin  bytes that were no whole line when a process died
 
+    DIR/epochs/<n>/                   an earlier log, whose key was lost with its HSM: a folder like DIR
+    DIR/epochs/<n>.manifest           SHA-256, bytes and name of each file of it
     DIR/reserve                       16 MiB of nothing, for the day the disk is full
     DIR/checkpoint.tmp, torn.tmp      scratch: a file on its way to its name by rename(2)
 
@@ -41,10 +43,23 @@ class Layout:
         self.scratch_torn = folder / "torn.tmp"
         self.keys = folder / "log.pub"
         self.reserve = folder / "reserve"
+        self.epochs = folder / "epochs"
 
     def segment(self, segment_id: str) -> Path:
         """The file of one segment."""
         return self.segments / f"{segment_id}.jsonl"
+
+    def epoch(self, number: int) -> Path:
+        """The folder of an earlier log."""
+        return self._epochs() / str(number)
+
+    def manifest(self, number: int) -> Path:
+        """What an earlier log consists of."""
+        return self._epochs() / f"{number}.manifest"
+
+    def _epochs(self) -> Path:
+        """Seen from an earlier log, the still earlier ones lie beside it."""
+        return self.folder.parent if self.folder.parent.name == "epochs" else self.epochs
 
     def make(self) -> None:
         """Create the folders that are missing."""

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from kms.audit.control import Control, Heartbeat, Log, Start, Stop, Torn, Void, encode_control
+from kms.audit.control import Control, Heartbeat, Log, Start, Stop, Succession, Torn, Void, encode_control
 from kms.audit.layout import Layout
 from kms.audit.ledger import Ledger
 from kms.audit.memory import check_memories
@@ -187,7 +187,10 @@ class Sequencer:
         start = Start(fence=state.fence, last=state.wall, clean=state.stopped, torn=torn, wall=now, mono=mono)
         if state.size:
             return [start]
-        return [Log(origin=self._key.name, key=self._key.line(), wall=now), start]
+        first: list[Control] = [Log(origin=self._key.name, key=self._key.line(), wall=now)]
+        if state.before is not None:
+            first.append(Succession(wall=now, **msgspec.structs.asdict(state.before)))
+        return [*first, start]
 
     # -- a step -------------------------------------------------------------------------------------
 
@@ -273,6 +276,7 @@ class Sequencer:
             positions=gathered.positions,
             wall=gathered.wall or row.value.wall,
             stopped=gathered.stopped,
+            before=row.value.before,
         )
         self._row, self._unsure = None, (row.revision, gathered)  # until the commit returns
         with self._store.transaction() as tx:

@@ -12,7 +12,7 @@ class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
     """A segment was announced. Key: segment id. Committed before the first byte of the file.
 
     `state`: "live" until the log holds its last line ("closed"); "void" when recovery found that it never
-    began, "voided" when the log says so.
+    began, "voided" when the log says so; "past" when it had not ended and belongs to an earlier log.
     """
 
     state: str
@@ -44,6 +44,21 @@ class IntentRow(msgspec.Struct, frozen=True, kw_only=True):
     at: float
 
 
+class Predecessor(msgspec.Struct, frozen=True, kw_only=True):
+    """The log that this one goes on for: the fields of the `succession` line, but its time."""
+
+    epoch: int
+    origin: str
+    key: str
+    size: int
+    root: str
+    leaves: int
+    records: int
+    manifest: str
+    why: str
+    finding: str
+
+
 class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     """The one log, as of its last stored checkpoint. Key: "log". Replaced by compare-and-swap.
 
@@ -54,6 +69,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
         positions: live segments.
         wall: time of the last leaf that the sequencer made itself.
         stopped: that leaf was `stop`.
+        before: of a log that goes on for one whose key was lost.
     """
 
     origin: str
@@ -64,6 +80,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     positions: dict[str, Position] = {}
     wall: float = 0.0
     stopped: bool = False
+    before: Predecessor | None = None
 
 
 SEGMENTS = Table("audit/segment/1", "audit_segments", SegmentRow, index=("state",), sealed=False)

@@ -6,6 +6,9 @@
     keystead status         is it sealed?                      (asks the server)
     keystead rotate-root    new root keys, no data touched     (asks the server)
     keystead doctor         what is wrong with this machine, and how to mend it
+    keystead backup         a consistent copy of storage and log, of a running server
+    keystead restore        that copy put into empty folders
+    keystead recover        after the HSM is lost: shares, a backup and a new token
     keystead audit verify   the log, offline, with public keys only
     keystead version
 
@@ -24,6 +27,7 @@ import click
 from kms import __version__
 from kms.cli.auditing import audit
 from kms.cli.doctor import doctor
+from kms.cli.recovering import backup, recover, restore
 from kms.cli.remote import rotate_root, status
 from kms.cli.serving import dev, init, serve
 from kms.errors import KmsError
@@ -40,7 +44,7 @@ def version() -> None:
     click.echo(f"keystead {__version__}")
 
 
-for _command in (dev, init, serve, status, doctor, audit, rotate_root):
+for _command in (dev, init, serve, status, doctor, audit, rotate_root, backup, restore, recover):
     keystead.add_command(_command)
 
 

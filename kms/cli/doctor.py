@@ -49,6 +49,7 @@ def _examine(path: Path) -> Iterator[Finding]:
     yield from examine.processes()
     yield from examine.token(config, SystemClock())
     yield from examine.storage(config)
+    yield from examine.recovery(config)
     yield from examine.audit(config)
 
 

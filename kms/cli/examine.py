@@ -18,6 +18,9 @@ from kms.errors import KmsError
 from kms.hsm import Hsm, HsmConfig, theft
 from kms.hsm.capabilities import survey
 from kms.server.lock import LOCK_NAME
+from kms.storage import FILE_NAME, SqliteStore
+from kms.system.choices import explain
+from kms.system.instance import read_instance
 
 MINIMUM_FREE_BYTES = 256 * 1024 * 1024
 VERIFY_BYTES = 256 * 1024 * 1024
@@ -156,6 +159,32 @@ def storage(config: Config) -> Iterator[Finding]:
             yield Finding("server", Verdict.GOOD, "running")
             return
     yield Finding("server", Verdict.WARN, "not running", "keystead serve")
+
+
+def recovery(config: Config) -> Iterator[Finding]:
+    """What was chosen for the day on which the HSM is lost."""
+    if not (config.data.storage / FILE_NAME).exists():
+        return
+    try:
+        store = SqliteStore.open(config.data.storage / FILE_NAME)
+        try:
+            row = read_instance(store.reader())
+        finally:
+            store.close()
+    except KmsError as error:
+        yield Finding("recovery", Verdict.BAD, error.detail, "look into the storage folder")
+        return
+    if row is None or not row.value.initialized:
+        return
+    verdict = Verdict.WARN if row.value.recovery == "none" else Verdict.GOOD
+    yield Finding("recovery", verdict, explain(row.value))
+    if row.value.recovery != config.recovery:
+        detail = (
+            f"the configuration says {config.recovery}, the server was initialized with {row.value.recovery}"
+        )
+        yield Finding("recovery setting", Verdict.WARN, detail, "mend the file: the choice cannot be changed")
+    if row.value.recovering:
+        yield Finding("recovery", Verdict.BAD, "a recovery was cut off", "keystead recover --config FILE")
 
 
 def audit(config: Config) -> Iterator[Finding]:

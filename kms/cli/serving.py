@@ -16,6 +16,7 @@ from kms.config import Config, DataConfig, HsmSection, check_files, check_privat
 from kms.errors import invalid
 from kms.server import ServerApp, Supervisor, hardening, lock, run_offline
 from kms.shared import Shared
+from kms.system.choices import EXPLAINED
 
 CONFIG_NAME = "keystead.toml"
 MAX_TOKEN_CHARACTERS = 256
@@ -92,12 +93,15 @@ def init(path: Path, shares: int, threshold: int, style: str) -> None:
 
     answer = run_offline(config, Shared(), _builder(), clock, work)
     if style == "json":
-        click.echo(json.dumps(answer))
+        click.echo(json.dumps(answer | {"recovery": config.recovery}))
         return
     for number, share in enumerate(answer.get("recovery_keys_base64", []), 1):
         click.echo(f"share {number}: {share}")
     click.echo(f"root token: {answer['root_token']}")
-    click.echo(f"recovery: {config.recovery} ({threshold} of {shares} shares; they are not stored anywhere)")
+    click.echo(
+        f"the shares are not stored anywhere; {threshold} of {shares} lift a seal or make a root token"
+    )
+    click.echo(f"recovery {EXPLAINED[config.recovery]}")
 
 
 @click.command()

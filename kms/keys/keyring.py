@@ -7,7 +7,7 @@ it is AES-256-GCM ciphertext of `root-seal`, bound to instance, term and root ve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -99,6 +99,20 @@ def reseal(hsm: Hsm, instance: str, reader: Reader, root: Root) -> list[tuple[Ro
             continue
         sealed = seal_term(hsm, root, instance, old.term, _open(hsm, instance, old))
         new = msgspec.structs.replace(old, root=root.cka_id.hex(), root_version=root.version, sealed=sealed)
+        changed.append((row, new))
+    return changed
+
+
+def reseal_known(
+    hsm: Hsm, instance: str, rows: Sequence[Row[Term]], keys: Mapping[int, Sensitive], root: Root
+) -> list[tuple[Row[Term], Term]]:
+    """Every term under `root`, from keys that custodians opened. Nothing is written."""
+    changed = []
+    for row in rows:
+        sealed = seal_term(hsm, root, instance, row.value.term, keys[row.value.term])
+        new = msgspec.structs.replace(
+            row.value, root=root.cka_id.hex(), root_version=root.version, sealed=sealed
+        )
         changed.append((row, new))
     return changed
 

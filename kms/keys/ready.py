@@ -20,6 +20,7 @@ from kms.errors import ErrorKind, KmsError, integrity, invalid
 from kms.hsm import Hsm, KeyRef, oaep_encrypt
 from kms.keys.aead import Aead, Derivation, HsmAead, software_aead
 from kms.keys.catalogue import Duty, Kind
+from kms.keys.lost import LostKeyError
 from kms.keys.model import KeyVersion, Material, NamedKey, NoMaterial, SoftwareMaterial, to_ref
 from kms.keys.signing import (
     HsmEc,
@@ -207,7 +208,7 @@ class HsmOaep(Oaep):
         try:
             return self.hsm().decrypt_oaep(self.ref, self.hash_name, ciphertext)
         except KmsError as error:
-            if error.kind is ErrorKind.INVALID:
+            if error.kind is ErrorKind.INVALID and not isinstance(error, LostKeyError):
                 raise ValueError(error.detail) from error
             raise
 

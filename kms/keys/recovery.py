@@ -6,13 +6,17 @@ keys and secrets without the HSM; never `hsm` keys, whose bytes no keyring term 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from kms.errors import integrity
+from kms.keys.keyring import Term
 from kms.sensitive import ACCESS, Sensitive
+from kms.tables import Row
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
@@ -32,6 +36,17 @@ def to_custodians(public: bytes, instance: str, term: int, key: Sensitive) -> by
         return b""
     recipient = X25519PublicKey.from_public_bytes(public)
     return _SUITE.encrypt(key.reveal(ACCESS), recipient, info=_info(instance, term))
+
+
+def open_for_custodians(secret: Sensitive, instance: str, rows: Iterable[Row[Term]]) -> dict[int, Sensitive]:
+    """Every term, opened by the custodians' secret.
+
+    Raises:
+        KmsError(INTEGRITY): one was not sealed to them.
+    """
+    return {
+        row.value.term: from_custodians(secret, instance, row.value.term, row.value.recovery) for row in rows
+    }
 
 
 def from_custodians(secret: Sensitive, instance: str, term: int, sealed: bytes) -> Sensitive:

@@ -1,8 +1,8 @@
 """The root keys: which token objects seal the keyring and wrap `hsm` keys, and in which state each is.
 
 A root lives through: planned (row with our CKA_ID, nothing in the token yet), active (exactly one per
-purpose), retired (opens and unwraps what it once closed, closes nothing new). Token objects are
-written once; everything that changes is in these rows.
+purpose), retired (opens and unwraps what it once closed, closes nothing new); or lost, with the HSM that
+held it. Token objects are written once; everything that changes is in these rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kms.hsm import Hsm, KeySpec, Purpose, Resident
 from kms.ids import CkaId, new_cka_id
 from kms.tables import Reader, Row, Store, Table, Transaction
 
-PLANNED, ACTIVE, RETIRED = "planned", "active", "retired"
+PLANNED, ACTIVE, RETIRED, LOST = "planned", "active", "retired", "lost"
 
 
 class RootObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,8 +154,26 @@ def activate(tx: Transaction, purpose: Purpose, version: int) -> None:
             tx.replace(ROOTS, row, msgspec.structs.replace(row.value, state=state))
 
 
+def replace_lost(tx: Transaction, purpose: Purpose, version: int) -> None:
+    """Make this version the active one, and all others lost, in the caller's transaction."""
+    for row in tx.find(ROOTS, {"purpose": purpose.value}):
+        state = ACTIVE if row.value.version == version else LOST
+        if row.value.state != state:
+            tx.replace(ROOTS, row, msgspec.structs.replace(row.value, state=state))
+
+
 def _root(row: Row[RootObject]) -> Root:
     return Root(CkaId(bytes.fromhex(row.key)), row.value.version, row.value.public)
 
 
-__all__ = ["ROOTS", "ROTATED", "Root", "RootObject", "Roots", "activate", "active_row"]
+__all__ = [
+    "LOST",
+    "ROOTS",
+    "ROTATED",
+    "Root",
+    "RootObject",
+    "Roots",
+    "activate",
+    "active_row",
+    "replace_lost",
+]

@@ -22,7 +22,7 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, Purpose
 from kms.keys.keyring import TERMS, Term, reseal
-from kms.keys.roots import ACTIVE, ROOTS, ROTATED, Roots, activate, active_row
+from kms.keys.roots import RETIRED, ROOTS, ROTATED, Roots, activate, active_row
 from kms.operation import External, Result
 from kms.tables import Row, Store, Table, Transaction
 
@@ -100,6 +100,16 @@ class _Steps:
             tx.replace(ROTATIONS, row, msgspec.structs.replace(row.value, failure=error.detail))
 
 
+def give_up_rotation(tx: Transaction, now: float) -> None:
+    """A recovery made new roots: what was being rotated has gone with the HSM."""
+    row = tx.get(ROTATIONS, _NEWEST)
+    if row is not None and row.value.state == RUNNING:
+        given_up = msgspec.structs.replace(
+            row.value, state=COMPLETE, finished=now, failure="the HSM was lost meanwhile"
+        )
+        tx.replace(ROTATIONS, row, given_up)
+
+
 class RootRotator:
     """Starts, resumes and reports rotations of the root.
 
@@ -157,7 +167,7 @@ class RootRotator:
             found.key
             for purpose in ROTATED
             for found in reader.find(ROOTS, {"purpose": purpose.value})
-            if found.value.state != ACTIVE and found.value.version < active
+            if found.value.state == RETIRED and found.value.version < active
         ]
         report: dict[str, Any] = {
             "state": "idle",

@@ -15,6 +15,7 @@ from kms.errors import ErrorKind, KmsError, invalid
 from kms.keys.aead import TAG_BYTES, Aead, ContextKey, Derivation
 from kms.keys.catalogue import Protection, Use
 from kms.keys.live import LiveKey
+from kms.keys.lost import LostKeyError
 from kms.keys.ready import ReadyVersion
 from kms.keys.states import Act
 from kms.operations.formats import Base64Error, decode, encode, split
@@ -193,7 +194,7 @@ class Opener:
         except InvalidTag:
             raise _unreadable(self._live) from None
         except KmsError as error:
-            if error.kind is ErrorKind.INVALID:
+            if error.kind is ErrorKind.INVALID and not isinstance(error, LostKeyError):
                 raise _unreadable(self._live) from None
             raise
 

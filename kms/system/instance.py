@@ -22,6 +22,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
         sealed: the latch of sys/seal: survives restarts, lifted by a quorum only.
         recovery: what can be done when the HSM is lost, chosen at init (none, hsm-backup, quorum).
         recovery_public: HPKE public key of the custodians, under `quorum`.
+        epoch: number of its audit log; a recovery, which gives it another log key, begins the next.
+        recovering: a recovery has switched to the new HSM, and files have still to be moved.
     """
 
     id: str
@@ -33,6 +35,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     shares: int = 0
     threshold: int = 0
     recovery_public: bytes = b""
+    epoch: int = 1
+    recovering: bool = False
 
 
 class Custody(msgspec.Struct, frozen=True, kw_only=True):

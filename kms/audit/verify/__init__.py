@@ -9,7 +9,8 @@ newest signed checkpoint and counts what is newer. It names the first bad place:
 (1) the signed heads, all of them, and that they only grow;
 (2) the leaves, under every signed root, and the story they tell (no silent minute, no lost segment);
 (3) every segment: each record in its place, each frame over its records, each control line a leaf;
-(4) receipts; (5) files put aside, and files that do not belong; (6) no event twice, no intent left open.
+(4) receipts; (5) files put aside, and files that do not belong;
+(6) the log before, where this one goes on for another; (7) no event twice, no intent left open.
 
 It does not prove that a process told the truth when it wrote, nor anything about records newer than the newest
 checkpoint; and without a checkpoint remembered outside it cannot know that a whole folder was put back.
@@ -24,6 +25,7 @@ from kms.audit.layout import Layout
 from kms.audit.note import LogKey, parse_key
 from kms.audit.receipt import Receipt
 from kms.audit.verify.acts import Acts
+from kms.audit.verify.epochs import check_before
 from kms.audit.verify.folder import check_files, newer_segments
 from kms.audit.verify.heads import read_heads
 from kms.audit.verify.leaves import LeafReader, LogView
@@ -73,7 +75,8 @@ def _verify(layout: Layout, trust: TrustFile | None, receipts: Sequence[Receipt]
     acts = Acts()
     named_later = _read_segments(layout, view, acts, receipts, report)  # (3), (4)
     check_files(layout, view, named_later, report.notes)  # (5)
-    still_open = acts.check(view.wall)  # (6)
+    check_before(layout, view.before, report.notes)  # (6)
+    still_open = acts.check(view.wall)  # (7)
     report.unknown = acts.unknown
     if still_open:
         report.notes.append(f"{still_open} external operations were under way")

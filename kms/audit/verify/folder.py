@@ -32,7 +32,7 @@ def check_files(layout: Layout, view: LogView, named_later: AbstractSet[str], no
         layout.scratch,
         layout.scratch_torn,
     }
-    for path in _files(layout.folder):
+    for path in _files(layout.folder, succeeds=view.before is not None):
         name = path.relative_to(layout.folder).as_posix()
         if path in expected or (path.parent == layout.segments and path.suffix == ".jsonl"):
             continue
@@ -66,9 +66,11 @@ def _check_torn(path: Path, size: int, sha256: str, place: str) -> None:
         raise BadError(name, f"not the bytes that {place} names")
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, *, succeeds: bool) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink() and path.name in ("segments", "log", "torn"):
             yield from sorted(path.iterdir())
+        elif path.is_dir() and not path.is_symlink() and path.name == "epochs" and succeeds:
+            continue  # earlier logs: their manifest says what belongs there
         else:
             yield path

@@ -17,6 +17,7 @@ from kms.audit.control import (
     SegmentControl,
     Start,
     Stop,
+    Succession,
     Torn,
     Void,
     decode_control,
@@ -65,6 +66,7 @@ class LogView(msgspec.Struct, kw_only=True):
     gaps: list[Gap] = []
     wall: float = 0.0
     beat_wall: float = 0.0
+    before: Succession | None = None
 
 
 class LeafReader:
@@ -179,6 +181,10 @@ class LeafReader:
         if isinstance(control, Log):
             if control.origin != self._origin:
                 raise BadError(place, f"the log of {control.origin}, not of {self._origin}")
+        elif isinstance(control, Succession):
+            if number != 2:
+                raise BadError(place, "what a log goes on for is its second line, or nothing is")
+            self.view.before = control
         elif isinstance(control, Start):
             self._start(control, place, number)
         elif isinstance(control, Heartbeat):

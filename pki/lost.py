@@ -1,0 +1,41 @@
+"""CA keys that went with their HSM: they sign nothing any more, and their certificates stay for the record."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kms.tables import Reader, Transaction
+from pki.model import CaKey, KeyState
+from pki.store import ISSUERS, KEYS
+
+
+class LostAuthority(msgspec.Struct, frozen=True, kw_only=True):
+    """A CA key and what it signed for. `issuers` are names, or ids where there is none."""
+
+    mount_id: str
+    key_id: str
+    key_name: str
+    issuers: tuple[str, ...]
+
+
+def lose(tx: Transaction) -> None:
+    """Every CA key that exists was in the HSM that is lost. In the caller's transaction."""
+    for row in tx.scan(KEYS):
+        if row.value.state == KeyState.ACTIVE:
+            tx.replace(KEYS, row, msgspec.structs.replace(row.value, state=KeyState.LOST))
+
+
+def lost_authorities(reader: Reader) -> list[LostAuthority]:
+    """By mount and name."""
+    return [_describe(reader, row.key, row.value) for row in reader.find(KEYS, {"state": KeyState.LOST})]
+
+
+def _describe(reader: Reader, row_key: str, key: CaKey) -> LostAuthority:
+    mount_id = row_key.partition("/")[0]
+    signed = [row.value for row in reader.scan(ISSUERS, f"{mount_id}/") if row.value.key_id == key.id]
+    return LostAuthority(
+        mount_id=mount_id,
+        key_id=key.id,
+        key_name=key.name,
+        issuers=tuple(issuer.name or issuer.id for issuer in signed),
+    )
