@@ -91,13 +91,14 @@ class Runner:
 
     def _import(self, name: str, key: Key, *, first: bool) -> bool:
         body: dict[str, Any] = {"type": key.type} if first else {}
-        body |= {"ciphertext": self._wrap(key.private)} if key.private else {"public_key": key.public}
+        body |= {"ciphertext": self.wrap(key.private)} if key.private else {"public_key": key.public}
         path = f"{self._mount}/keys/{name}/{'import' if first else 'import_version'}"
         answer = self._api.post(path, body)
         assert answer.status in {200, 204, 400}, (answer.status, answer.content)
         return answer.status != 400
 
-    def _wrap(self, private: bytes) -> str:
+    def wrap(self, private: bytes) -> str:
+        """A key as `import` takes it."""
         ephemeral = secrets.token_bytes(32)
         wrapped = self._wrapping.encrypt(ephemeral, OAEP)
         return b64encode(wrapped + keywrap.aes_key_wrap_with_padding(ephemeral, private)).decode()
