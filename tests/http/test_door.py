@@ -21,7 +21,7 @@ from tests.http.fake import FakeApp
 from tests.http.realbao import exchange, real_bao
 
 PEER = "192.0.2.1"
-UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 class Asker:
@@ -155,7 +155,7 @@ def test_a_call_carries_what_the_client_sent(ask: Asker) -> None:
     assert (call.args["key_version"], call.args["ttl"], call.args["plaintext"]) == (3, 3600, None)
     assert call.given == {"name", "key_version", "ttl"}
     assert (call.path, call.peer, call.door, call.credential) == ("sys/echo/app", PEER, "vault", "root")
-    assert UUID4.fullmatch(call.request_id)
+    assert UUID7.fullmatch(call.request_id)
     assert json.loads(answer.body)["request_id"] == call.request_id
 
 
@@ -238,7 +238,7 @@ ANSWERS = [
 def test_answers(ask: Asker, method: str, path: str, status: int, body: bytes) -> None:
     answer = ask(method, f"/v1/{path}")
     assert answer.status == status
-    assert UUID4.sub("ID", answer.body.decode()).encode() == body
+    assert UUID7.sub("ID", answer.body.decode()).encode() == body
 
 
 def test_injected_keys(ask: Asker) -> None:
