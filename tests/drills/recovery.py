@@ -21,7 +21,7 @@ import time
 from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from kms.system.choices import EXPLAINED
 from tests.harness.api import Api
@@ -57,7 +57,7 @@ class Clients:
         self.refused: list[str] = []
         self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(CLIENTS)]
 
-    def __enter__(self) -> Clients:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -168,7 +168,9 @@ class Drill:
             ended = time.monotonic()
             clients.wait(len(clients.ciphertexts) + 20)
         assert not clients.refused, clients.refused[:3]
-        self.kept.ciphertexts += [("soft", text, plain) for at, text, plain in clients.ciphertexts if at < began]
+        self.kept.ciphertexts += [
+            ("soft", text, plain) for at, text, plain in clients.ciphertexts if at < began
+        ]
         self.kept.keys = {name for at, name in clients.keys if at < began}
         during = sum(began <= at <= ended for at, _, _ in clients.ciphertexts)
         self.figures |= {"backup_seconds": ended - began, "answered_during_backup": during}

@@ -74,7 +74,9 @@ class Site(DevServer):
             timeout=COMMAND_SECONDS,
             check=False,
         )
-        assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert not check or done.returncode == 0, (
+            f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        )
         return done
 
     def recover(self, shares: list[str]) -> dict[str, Any]:
