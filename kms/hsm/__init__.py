@@ -22,6 +22,7 @@ from kms.hsm.model import (
     Purpose,
     Resident,
     Scheme,
+    Seal,
     TokenInfo,
     Wrapped,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Purpose",
     "Resident",
     "Scheme",
+    "Seal",
     "TokenInfo",
     "Wrapped",
     "find_softhsm_module",

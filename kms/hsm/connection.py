@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +19,8 @@ from kms.errors import ErrorKind, KmsError
 from kms.hsm import failures, objects, rawops
 from kms.hsm.failures import AbsentError, TokenLostError, UnseenError
 from kms.hsm.loaded import LoadedKeys
-from kms.hsm.mechanisms import KWP_CANDIDATES
-from kms.hsm.model import KeySpec, Purpose, Resident, TokenInfo
+from kms.hsm.mechanisms import KWP_CANDIDATES, sign_call
+from kms.hsm.model import KeySpec, Purpose, Resident, Scheme, TokenInfo
 from kms.hsm.module import Module
 from kms.hsm.pool import MAX_SESSIONS, SessionPool
 from kms.ids import CkaId
@@ -39,13 +40,29 @@ class Handle:
     ref: Resident
 
 
+def _encrypt_probe(session: Any, sentinel: int) -> bytes:
+    # A fixed nonce is right here: the key encrypts this one message and no other.
+    return rawops.encrypt(session, sentinel, bytes(12), _PROBE, b"")
+
+
+def _sign_probe(session: Any, sentinel: int) -> bytes:
+    # PKCS #1 v1.5 has no randomness: the same signature for ever.
+    call = sign_call(KeySpec.RSA_2048, Scheme.RSA_PKCS1_NONE, _PROBE, None)
+    return rawops.sign(session, sentinel, *call)
+
+
+# Where a token has no AES-GCM that takes our IV, the sentinel signs.
+_SENTINELS: Final = {
+    ObjectClass.SECRET_KEY: (Purpose.SENTINEL, KeySpec.AES_256, _encrypt_probe),
+    ObjectClass.PRIVATE_KEY: (Purpose.SENTINEL_RSA, KeySpec.RSA_2048, _sign_probe),
+}
 _NUMBERS = itertools.count()
 
 
 class Connection:
     """Made by `connect`. Its methods take a session leased from `pool`, and let PKCS#11 errors pass."""
 
-    def __init__(self, module: Module, token: Any, first: Any) -> None:
+    def __init__(self, module: Module, token: Any, first: Any, *, rsa_seal: bool) -> None:
         self.number = next(_NUMBERS)
         self.module = module
         self.token = token
@@ -54,10 +71,13 @@ class Connection:
         self.kwp: Mechanism | None = next((m for m in KWP_CANDIDATES if m in self.mechanisms), None)
         self.kwp_settled = False  # the first self-test compares it with RFC 5649
         self.loaded = LoadedKeys(MAX_LOADED)
+        self.rsa_seal = rsa_seal  # what new seal roots, and a new sentinel, are
         self.sentinel: int | None = None
+        self._asks: Callable[[Any, int], bytes] = _encrypt_probe
         self.answer = b""  # what the sentinel key makes of _PROBE: the same for ever
         self._handles: dict[bytes, Handle] = {}
         self._publics: dict[bytes, bytes] = {}
+        self._pairs: dict[bytes, bool] = {}
 
     @property
     def info(self) -> TokenInfo:
@@ -98,14 +118,24 @@ class Connection:
             spki = self._publics[cka_id] = objects.public_key(session, cka_id)
         return spki
 
+    def is_pair(self, session: Any, cka_id: bytes) -> bool:
+        """Whether a private key, not a secret one, has this id; from memory after the first time."""
+        found = self._pairs.get(cka_id)
+        if found is None:
+            kind = objects.one_secret(session, cka_id).object_class
+            found = self._pairs[cka_id] = kind is ObjectClass.PRIVATE_KEY
+        return found
+
     def forget(self, cka_id: bytes | None = None) -> None:
         """Drop one remembered handle, or all."""
         if cka_id is None:
             self._handles.clear()
             self._publics.clear()
+            self._pairs.clear()
         else:
             self._handles.pop(cka_id, None)
             self._publics.pop(cka_id, None)
+            self._pairs.pop(cka_id, None)
 
     def destroy_idle(self, session: Any, handles: list[int]) -> None:
         """Destroy session objects that nobody uses any more; a token that has gone took them along."""
@@ -120,16 +150,18 @@ class Connection:
         Two processes that start on one fresh token can both make one. Any of them serves, but a process
         stays with its own: the one that gives the `known` answer.
         """
-        answers: dict[bytes, int] = {}
+        answers: dict[bytes, tuple[int, Callable[[Any, int], bytes]]] = {}
         found: list[Any] = list(session.get_objects({Attribute.ID: SENTINEL_ID}))
         for key in found:
-            if key.object_class is ObjectClass.SECRET_KEY:
-                objects.assert_template(key, Purpose.SENTINEL, KeySpec.AES_256, token=True, extractable=False)
-                answers[self._ask(session, key.handle)] = key.handle
+            form = _SENTINELS.get(key.object_class)
+            if form is not None:
+                purpose, spec, ask = form
+                objects.assert_template(key, purpose, spec, token=True, extractable=False)
+                answers[ask(session, key.handle)] = (key.handle, ask)
         if not answers:
             return False
         self.answer = known if known in answers else min(answers)
-        self.sentinel = answers[self.answer]
+        self.sentinel, self._asks = answers[self.answer]
         return True
 
     def ensure_sentinel(self, session: Any) -> None:
@@ -137,18 +169,15 @@ class Connection:
         if self.sentinel is not None or self.find_sentinel(session):
             return
         try:
-            objects.generate_resident(session, Purpose.SENTINEL, KeySpec.AES_256, SENTINEL_ID, SENTINEL_LABEL)
+            kind = ObjectClass.PRIVATE_KEY if self.rsa_seal else ObjectClass.SECRET_KEY
+            purpose, spec, _ = _SENTINELS[kind]
+            objects.generate_resident(session, purpose, spec, SENTINEL_ID, SENTINEL_LABEL)
         except KmsError:
             # Another process was quicker, and then there is one now.
             if not self.find_sentinel(session):
                 raise
         else:
             self.find_sentinel(session)
-
-    @staticmethod
-    def _ask(session: Any, sentinel: int) -> bytes:
-        # A fixed nonce is right here: the key encrypts this one message and no other.
-        return rawops.encrypt(session, sentinel, bytes(12), _PROBE, b"")
 
     def prove_alive(self, session: Any) -> None:
         """Use the sentinel key.
@@ -160,7 +189,7 @@ class Connection:
             if self.sentinel is None:
                 # Nobody has made a key in this token yet, so a search that finds nothing tells the truth.
                 self.find_sentinel(session)
-            elif not secrets.compare_digest(self._ask(session, self.sentinel), self.answer):
+            elif not secrets.compare_digest(self._asks(session, self.sentinel), self.answer):
                 raise TokenLostError
         except p11.PKCS11Error as error:
             raise TokenLostError from error

@@ -71,7 +71,7 @@ class Gate:
         self._delay = FIRST_DELAY
         self.files = TokenFolder(config.softhsm2_conf)
         with self.files.exclusive(clock):
-            self._module = Module(config.module, config.softhsm2_conf)
+            self._module = Module(config.module, config.variables, config.init_args)
             opened = False
             try:
                 self._connection = self._establish()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, Final
 
 from pkcs11.mechanisms import Mechanism
 
 from kms.clock import Clock
-from kms.errors import ErrorKind, KmsError, invalid
-from kms.hsm import importing, objects, probe, rawops, selftest, trials, vectors, wrapped
+from kms.errors import ErrorKind, KmsError, integrity, invalid
+from kms.hsm import forms, importing, objects, probe, rawops, sealing, selftest, trials, vectors, wrapped
 from kms.hsm.connection import Connection
 from kms.hsm.failures import lacking
+from kms.hsm.forms import Form
 from kms.hsm.gate import Gate
 from kms.hsm.importing import Parcel
 from kms.hsm.mechanisms import HMACS, SPECS, sign_call
@@ -30,8 +30,6 @@ from kms.ids import CkaId
 NONCE_SIZE: Final = 12
 CMAC_SIZE: Final = 16
 MAX_RANDOM: Final = 1 << 20
-_SEAL_V1: Final = b"\x01"
-_SEAL_DOMAIN: Final = b"keystead seal v1"
 _UNREADABLE: Final = "the ciphertext does not decrypt: it was changed, or belongs to another key or context"
 _ENCRYPTS: Final = frozenset({Purpose.KEY_ENC})
 _SIGNS: Final = frozenset({Purpose.KEY_SIGN, Purpose.CA_SIGN, Purpose.LOG_SIGN})
@@ -108,7 +106,9 @@ class Hsm:
         """
 
         def work(connection: Connection, session: Any) -> bytes:
+            forms.demand_use(connection, purpose)
             connection.ensure_sentinel(session)
+            sealing.generate_signer(session, purpose, spec, cka_id, label)
             return objects.generate_resident(session, purpose, spec, cka_id, label, connection.kwp)
 
         spki = self.gate.run(work, needs=SPECS[spec].generate)
@@ -146,6 +146,9 @@ class Hsm:
         def work(connection: Connection, session: Any) -> bytes | None:
             connection.forget(cka_id)
             spki = objects.adopt(session, purpose, spec, cka_id, connection.kwp)
+            if not sealing.adopt_signer(session, purpose, spec, cka_id, wanted=spki is not None):
+                objects.destroy(session, cka_id)
+                spki = None
             if spki is None:
                 connection.prove_alive(session)
             return spki
@@ -204,6 +207,7 @@ class Hsm:
             connection.forget(cka_id)
             if not objects.destroy(session, cka_id):
                 connection.prove_alive(session)
+            objects.destroy(session, sealing.signer_id(cka_id))
 
         self.gate.run(work)
 
@@ -219,11 +223,22 @@ class Hsm:
 
     # --- sealing ---
 
+    def root_form(self, purpose: Purpose, spec: KeySpec) -> Form:
+        """How this token carries a root: forms.py."""
+        return self.gate.run(lambda connection, _: forms.root_form(connection, purpose, spec), repeat=True)
+
     def seal(self, root: CkaId, plaintext: bytes, aad: bytes) -> bytes:
-        """AES-256-GCM in the token: 0x01 || nonce (12) || ciphertext || tag (16); bound to `aad` and the root."""
-        nonce = secrets.token_bytes(NONCE_SIZE)
-        ref = Resident(root, Purpose.ROOT_SEAL, KeySpec.AES_256)
-        return _SEAL_V1 + nonce + self._encrypt(ref, nonce, plaintext, _seal_aad(root, aad))
+        """Encrypt and authenticate under a seal root, in the form that the root has; sealing.py has the formats.
+
+        `aad` must be given again to `unseal`. A root's use is bounded: see the callers, who seal a few keyring
+        terms with it.
+        """
+        oaep = ""
+        if self.gate.run(lambda connection, session: sealing.is_pair(connection, session, root), repeat=True):
+            oaep = next(iter(self.oaep(Purpose.ROOT_SEAL_RSA)), "")
+        return self.gate.run(
+            lambda connection, session: sealing.seal(connection, session, root, plaintext, aad, oaep)
+        )
 
     def unseal(self, root: CkaId, sealed: bytes, aad: bytes) -> bytes:
         """Inverse of `seal`.
@@ -231,17 +246,15 @@ class Hsm:
         Raises:
             KmsError(INTEGRITY): changed, or sealed under another root or `aad`.
         """
-        if sealed[:1] != _SEAL_V1 or len(sealed) < 1 + NONCE_SIZE + rawops.TAG_SIZE:
-            raise KmsError(ErrorKind.INTEGRITY, "a sealed value has an unknown format")
-        ref = Resident(root, Purpose.ROOT_SEAL, KeySpec.AES_256)
-        nonce, data = sealed[1 : 1 + NONCE_SIZE], sealed[1 + NONCE_SIZE :]
         try:
-            return self._decrypt(ref, nonce, data, _seal_aad(root, aad))
+            return self.gate.run(
+                lambda connection, session: sealing.unseal(connection, session, root, sealed, aad),
+                repeat=True,
+                data_refused=_UNREADABLE,
+            )
         except KmsError as error:
             if error.kind is ErrorKind.INVALID:
-                raise KmsError(
-                    ErrorKind.INTEGRITY, "a sealed value does not open under its root key"
-                ) from error
+                raise integrity("a sealed value does not open under its root key") from error
             raise
 
     # --- wrapped keys ---
@@ -264,6 +277,7 @@ class Hsm:
         """
 
         def work(connection: Connection, session: Any) -> Wrapped:
+            forms.demand_use(connection, purpose)
             ref = wrapped.birth(connection, session, purpose, spec, wrapping, context)
             with wrapped.usable(connection, session, ref):
                 return ref
@@ -410,7 +424,3 @@ def _accept(connection: Connection, session: Any) -> None:
 def _check_purpose(ref: KeyRef, allowed: frozenset[Purpose]) -> None:
     if ref.purpose not in allowed:
         raise invalid(f"a key for {ref.purpose} cannot do this")
-
-
-def _seal_aad(root: CkaId, aad: bytes) -> bytes:
-    return _SEAL_DOMAIN + root + aad

@@ -114,6 +114,7 @@ def _unwrap(
     pair = connection.resident(session, Resident(parcel.wrapping, Purpose.IMPORT_UNWRAP, WRAPPING_SPEC))
     block, wrapped = parcel.data[:_RSA_BYTES], parcel.data[_RSA_BYTES:]
     template = templates.secret_half(ref.purpose, ref.spec, token=True, extractable=False)
+    template = templates.fitting(session, template)
     try:
         ephemeral = proof.open_ephemeral(session, pair, parcel.hash_name, block)
         try:

@@ -13,9 +13,9 @@ from typing import Any, Final
 from pkcs11 import exceptions as p11
 from pkcs11.constants import TokenFlag
 
-from kms.hsm import failures
+from kms.hsm import failures, templates
 from kms.hsm.connection import Connection
-from kms.hsm.model import HsmConfig
+from kms.hsm.model import HsmConfig, Seal
 from kms.hsm.module import Module, unavailable
 from kms.hsm.templates import attribute_mapper
 
@@ -59,6 +59,14 @@ def find_token(module: Module, label: str) -> Any:
     return named[0]
 
 
+def _log_in(token: Any, pin: str) -> Any:
+    try:
+        return token.open(rw=True, user_pin=pin, attribute_mapper=attribute_mapper())
+    except p11.UserAlreadyLoggedIn:
+        # A far side (p11-kit) may keep the login that C_Finalize should have ended. What follows tests it.
+        return token.open(rw=True, attribute_mapper=attribute_mapper())
+
+
 def connect(module: Module, config: HsmConfig, known: bytes) -> Connection:
     """Find the token and log in, once. The module is initialised and nothing is open.
 
@@ -81,8 +89,9 @@ def connect(module: Module, config: HsmConfig, known: bytes) -> Connection:
             "once with the vendor's tool"
         )
     try:
-        first = token.open(rw=True, user_pin=pin, attribute_mapper=attribute_mapper())
-        connection = Connection(module, token, first)
+        templates.omit(config.token_label, config.omit)
+        first = _log_in(token, pin)
+        connection = Connection(module, token, first, rsa_seal=config.seal is Seal.RSA_OAEP)
         connection.find_sentinel(first, known)
     except failures.PIN_REFUSED as error:
         _refused.add(fingerprint)

@@ -9,6 +9,13 @@ from pathlib import Path
 from kms.ids import CkaId
 
 
+class Seal(StrEnum):
+    """The two mechanisms that a seal root may have."""
+
+    AES_GCM = "aes-gcm"
+    RSA_OAEP = "rsa-oaep"  # for tokens without AES-GCM, or that take no IV from us
+
+
 @dataclass(frozen=True)
 class HsmConfig:
     """Where the token is and how to log in to it.
@@ -19,12 +26,26 @@ class HsmConfig:
         token_label: exactly one token must carry it.
         pin_file: the user PIN, one line; not readable by everybody. Read at each login.
         softhsm2_conf: put into SOFTHSM2_CONF of this process before the module is loaded.
+        seal: what new seal roots are; those that exist stay what they are.
+        init_args: for modules that refuse C_Initialize(NULL): the string for CK_C_INITIALIZE_ARGS.pReserved.
+        omit: guards that this token does not know, of "copyable" and "local"; doctor says that they are missing.
+        environment: further variables that the module reads, put into this process's environment before it is loaded.
     """
 
     module: Path
     token_label: str
     pin_file: Path
     softhsm2_conf: Path | None = None
+    seal: Seal = Seal.AES_GCM
+    init_args: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    omit: tuple[str, ...] = ()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All that goes into the environment."""
+        softhsm = {} if self.softhsm2_conf is None else {"SOFTHSM2_CONF": str(self.softhsm2_conf)}
+        return {**softhsm, **dict(self.environment)}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ exports nothing but C_GetFunctionList. A module that refuses the flag is used by
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,6 +45,25 @@ class _InitArgs(ctypes.Structure):
     )
 
 
+_KEPT: list[object] = []  # callbacks that a module's function list points to, for ever
+
+
+def _replace_initialize(table: Any, function: Any) -> None:
+    """Put a function of ours into C_Initialize's place; lists may lie in memory that is read-only.
+
+    A second load of the module finds ours there, so only the first one's counts; both do the same.
+    """
+    place = ctypes.addressof(table.contents) + _C_INITIALIZE * ctypes.sizeof(ctypes.c_void_p)
+    page = place - place % mmap.PAGESIZE
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mprotect(ctypes.c_void_p(page), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE) != 0:
+        raise unavailable(
+            "the PKCS#11 module's function list cannot be changed, so hsm.init_args cannot be given"
+        )
+    _KEPT.append(function)
+    table[_C_INITIALIZE] = ctypes.cast(function, ctypes.c_void_p).value
+
+
 def unavailable(detail: str) -> KmsError:
     """The HSM cannot serve now."""
     return KmsError(ErrorKind.HSM_UNAVAILABLE, detail)
@@ -65,7 +86,7 @@ class Module:
     _users: ClassVar[weakref.WeakValueDictionary[Path, Module]] = weakref.WeakValueDictionary()
     _guard: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, path: Path, softhsm2_conf: Path | None) -> None:
+    def __init__(self, path: Path, variables: Mapping[str, str], init_args: str = "") -> None:
         """Load and initialise.
 
         Raises:
@@ -73,7 +94,8 @@ class Module:
         """
         self.path = path
         self.os_locking = False
-        self._softhsm2_conf = softhsm2_conf
+        self._variables = dict(variables)
+        self._reserved = ctypes.create_string_buffer(init_args.encode()) if init_args else None
         self.pid = os.getpid()
         with Module._guard:
             user = Module._users.get(path)
@@ -84,24 +106,11 @@ class Module:
             Module._users[path] = self
 
     def _set_environment(self) -> None:
-        """SoftHSM reads it at each C_Initialize."""
-        if self._softhsm2_conf is not None:
-            os.environ["SOFTHSM2_CONF"] = str(self._softhsm2_conf)
+        """Modules read theirs at each C_Initialize."""
+        os.environ.update(self._variables)
 
     def _load(self) -> None:
-        try:
-            self.library: Any = pkcs11.lib(str(self.path))
-        except (PKCS11Error, RuntimeError) as error:
-            raise unavailable(
-                f"cannot load the PKCS#11 module {self.path} ({type(error).__name__}): check hsm.module, and for SoftHSM "
-                "that SOFTHSM2_CONF names a readable file"
-            ) from error
-        shared = ctypes.CDLL(str(self.path))
-        functions = ctypes.c_void_p()
-        if shared.C_GetFunctionList(ctypes.byref(functions)) != CKR_OK or functions.value is None:
-            raise unavailable(f"{self.path} is no PKCS#11 module: it has no function list")
-        # CK_FUNCTION_LIST begins with a two-byte version, padded to the size of a pointer.
-        table = ctypes.cast(functions.value + ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_void_p))
+        table = self._function_list()
         one = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
         self._initialize = one(table[_C_INITIALIZE] or 0)
         self._finalize = one(table[_C_FINALIZE] or 0)
@@ -111,7 +120,41 @@ class Module:
         self._init_token = ctypes.CFUNCTYPE(
             ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p
         )(table[_C_INIT_TOKEN] or 0)
+        if self._reserved is not None:
+            _replace_initialize(table, one(self._initialize_instead))
+        try:
+            self.library: Any = pkcs11.lib(str(self.path))
+        except (PKCS11Error, RuntimeError) as error:
+            raise unavailable(
+                f"cannot load the PKCS#11 module {self.path} ({type(error).__name__}): check hsm.module, and for SoftHSM "
+                "that SOFTHSM2_CONF names a readable file"
+            ) from error
         self.restart()
+
+    def _initialize_instead(self, _arguments: object) -> int:
+        """What python-pkcs11 calls in place of C_Initialize(NULL), for a module that wants its string."""
+        return self._start(_CKF_OS_LOCKING_OK)
+
+    def _start(self, flags: int) -> int:
+        arguments = _InitArgs(flags=flags)
+        if self._reserved is not None:
+            arguments.reserved = ctypes.addressof(self._reserved)
+        return int(self._initialize(ctypes.addressof(arguments)))
+
+    def _function_list(self) -> Any:
+        try:
+            shared = ctypes.CDLL(str(self.path))
+        except OSError as error:
+            raise unavailable(
+                f"cannot load the PKCS#11 module {self.path} ({error}): check hsm.module"
+            ) from error
+        if not hasattr(shared, "C_GetFunctionList"):
+            raise unavailable(f"cannot load {self.path}: it is no PKCS#11 module, as it has no function list")
+        functions = ctypes.c_void_p()
+        if shared.C_GetFunctionList(ctypes.byref(functions)) != CKR_OK or functions.value is None:
+            raise unavailable(f"cannot load {self.path}: it is no PKCS#11 module, as it has no function list")
+        # CK_FUNCTION_LIST begins with a two-byte version, padded to the size of a pointer.
+        return ctypes.cast(functions.value + ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_void_p))
 
     def restart(self) -> None:
         """Finalise and initialise. All sessions and handles are void afterwards; no call may be in flight.
@@ -123,13 +166,15 @@ class Module:
         result = self._finalize(None)
         if result not in (CKR_OK, CKR_CRYPTOKI_NOT_INITIALIZED):
             raise unavailable(f"the PKCS#11 module {self.path} does not finalise (CKR 0x{result:x})")
-        arguments = _InitArgs(flags=_CKF_OS_LOCKING_OK)
-        result = self._initialize(ctypes.addressof(arguments))
+        result = self._start(_CKF_OS_LOCKING_OK)
         self.os_locking = result == CKR_OK
         if not self.os_locking:
-            result = self._initialize(None)
+            result = int(self._initialize(None)) if self._reserved is None else self._start(0)
         if result != CKR_OK:
-            raise unavailable(f"the PKCS#11 module {self.path} does not start (CKR 0x{result:x})")
+            hint = (
+                "" if self._reserved is not None else "; some modules want their parameters in hsm.init_args"
+            )
+            raise unavailable(f"the PKCS#11 module {self.path} does not start (CKR 0x{result:x}){hint}")
 
     def destroy_object(self, session_handle: int, object_handle: int) -> bool:
         """C_DestroyObject in any session; False when the token refused.

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     """Entry point; 0 when the token is ready."""
     path, label, pin_file = arguments
     try:
-        module = Module(Path(path), None)
+        module = Module(Path(path), {})
         initialise(module, label, Path(pin_file).read_text("utf-8").strip())
         module.close()
     except KmsError as error:

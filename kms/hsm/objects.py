@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pkcs11 import types
-from pkcs11.constants import Attribute
+from pkcs11.constants import DEFAULT, Attribute
 from pkcs11.exceptions import PKCS11Error
 from pkcs11.mechanisms import KeyType, Mechanism
 
@@ -100,6 +100,11 @@ def assert_template(
         KmsError(INTEGRITY): the token made, or holds, something else. Names the attributes.
     """
     expected = templates.asserted(purpose, spec, token=token, extractable=extractable, imported=imported)
+    expected = {
+        name: value
+        for name, value in templates.fitting(key.session, expected).items()
+        if value is not DEFAULT
+    }
     seen = key.get_attributes(list(expected))
     wrong = sorted(name.name for name, value in expected.items() if seen.get(name) != value)
     if key[Attribute.KEY_TYPE] is not SPECS[spec].key_type:
@@ -133,11 +138,14 @@ def _generate(
 ) -> tuple[Any, Any]:
     row = SPECS[spec]
     common = {**common, "capabilities": 0, "mechanism": row.generate}
+    secret = templates.fitting(session, secret)
     if spec.is_pair:
         public, private = session.generate_keypair(
             row.key_type,
             row.bits if row.key_type is KeyType.RSA else None,
-            public_template=templates.public_half(purpose, spec, token=common["store"]),
+            public_template=templates.fitting(
+                session, templates.public_half(purpose, spec, token=common["store"])
+            ),
             private_template=secret,
             **common,
         )

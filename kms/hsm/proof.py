@@ -119,7 +119,7 @@ def open_ephemeral(session: Any, handle: int, hash_name: str, block: bytes) -> A
         block,
         Mechanism.RSA_PKCS_OAEP,
         (ObjectClass.SECRET_KEY, KeyType.AES),
-        template,
+        templates.fitting(session, template),
         mechanism_param=OAEPS[hash_name][0],
     )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,12 +42,25 @@ ALL_USES: Final = (
 _NOT_PRIVATE: Final = (Attribute.ENCRYPT, Attribute.VERIFY, Attribute.WRAP)
 _NOT_PUBLIC: Final = (Attribute.DECRYPT, Attribute.SIGN, Attribute.UNWRAP)
 
+_OTHER_HALF: Final = MappingProxyType(
+    {
+        Attribute.DECRYPT: Attribute.ENCRYPT,
+        Attribute.SIGN: Attribute.VERIFY,
+        Attribute.UNWRAP: Attribute.WRAP,
+        Attribute.DERIVE: Attribute.DERIVE,
+    }
+)
+
 _AES = frozenset({KeySpec.AES_128, KeySpec.AES_256})
 _CMAC = _AES | {KeySpec.AES_192}
 _PAIRS = frozenset(spec for spec in KeySpec if spec.is_pair)
 _ROOT = frozenset({KeySpec.AES_256})
 _RSA = frozenset(spec for spec in _PAIRS if SPECS[spec].key_type is KeyType.RSA)
 _EC = frozenset(spec for spec in _PAIRS if SPECS[spec].key_type is KeyType.EC)
+
+# Guards that a configuration may give up for a token that does not have them. Never what makes a key
+# sensitive, not extractable or of one use.
+OMISSIBLE: Final = MappingProxyType({"copyable": Attribute.COPYABLE, "local": Attribute.LOCAL})
 
 # What a token answers to an attribute that it does not know. Nothing was made then.
 REFUSED: Final = (AttributeTypeInvalid, AttributeValueInvalid, TemplateInconsistent)
@@ -144,11 +158,13 @@ def variants(purpose: Purpose, spec: KeySpec, *, token: bool, extractable: bool)
 
 
 def public_half(purpose: Purpose, spec: KeySpec, *, token: bool) -> Template:
-    """The template of the public key of a pair: it verifies or, as we encrypt in software, does nothing."""
+    """The template of the public key of a pair: the other side of what the private one does.
+
+    Its encryption and wrapping are done in software all the same; NSS checks a new pair by using both halves.
+    """
     template: Template = {Attribute.TOKEN: token, Attribute.PRIVATE: False}
-    verifies = Attribute.SIGN in USES[purpose][0]
-    template |= {use: DEFAULT if use in _NOT_PUBLIC else False for use in ALL_USES}
-    template[Attribute.VERIFY] = verifies
+    wanted = {_OTHER_HALF.get(use) for use in USES[purpose][0]}
+    template |= {use: DEFAULT if use in _NOT_PUBLIC else use in wanted for use in ALL_USES}
     if SPECS[spec].curve:
         template[Attribute.EC_PARAMS] = SPECS[spec].curve
     check_pairing(purpose, spec)
@@ -181,6 +197,23 @@ def ephemeral() -> Template:
     template: Template = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.AES}
     template |= {Attribute.TOKEN: False, **_guards(extractable=False)}
     return template | {use: use is Attribute.UNWRAP for use in ALL_USES} | _closing()
+
+
+# What a token cannot say of its objects, by its label (HsmConfig.omit): NSS refuses COPYABLE on token objects.
+_OMITTED: Final[dict[str, frozenset[Attribute]]] = {}
+
+
+def omit(label: str, names: Iterable[str]) -> None:
+    """From now on, leave these guards out of the templates and checks for a token."""
+    _OMITTED[label] = frozenset(OMISSIBLE[name] for name in names)
+
+
+def fitting(session: Any, template: Template) -> Template:
+    """The template without what the session's token cannot say."""
+    omitted = _OMITTED.get(str(session.token.label))
+    if not omitted:
+        return template
+    return {name: DEFAULT if name in omitted else value for name, value in template.items()}
 
 
 def throwaway(*uses: Attribute, readable: bool) -> Template:

@@ -25,6 +25,8 @@ def oaep(connection: Connection, session: Any, purpose: Purpose) -> tuple[str, .
     """The hashes, best first, that such a pair of this token works with; empty if it makes none."""
     if not {Mechanism.RSA_PKCS_OAEP, Mechanism.RSA_PKCS_KEY_PAIR_GEN} <= connection.mechanisms:
         return ()
+    if purpose is Purpose.IMPORT_UNWRAP and connection.kwp is None:
+        return ()  # the second step is missing, and some modules break on nested templates
     for stored in (False, True):
         made = _pair(session, purpose, stored=stored)
         if made is None:

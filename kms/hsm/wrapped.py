@@ -60,6 +60,7 @@ def _unwrap(connection: Connection, session: Any, root: int, ref: Wrapped) -> in
     row = SPECS[ref.spec]
     template = templates.secret_half(ref.purpose, ref.spec, token=False, extractable=False)
     kind = (row.object_class, row.key_type)
+    template = templates.fitting(session, template)
     return int(rawops.unwrap(session, root, ref.blob, _mechanism(connection), kind, template).handle)
 
 

@@ -112,7 +112,9 @@ class HsmImports:
         """
         hashes = self._core.hsm().oaep(Purpose.IMPORT_UNWRAP)
         if not hashes:
-            raise invalid("the HSM has no CKM_RSA_PKCS_OAEP with CKM_AES_KEY_WRAP_KWP that unwrap keys")
+            raise invalid(
+                "the HSM has no CKM_AES_KEY_WRAP_KWP together with CKM_RSA_PKCS_OAEP, so it unwraps no keys of callers"
+            )
         row = self._core.store.reader().get(IMPORT_KEYS, hsm_row(mount_id))
         if row is not None and row.value.public:
             return _shown(row.value, hashes)

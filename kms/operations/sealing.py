@@ -199,7 +199,7 @@ class Opener:
             raise
 
     def _prepare(self, ciphertext: str, prefix: str) -> ReadyVersion:
-        if not self._live.algorithm.allows(Use.DECRYPT, self._live.key.protection):
+        if not self._live.key.allows(Use.DECRYPT):
             raise _unsupported(self._live, "decryption")
         number, _ = split(ciphertext, "ciphertext")
         # "v0" is what Vault before 0.3 wrote for the first version.

@@ -259,7 +259,7 @@ def test_a_module_that_lists_no_tokens(config: HsmConfig, monkeypatch: pytest.Mo
 
 def test_a_module_that_does_not_start_is_named(config: HsmConfig) -> None:
     """Every step of loading has its own sentence, and a refusal of OS locking is no refusal to start."""
-    module = Module(config.module, config.softhsm2_conf)
+    module = Module(config.module, config.variables)
     honest_start, honest_end = module._initialize, module._finalize
     steps: Any = module
     steps._initialize = lambda arguments: 0xA if arguments else honest_start(None)
