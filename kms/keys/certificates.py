@@ -79,6 +79,8 @@ class Certificates:
             raise invalid(f"key with provided name '{name}' not found")
         wanted = key.latest_version if number is None else number
         missing = "could not create the csr: no such key version"
+        if wanted < key.min_decryption_version:
+            raise invalid(missing)  # it is not in use any more: nothing new is to rest on it
         row = active_version(self._core.store.reader(), key, wanted, missing)
         check_version_use(key, row.value, Act.CERTIFY, self._core.clock.now())
         signer = live.version(wanted).signer

@@ -58,7 +58,8 @@ def check_wish(wish: Wish) -> Algorithm:
     """What is wrong with a wish whatever the key: asked even when the name has a key already.
 
     Raises:
-        KmsError(INVALID): unknown type, a size for a type that has one, convergence without derivation.
+        KmsError(INVALID): unknown type, a size for a type that has one, convergence without derivation,
+            a period of less than an hour.
     """
     algorithm = ALGORITHMS.get(wish.type)
     if algorithm is None:
@@ -67,6 +68,7 @@ def check_wish(wish: Wish) -> Algorithm:
         raise invalid("convergent encryption requires derivation to be enabled")
     if wish.key_size and algorithm.kind is not Kind.MAC:
         raise invalid(f"key_size is not valid for algorithm {algorithm.name}")
+    _check_period(wish.auto_rotate_period)
     return algorithm
 
 
@@ -84,7 +86,6 @@ def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey
             )
         if wish.convergent_encryption and not algorithm.convergent:
             raise invalid(f"convergent encryption not supported for keys of type {algorithm.name}")
-    _check_period(wish.auto_rotate_period)
     protection = _protection(algorithm, wish)
     return NamedKey(
         id=key_id,

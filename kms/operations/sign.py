@@ -128,11 +128,12 @@ class Signing:
             nonlocal used
             if item.get("input") is None:
                 raise invalid("missing input")
+            data = decoded(item["input"])
+            context = context_of(item.get("context"))
             # A version that may not sign is each item's error, as in the Vault API.
             version = live.protecting(args["key_version"], "signing", Act.SIGN)
             used = version.number
-            context = context_of(item.get("context"))
-            signature = _sign(version, decoded(item["input"]), how, context)
+            signature = _sign(version, data, how, context)
             done: Item = {"signature": signature, "key_version": version.number}
             if version.derivation is not None:
                 # The Vault API spells it so in batches.

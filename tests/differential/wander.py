@@ -34,7 +34,7 @@ _LEFT_OUT = (
     "restore",
 )
 # What differs there is known, each time.
-_NOT = ("keys", "random/{source}", "random/{source}/{urlbytes}")
+_NOT = ("keys", "config/keys", "random/{source}", "random/{source}/{urlbytes}")
 _FLAGS = ("derived", "convergent_encryption")
 
 
