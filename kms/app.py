@@ -25,7 +25,8 @@ from kms.audit.sequencer import Snapshot
 from kms.clock import Clock
 from kms.config import Config
 from kms.errors import ErrorKind, KmsError, integrity, invalid
-from kms.hsm import Hsm, HsmConfig
+from kms.hsm import Hsm
+from kms.hsm.profiles import configured
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
 from kms.http.vault import sys_quorum as quorum_routes
@@ -144,7 +145,7 @@ class App:
     # -- (3) the token and what it opens -----------------------------------------------------------
 
     def _open_hsm(self) -> Hsm:
-        return open_knowing(_hsm_config(self.config), self.clock, Losses(self.store))
+        return open_knowing(configured(self.config.hsm), self.clock, Losses(self.store))
 
     def _open_keyring(self, instance_id: str) -> None:
         self.token.allow()
@@ -219,7 +220,6 @@ class App:
             self.config.data.audit,
             store,
             self.roots,
-            self.token.get,
             clock,
             origin=self.origin,
             snapshot=self._snapshot,
@@ -386,7 +386,7 @@ def recover_server(config: Config, clock: Clock, shares: Callable[[], Sequence[s
         raise invalid(f"{config.data.storage} holds no database; restore the backup into it first")
     _prepare(config, clock)
     store = SqliteStore.open(config.data.storage / FILE_NAME)
-    token = TokenHolder(lambda: open_knowing(_hsm_config(config), clock, Losses(store)))
+    token = TokenHolder(lambda: open_knowing(configured(config.hsm), clock, Losses(store)))
 
     def unlock(instance_id: str, terms: Mapping[int, Sensitive]) -> None:
         store.unlock(RowSealer(instance_id, terms))
@@ -428,11 +428,6 @@ def _losses(store: SqliteStore) -> dict[str, Any]:
         "keys": named(bound_versions(reader, lost_ids(reader))),
         "authorities": named(lost_authorities(reader)),
     }
-
-
-def _hsm_config(config: Config) -> HsmConfig:
-    section = config.hsm
-    return HsmConfig(section.module, section.token_label, section.pin_file, section.softhsm2_conf)
 
 
 def _prepare(config: Config, clock: Clock) -> None:

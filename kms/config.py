@@ -9,10 +9,15 @@
     audit = "/var/lib/keystead/audit"      # on another disk than storage, where there is one
 
     [hsm]
+    profile = "softhsm"                    # a file of hsm-config/profiles; or name the module yourself
     module = "/usr/lib/softhsm/libsofthsm2.so"
     token_label = "keystead"
     pin_file = "/etc/keystead/pin"         # readable by its owner only
     softhsm2_conf = "/etc/keystead/softhsm2.conf"   # SoftHSM only
+    seal = "aes-gcm"                       # or "rsa-oaep", for tokens without AES-GCM; for new roots
+    init_args = ""                         # for modules that want a parameter string (NSS)
+    environment = {}                       # variables that the module reads
+    omit = []                              # guards that the token does not know: "copyable", "local"
 
     [tls]
     certificate = "/etc/keystead/tls.pem"  # with its chain
@@ -46,6 +51,7 @@ Recovery = Literal["none", "hsm-backup", "quorum"]
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_WORKERS = 256
 
+_VariableName = Annotated[str, msgspec.Meta(pattern="^[A-Z_][A-Za-z0-9_]{0,63}$")]
 _PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 
 
@@ -65,16 +71,26 @@ class HsmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Which token holds the roots.
 
     Args:
-        module: the vendor's PKCS#11 library.
+        profile: a file of hsm-config/profiles, which gives defaults for what follows.
+        module: the vendor's PKCS#11 library; may be left out where a profile knows its places.
         token_label: exactly one token must carry it.
         pin_file: first line is the user PIN; mode 0600 or stricter.
         softhsm2_conf: SoftHSM's own configuration file, for SoftHSM only.
+        seal: what new seal roots are: "aes-gcm", or "rsa-oaep" where the token has no AES-GCM with IVs of ours.
+        init_args: for modules that refuse C_Initialize(NULL): their parameter string.
+        environment: variables that the module reads.
+        omit: guards that the token's objects do not know, "copyable" or "local".
     """
 
-    module: Path
+    profile: str = ""
+    module: Path | None = None
     token_label: str
     pin_file: Path
     softhsm2_conf: Path | None = None
+    seal: Literal["", "aes-gcm", "rsa-oaep"] = ""
+    init_args: str = ""
+    environment: dict[_VariableName, str] = {}
+    omit: tuple[Literal["copyable", "local"], ...] = ()
 
 
 class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -199,7 +215,7 @@ def check_files(config: Config) -> None:
     Raises:
         KmsError(INVALID): missing, or readable by others.
     """
-    if not config.hsm.module.is_file():
+    if config.hsm.module is not None and not config.hsm.module.is_file():
         raise invalid(f"hsm.module {config.hsm.module} does not exist; install the token's PKCS#11 library")
     check_private(config.hsm.pin_file, "hsm.pin_file")
     if config.tls is not None:
@@ -232,7 +248,7 @@ def render(config: Config) -> str:
         f"audit = {_quoted(config.data.audit)}",
         "",
         "[hsm]",
-        f"module = {_quoted(config.hsm.module)}",
+        *_hsm_choices(config.hsm),
         f"token_label = {_quoted(config.hsm.token_label)}",
         f"pin_file = {_quoted(config.hsm.pin_file)}",
     ]
@@ -242,6 +258,21 @@ def render(config: Config) -> str:
         lines += ["", "[tls]"]
         lines += [f"certificate = {_quoted(config.tls.certificate)}", f"key = {_quoted(config.tls.key)}"]
     return "\n".join(lines) + "\n"
+
+
+def _hsm_choices(section: HsmSection) -> list[str]:
+    """The lines of [hsm] that may be absent."""
+    lines = [
+        f"{name} = {_quoted(value)}"
+        for name in ("profile", "module", "seal", "init_args")
+        if (value := getattr(section, name))
+    ]
+    if section.omit:
+        lines.append(f"omit = {msgspec.json.encode(section.omit).decode()}")
+    if section.environment:
+        pairs = ", ".join(f"{name} = {_quoted(value)}" for name, value in section.environment.items())
+        lines.append(f"environment = {{ {pairs} }}")
+    return lines
 
 
 def _quoted(value: object) -> str:
@@ -279,6 +310,8 @@ def _check(config: Config, name: str) -> None:
             f"{name}: listen {config.listen} can be reached from outside, so [tls] with certificate and "
             "key is required; listen on 127.0.0.1 to do without"
         )
+    if config.hsm.module is None and not config.hsm.profile:
+        raise invalid(f"{name}: [hsm] needs a module, or a profile that knows where it is")
     if config.data.storage == config.data.audit:
         raise invalid(f"{name}: data.storage and data.audit must be different folders")
 

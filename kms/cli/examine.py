@@ -17,6 +17,7 @@ from kms.config import Config, check_files
 from kms.errors import KmsError
 from kms.hsm import Hsm, HsmConfig, theft
 from kms.hsm.capabilities import survey
+from kms.hsm.profiles import configured
 from kms.server.lock import LOCK_NAME
 from kms.storage import FILE_NAME, SqliteStore
 from kms.system.choices import explain
@@ -88,23 +89,23 @@ def token(config: Config, clock: Clock) -> Iterator[Finding]:
     """The HSM: does it open, does it answer, can it do what we need?"""
     section = config.hsm
     try:
-        hsm = Hsm.open(
-            HsmConfig(section.module, section.token_label, section.pin_file, section.softhsm2_conf), clock
-        )
+        chosen = configured(section)
+        hsm = Hsm.open(chosen, clock)
     except KmsError as error:
         yield Finding("token", Verdict.BAD, error.detail, "check [hsm] of the configuration and the device")
         return
     try:
-        yield from _opened(hsm)
+        yield from _opened(hsm, chosen)
     finally:
         hsm.close()
 
 
-def _opened(hsm: Hsm) -> Iterator[Finding]:
+def _opened(hsm: Hsm, config: HsmConfig) -> Iterator[Finding]:
     info = hsm.info
     yield Finding(
         "token", Verdict.GOOD, f"{info.label}: {info.manufacturer} {info.model}, serial {info.serial}"
     )
+    yield from _choices(config)
     try:
         hsm.check()
         yield Finding("token self-test", Verdict.GOOD, "the sentinel key answers")
@@ -112,6 +113,18 @@ def _opened(hsm: Hsm) -> Iterator[Finding]:
         yield Finding("token self-test", Verdict.BAD, error.detail, "look into the device's own log")
     yield from _abilities(hsm)
     yield from _thefts(hsm)
+
+
+def _choices(config: HsmConfig) -> Iterator[Finding]:
+    """What the operator or the profile chose."""
+    yield Finding("seal", Verdict.GOOD, f"new seal roots are {config.seal.value}")
+    if config.exclude:
+        yield Finding(
+            "mechanisms not used", Verdict.WARN, f"{', '.join(config.exclude)}: excluded by the profile"
+        )
+    if config.omit:
+        detail = f"objects of this token do not know the guards {', '.join(config.omit)}"
+        yield Finding("guards", Verdict.WARN, detail, "Keystead alone keeps its keys from being copied")
 
 
 def _abilities(hsm: Hsm) -> Iterator[Finding]:

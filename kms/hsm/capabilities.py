@@ -15,14 +15,17 @@ from pkcs11.constants import Attribute
 from pkcs11.mechanisms import KeyType, Mechanism
 
 from kms.errors import ErrorKind, KmsError
-from kms.hsm import rawops
+from kms.hsm import objects, rawops
 from kms.hsm.connection import Connection
 from kms.hsm.failures import LOST, name_of
 from kms.hsm.hsm import CMAC_SIZE, Hsm
-from kms.hsm.mechanisms import HMACS, SPECS, sign_call
-from kms.hsm.model import KeySpec, Scheme
-from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, verify_proof
+from kms.hsm.importing import takes
+from kms.hsm.mechanisms import HMACS, OAEPS, SPECS, sign_call
+from kms.hsm.model import KeySpec, Purpose, Scheme, Seal
+from kms.hsm.proof import agrees
+from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, spki_of, verify_proof
 from kms.hsm.selftest import Bench
+from kms.hsm.trials import oaep
 from kms.hsm.wrapped import try_wrapping
 
 
@@ -58,7 +61,7 @@ class Trial:
     mechanisms: tuple[Mechanism, ...]  # all are needed
     attempt: Callable[[Bench], bool]
     advice: str
-    required: bool = False
+    seal: Seal | None = None  # needed if this seal was chosen
 
 
 def _gcm(spec: KeySpec) -> Callable[[Bench], bool]:
@@ -116,6 +119,28 @@ def _wrapping(spec: KeySpec) -> Callable[[Bench], bool]:
     return lambda bench: try_wrapping(bench.connection, bench.session, spec)
 
 
+def _decrypts(name: str) -> Callable[[Bench], bool]:
+    return lambda bench: name in oaep(bench.connection, bench.session, Purpose.KEY_DECRYPT)
+
+
+def _agrees(spec: KeySpec) -> Callable[[Bench], bool]:
+    def attempt(bench: Bench) -> bool:
+        purpose = Purpose.KEY_AGREE
+        secret, public = objects.make(bench.session, purpose, spec, token=False, cka_id=b"", label="")
+        bench.made += [secret.handle, public.handle]
+        return agrees(bench.session, secret.handle, spki_of(public, spec))
+
+    return attempt
+
+
+def _imports(spec: KeySpec) -> Callable[[Bench], bool]:
+    def attempt(bench: Bench) -> bool:
+        able = oaep(bench.connection, bench.session, Purpose.IMPORT_UNWRAP)
+        return bool(able) and takes(bench.connection, bench.session, spec)
+
+    return attempt
+
+
 def _rsa_size(spec: KeySpec) -> Callable[[Bench], bool]:
     """Generating takes seconds, so the larger sizes are looked up and not tried."""
 
@@ -128,14 +153,28 @@ def _rsa_size(spec: KeySpec) -> Callable[[Bench], bool]:
 
 _RESIDENT: Final = "keys of this type stay resident in the token; mind its capacity"
 _SOFTWARE: Final = "use protection `software` for this type, or another token"
+_OTHER_SEAL: Final = "the keyring is sealed with one of the two seals; choose the other one: [hsm] seal"
+_NO_IMPORT: Final = "callers' keys of this type are imported with protection `software`"
+_OAEP: Final = (Mechanism.RSA_PKCS_KEY_PAIR_GEN, Mechanism.RSA_PKCS_OAEP)
+_NO_EDDSA: Final = "the key of the audit log is kept under the HSM's seal; use `software` for keys of callers"
 _HASH: Final = "HMACs with this hash need protection `software`"
 
 
 def _trials() -> list[Trial]:
     aes, gcm, kwp = Mechanism.AES_KEY_GEN, Mechanism.AES_GCM, Mechanism.AES_KEY_WRAP_PAD
-    needed = "the keyring is sealed with it: choose a token that has AES-GCM with an IV given by the caller"
     trials = [
-        Trial("seal and encrypt", KeySpec.AES_256, (aes, gcm), _gcm(KeySpec.AES_256), needed, required=True),
+        Trial(
+            "seal aes-gcm", KeySpec.AES_256, (aes, gcm), _gcm(KeySpec.AES_256), _OTHER_SEAL, seal=Seal.AES_GCM
+        ),
+        Trial(
+            "seal rsa-oaep",
+            KeySpec.RSA_2048,
+            _OAEP,
+            lambda bench: bool(oaep(bench.connection, bench.session, Purpose.ROOT_SEAL_RSA)),
+            _OTHER_SEAL,
+            seal=Seal.RSA_OAEP,
+        ),
+        Trial("encrypt", KeySpec.AES_256, (aes, gcm), _gcm(KeySpec.AES_256), _SOFTWARE),
         Trial("encrypt", KeySpec.AES_128, (aes, gcm), _gcm(KeySpec.AES_128), _SOFTWARE),
     ]
     generic = Mechanism.GENERIC_SECRET_KEY_GEN
@@ -154,12 +193,29 @@ def _trials() -> list[Trial]:
         mechanism = sign_call(spec, scheme, bytes(PROOF_SIZE[spec]), None)[0]
         attempt = _signature(spec, scheme, PROOF_SIZE[spec])
         trials.append(
-            Trial(f"generate and sign {scheme}", spec, (SPECS[spec].generate, mechanism), attempt, _SOFTWARE)
+            Trial(
+                f"generate and sign {scheme}",
+                spec,
+                (SPECS[spec].generate, mechanism),
+                attempt,
+                _NO_EDDSA if spec is KeySpec.ED25519 else _SOFTWARE,
+            )
         )
     pss = _signature(KeySpec.RSA_2048, Scheme.RSA_PSS_SHA256, 32)
     trials.append(
         Trial("sign rsa-pss-sha256", KeySpec.RSA_2048, (Mechanism.RSA_PKCS_PSS,), pss, "sign with pkcs1v15")
     )
+    trials += [
+        Trial(f"decrypt oaep {name}", KeySpec.RSA_2048, _OAEP, _decrypts(name), "set another hash_function")
+        for name in OAEPS
+    ]
+    ecdh = (Mechanism.EC_KEY_PAIR_GEN, Mechanism.ECDH1_DERIVE)
+    trials += [
+        Trial("derive", spec, ecdh, _agrees(spec), _SOFTWARE)
+        for spec in (KeySpec.EC_P256, KeySpec.EC_P384, KeySpec.EC_P521)
+    ]
+    imports = (KeySpec.AES_256, KeySpec.HMAC, KeySpec.EC_P256, KeySpec.ED25519, KeySpec.RSA_2048)
+    trials += [Trial("import", spec, (kwp, *_OAEP), _imports(spec), _NO_IMPORT) for spec in imports]
     families = (KeySpec.AES_256, KeySpec.HMAC, KeySpec.EC_P256, KeySpec.ED25519, KeySpec.RSA_2048)
     trials += [Trial("wrap and unwrap", spec, (kwp,), _wrapping(spec), _RESIDENT) for spec in families]
     return trials
@@ -171,7 +227,8 @@ def survey(hsm: Hsm) -> list[Capability]:
     Raises:
         KmsError(HSM_UNAVAILABLE): the token was lost meanwhile.
     """
-    rows = [hsm.gate.run(_Row(trial), repeat=True) for trial in _trials()]
+    chosen = hsm.gate.run(lambda c, _: Seal.RSA_OAEP if c.rsa_seal else Seal.AES_GCM, repeat=True)
+    rows = [hsm.gate.run(_Row(trial, chosen), repeat=True) for trial in _trials()]
     log_key = [row.works for row in rows if row.spec in PROOF_SCHEME and row.operation.startswith("generate")]
     if not any(log_key):
         raise KmsError(
@@ -183,12 +240,13 @@ def survey(hsm: Hsm) -> list[Capability]:
 @dataclass(frozen=True)
 class _Row:
     trial: Trial
+    chosen: Seal
 
     def __call__(self, connection: Connection, session: Any) -> Capability:
         trial = self.trial
         missing = [m.name for m in trial.mechanisms if m not in _offered(connection)]
         if missing:
-            return self._row(f"the token does not have {', '.join(missing)}")
+            return self._row(f"the token does not have {', '.join(f'CKM_{name}' for name in missing)}")
         bench = Bench(connection, session)
         try:
             return self._row("works" if trial.attempt(bench) else "the token refuses or answers wrongly")
@@ -207,7 +265,7 @@ class _Row:
             operation=trial.operation,
             spec=trial.spec,
             works=works,
-            required=trial.required,
+            required=trial.seal is self.chosen,
             mechanism=" + ".join(m.name for m in trial.mechanisms),
             finding=finding,
             advice="" if works else trial.advice,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,6 +78,13 @@ class Connection:
         self._handles: dict[bytes, Handle] = {}
         self._publics: dict[bytes, bytes] = {}
         self._pairs: dict[bytes, bool] = {}
+
+    def exclude(self, names: Iterable[str]) -> None:
+        """Use none of these mechanisms, by their CKM_ names, whatever the token lists."""
+        unwanted = {mechanism for mechanism in self.mechanisms if failures.ckm(mechanism) in set(names)}
+        self.mechanisms -= unwanted
+        if self.kwp in unwanted:
+            self.kwp = next((m for m in KWP_CANDIDATES if m in self.mechanisms), None)
 
     @property
     def info(self) -> TokenInfo:

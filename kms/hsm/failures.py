@@ -125,7 +125,8 @@ def is_unsupported(error: p11.PKCS11Error) -> bool:
 
 def ckm(mechanism: Mechanism) -> str:
     """The mechanism's name in the PKCS#11 standard."""
-    return f"CKM_{mechanism.name}"
+    name = getattr(mechanism, "name", "")  # tokens list numbers that have none
+    return f"CKM_{name}" if name else f"0x{int(mechanism):x}"
 
 
 def lacking(what: str) -> KmsError:

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from pkcs11 import exceptions as p11
 from pkcs11.exceptions import PKCS11Error
 from pkcs11.mechanisms import Mechanism
 
@@ -33,6 +34,7 @@ from kms.hsm.module import Module, unavailable
 T = TypeVar("T")
 Work = Callable[[Connection, Any], T]
 
+DEAD_MODULE: Final = (p11.DeviceError, p11.DeviceRemoved)
 FIRST_DELAY: Final = 0.25
 LAST_DELAY: Final = 2.0
 DRAIN_SECONDS: Final = 5.0
@@ -67,6 +69,7 @@ class Gate:
         self._dead = ""  # why this gate never serves again
         self._answer = b""  # what the sentinel of the lost connection said: the token must be the same
         self._doubted: dict[bytes, int] = {}  # ids that were seen twice -> number of the connection
+        self._stale = False
         self._next_attempt = 0.0
         self._delay = FIRST_DELAY
         self.files = TokenFolder(config.softhsm2_conf)
@@ -174,16 +177,24 @@ class Gate:
 
     def _restart(self) -> Connection:
         reopened = False
+        # A module that went on failing after it was initialised again (p11-kit keeps a dead socket).
+        stale, self._stale = self._stale, False
         try:
             if self._lost is not None and not self._lost.pool.drain(self._clock, DRAIN_SECONDS):
                 raise unavailable(
                     "the HSM does not answer: calls are still in flight; the worker must be replaced"
                 )
             with self.files.exclusive(self._clock):
-                self._module.restart()
+                if stale:
+                    self._module.reload()
+                else:
+                    self._module.restart()
                 connection = self._establish()
             reopened = True
             return connection
+        except KmsError as error:
+            self._stale = isinstance(error.__cause__, DEAD_MODULE)
+            raise
         finally:
             if not reopened:
                 self._next_attempt = self._clock.monotonic() + self._delay

@@ -92,6 +92,7 @@ def connect(module: Module, config: HsmConfig, known: bytes) -> Connection:
         templates.omit(config.token_label, config.omit)
         first = _log_in(token, pin)
         connection = Connection(module, token, first, rsa_seal=config.seal is Seal.RSA_OAEP)
+        connection.exclude(config.exclude)
         connection.find_sentinel(first, known)
     except failures.PIN_REFUSED as error:
         _refused.add(fingerprint)

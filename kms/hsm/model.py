@@ -29,6 +29,7 @@ class HsmConfig:
         seal: what new seal roots are; those that exist stay what they are.
         init_args: for modules that refuse C_Initialize(NULL): the string for CK_C_INITIALIZE_ARGS.pReserved.
         omit: guards that this token does not know, of "copyable" and "local"; doctor says that they are missing.
+        exclude: mechanisms that the token lists and that are not used, by their CKM_ names.
         environment: further variables that the module reads, put into this process's environment before it is loaded.
     """
 
@@ -40,6 +41,7 @@ class HsmConfig:
     init_args: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     omit: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     @property
     def variables(self) -> dict[str, str]:

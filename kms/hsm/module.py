@@ -9,6 +9,7 @@ exports nothing but C_GetFunctionList. A module that refuses the flag is used by
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import mmap
 import os
@@ -143,15 +144,15 @@ class Module:
 
     def _function_list(self) -> Any:
         try:
-            shared = ctypes.CDLL(str(self.path))
+            self._shared = ctypes.CDLL(str(self.path))
         except OSError as error:
             raise unavailable(
                 f"cannot load the PKCS#11 module {self.path} ({error}): check hsm.module"
             ) from error
-        if not hasattr(shared, "C_GetFunctionList"):
+        if not hasattr(self._shared, "C_GetFunctionList"):
             raise unavailable(f"cannot load {self.path}: it is no PKCS#11 module, as it has no function list")
         functions = ctypes.c_void_p()
-        if shared.C_GetFunctionList(ctypes.byref(functions)) != CKR_OK or functions.value is None:
+        if self._shared.C_GetFunctionList(ctypes.byref(functions)) != CKR_OK or functions.value is None:
             raise unavailable(f"cannot load {self.path}: it is no PKCS#11 module, as it has no function list")
         # CK_FUNCTION_LIST begins with a two-byte version, padded to the size of a pointer.
         return ctypes.cast(functions.value + ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_void_p))
@@ -175,6 +176,15 @@ class Module:
                 "" if self._reserved is not None else "; some modules want their parameters in hsm.init_args"
             )
             raise unavailable(f"the PKCS#11 module {self.path} does not start (CKR 0x{result:x}){hint}")
+
+    def reload(self) -> None:
+        """Give the shared object back and load it anew, for modules whose finalise keeps a dead connection.
+
+        No call may be in flight, and nothing made before may be used.
+        """
+        pkcs11.unload(str(self.path))
+        _ctypes.dlclose(self._shared._handle)  # noqa: SLF001  # ctypes holds the object too, and has no call for this
+        self._load()
 
     def destroy_object(self, session_handle: int, object_handle: int) -> bool:
         """C_DestroyObject in any session; False when the token refused.

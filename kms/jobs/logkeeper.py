@@ -16,17 +16,16 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from kms.audit.sequencer import Sequencer, Snapshot
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, integrity
-from kms.hsm import Hsm, Purpose, Scheme
+from kms.hsm import Purpose
 from kms.keys.roots import Roots
 from kms.tables import Store
 
 
 class HsmLogSigner:
-    """The log's private key: an Ed25519 pair that never leaves the token (kms.audit.note.LogSigner)."""
+    """The log's private key: an Ed25519 pair in the token, or under its seal (kms.audit.note.LogSigner)."""
 
-    def __init__(self, roots: Roots, hsm: Callable[[], Hsm]) -> None:
+    def __init__(self, roots: Roots) -> None:
         self._roots = roots
-        self._hsm = hsm
         key = load_der_public_key(roots.active(Purpose.LOG_SIGN).public)
         if not isinstance(key, Ed25519PublicKey):
             raise integrity("the log key is not an Ed25519 key")
@@ -39,7 +38,7 @@ class HsmLogSigner:
 
     def sign(self, message: bytes) -> bytes:
         """Signature by the HSM. Raises KmsError(HSM_UNAVAILABLE, SEALED)."""
-        return self._hsm().sign(self._roots.log_key(), Scheme.EDDSA, message)
+        return self._roots.sign_log(message)
 
 
 class LogKeeper:
@@ -55,7 +54,6 @@ class LogKeeper:
         folder: Path,
         store: Store,
         roots: Roots,
-        hsm: Callable[[], Hsm],
         clock: Clock,
         *,
         origin: str,
@@ -64,7 +62,6 @@ class LogKeeper:
         self._folder = folder
         self._store = store
         self._roots = roots
-        self._hsm = hsm
         self._clock = clock
         self._origin = origin
         self._snapshot = snapshot
@@ -94,7 +91,7 @@ class LogKeeper:
 
     def _start(self) -> Sequencer | None:
         try:
-            signer = HsmLogSigner(self._roots, self._hsm)
+            signer = HsmLogSigner(self._roots)
         except KmsError as error:
             if error.kind is ErrorKind.UNINITIALIZED:
                 return None

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, integrity
-from kms.hsm import Hsm, KeySpec, Purpose, Resident
+from kms.hsm import Hsm, KeySpec, Purpose, Resident, Scheme
 from kms.ids import CkaId, new_cka_id
 from kms.tables import Reader, Row, Store, Table, Transaction
 
@@ -30,6 +32,9 @@ class RootObject(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     created: float
     public: bytes = b""  # SubjectPublicKeyInfo, for the log key
+    lacks: str = ""  # the mechanism for want of which the token has no such object
+    sealed: bytes = b""  # the log key where the token has no Ed25519: its seed under the seal root ...
+    sealed_under: str = ""  # ... of this hex CKA_ID
 
 
 ROOTS = Table(
@@ -109,14 +114,50 @@ class Roots:
         hsm = self._hsm()
         if row.value.state == PLANNED:
             label = f"keystead {purpose.value} v{version}"
-            spec = _SPECS[purpose]
-            public = hsm.adopt(purpose, spec, cka_id)
+            form = hsm.root_form(purpose, _SPECS[purpose])
+            if form.lacks:
+                return _root(self._without(row, form.lacks))
+            public = hsm.adopt(form.purpose, form.spec, cka_id)
             if public is None:
-                public = hsm.generate(purpose, spec, cka_id, label)
+                public = hsm.generate(form.purpose, form.spec, cka_id, label)
             if public != row.value.public:
                 with self._store.transaction() as tx:
                     row = tx.replace(ROOTS, row, msgspec.structs.replace(row.value, public=public))
         return _root(row)
+
+    def _without(self, row: Row[RootObject], lacks: str) -> Row[RootObject]:
+        """A root that this token cannot carry: none at all, or the log key under the newest seal root."""
+        if row.value.lacks:
+            return row
+        changed = msgspec.structs.replace(row.value, lacks=lacks)
+        if row.value.purpose == Purpose.LOG_SIGN.value:
+            seals = self._store.reader().find(ROOTS, {"purpose": Purpose.ROOT_SEAL.value})
+            seal = max(
+                (each for each in seals if each.value.state != LOST), key=lambda each: each.value.version
+            )
+            pair = Ed25519PrivateKey.generate()
+            root = CkaId(bytes.fromhex(seal.key))
+            changed = msgspec.structs.replace(
+                changed,
+                public=pair.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+                sealed=self._hsm().seal(root, pair.private_bytes_raw(), _log_aad(row.key)),
+                sealed_under=seal.key,
+            )
+        with self._store.transaction() as tx:
+            return tx.replace(ROOTS, row, changed)
+
+    def sign_log(self, message: bytes) -> bytes:
+        """Ed25519 (RFC 8032) with the log key, in the HSM where it has that.
+
+        Raises:
+            KmsError(HSM_UNAVAILABLE, SEALED)
+        """
+        row = active_row(self._store.reader(), Purpose.LOG_SIGN)
+        if not row.value.sealed:
+            return self._hsm().sign(self.log_key(), Scheme.EDDSA, message)
+        root = CkaId(bytes.fromhex(row.value.sealed_under))
+        seed = self._hsm().unseal(root, row.value.sealed, _log_aad(row.key))
+        return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
 
     def _planned(self, purpose: Purpose, version: int) -> Row[RootObject]:
         for row in self._store.reader().find(ROOTS, {"purpose": purpose.value}):
@@ -129,6 +170,10 @@ class Roots:
     def log_key(self) -> Resident:
         """Reference to the key that signs checkpoints."""
         return Resident(self.current(Purpose.LOG_SIGN), Purpose.LOG_SIGN, KeySpec.ED25519)
+
+
+def _log_aad(key: str) -> bytes:
+    return b"keystead log key " + key.encode()
 
 
 def active_row(reader: Reader, purpose: Purpose) -> Row[RootObject]:
