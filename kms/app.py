@@ -60,6 +60,7 @@ from kms.policy.store import POLICIES
 from kms.sensitive import Sensitive
 from kms.shared import Shared
 from kms.storage import FILE_NAME, RowSealer, SqliteStore, prepare, sweep
+from kms.system.compromise import CompromiseRecovery
 from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
 from kms.system.instance import CUSTODY, Instance, insert_instance, read_instance
@@ -77,6 +78,7 @@ from pki.http.routes import ROUTES as PKI_ROUTES
 from pki.lost import LostAuthority, lose, lost_authorities
 from pki.operations import operations as pki_operations
 from pki.service import PkiService
+from pki.store import CERTIFICATES, TIDY
 from pki.store import TABLES as PKI_TABLES
 
 Role = Literal["worker", "jobs", "start"]
@@ -198,6 +200,16 @@ class App:
             adopt=lambda term, key: store.sealer().adopt(term, key),
             announce=self.shared.bump_seal_epoch,
         )
+        self.compromise = CompromiseRecovery(
+            store,
+            self.roots,
+            self.rotator,
+            self.keyring,
+            self.keys,
+            clock,
+            sealed=(*DIGESTED, CERTIFICATES, TIDY),
+            stale=lambda table, term, after, limit: store.reader().sealed_before(table, term, after, limit),
+        )
         self.sealing = Sealing(
             store,
             self.state,
@@ -265,6 +277,7 @@ class App:
             life.table(),
             mounts.table(),
             KeyringHandlers(self.keyring).table(),
+            self.compromise.table(),
             quorum_operations(
                 RootGeneration(self.store, self.shared, self.tokens.create_root),
                 Rekeying(self.store, self.shared, self._open_terms, self.shared.bump_seal_epoch),
@@ -318,6 +331,7 @@ class App:
             scrub=self.store.scrub,
             sweep=lambda: self._compare(DIGESTED),
             trim=self.store.trim_changes,
+            compromise=self.compromise.due,
         )
 
     def mend(self) -> None:

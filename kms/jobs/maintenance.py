@@ -19,6 +19,7 @@ from kms.keys import KeyService
 from kms.keys.terms import KeyringRotator
 from kms.operation import Change, External, Needs
 from kms.pipeline import Pipeline, Registry, resolve_intents
+from kms.system.compromise import Work
 from kms.system.state import ServerState
 from kms.tables import Store
 
@@ -56,6 +57,7 @@ class Maintenance:
         scrub: leaves no old page of the database in its write-ahead log.
         sweep: compares the state digests; raises KmsError(INTEGRITY).
         trim: drops old announcements.
+        compromise: portions of a recovery from a stolen keyring, while one runs.
     """
 
     store: Store
@@ -74,6 +76,7 @@ class Maintenance:
     scrub: Callable[[], bool]
     sweep: Callable[[], None]
     trim: Callable[[], int]
+    compromise: Callable[[], Iterable[Work]]
 
     def tasks(self, fence: Fence) -> Sequence[Task]:
         """The tasks of the jobs process that holds `fence`."""
@@ -100,6 +103,7 @@ class Maintenance:
             Task("keys.abandoned", 60.0, serving(self.keys.destroy_abandoned)),
             Task("keyring.rotate", 60.0, serving(self._rotate_keyring)),
             Task("engines.chores", 30.0, serving(self._chores)),
+            Task("sys.compromise", 1.0, serving(self._continue_compromise)),
             Task("storage.trim", 300.0, self.trim),
             Task("storage.sweep", 3600.0, serving(self.sweep)),
         )
@@ -149,6 +153,11 @@ class Maintenance:
             self.scrub()
         if failure is not None:
             raise failure
+
+    def _continue_compromise(self) -> None:
+        for portion in self.compromise():
+            self._run(portion.operation, portion.resource, portion.work)
+            self.store.refresh(thorough=True)
 
     def _run(self, operation: str, resource: str, work: Change | External[Any]) -> None:
         self.pipeline.chore(self.registry[operation], resource, work)

@@ -78,6 +78,11 @@ class SqliteReader:
         record = self._execute("SELECT sealed FROM keyring_usage WHERE term = ?", [term])
         return int(record[0][0]) if record else 0
 
+    def sealed_before(self, table: Table[T], term: int, after: str, limit: int) -> list[str]:
+        """Keys, in order and greater than `after`, of rows that are sealed under an older term than this."""
+        sql = f"SELECT key FROM {table.name} WHERE term > ? AND term < ? AND key > ? ORDER BY key LIMIT ?"  # noqa: S608  (declared name)
+        return [row[0] for row in self._execute(sql, [_UNSEALED, term, after, limit])]
+
     def digests(self) -> dict[str, int]:
         """Every domain's kept digest, the writers' rows added up."""
         sums: dict[str, int] = {}

@@ -44,4 +44,6 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "internal/ui/mounts/{path...}", "sys.internal.mount"),
     Route("POST", "hsm/root/rotate", "sys.root.rotate"),
     Route("GET", "hsm/root/rotate", "sys.root.progress"),
+    Route("POST", "hsm/recover-compromise", "sys.compromise.start"),
+    Route("GET", "hsm/recover-compromise", "sys.compromise.status"),
 )
