@@ -11,7 +11,7 @@ Keys are strings, ordered bytewise; compound keys are joined with '/', which no 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -36,6 +36,10 @@ class Table(Generic[T]):
         cached: True when processes keep decoded rows in memory; every write is then announced to
             all workers (see `Store.refresh`).
         digest: the security domain whose state digest covers this table, or "" for none.
+
+    Attributes:
+        decode: bytes -> the model. Made here, before there are threads: msgspec prepares a struct when it is first
+            decoded, and two threads that do so at the same time crash the process.
     """
 
     tag: str
@@ -45,6 +49,10 @@ class Table(Generic[T]):
     sealed: bool = True
     cached: bool = False
     digest: str = ""
+    decode: Callable[[bytes], T] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decode", msgspec.msgpack.Decoder(self.model).decode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ class NoteLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str
 
 
+_decode_note = msgspec.json.Decoder(NoteLine).decode
+
+
 class Replay(msgspec.Struct):
     """What the leaves give when they are hashed again: the tree, roots at sizes asked for, torn files named."""
 
@@ -195,7 +198,7 @@ def note_line(note: bytes) -> bytes:
 def read_note(line: bytes) -> bytes:
     """The note in one line of log/checkpoints.jsonl. Raises KmsError(INTEGRITY)."""
     try:
-        return msgspec.json.decode(line, type=NoteLine).note.encode()
+        return _decode_note(line).note.encode()
     except UNREADABLE as error:
         raise integrity(f"not a line of the checkpoint history: {error}") from None
 

@@ -39,6 +39,7 @@ from kms.ids import new_id
 from kms.tables import Row, Store
 
 _STRAY_SECONDS = 60.0
+_decode_event = msgspec.json.Decoder(Event).decode
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -204,7 +205,7 @@ def _orphans(layout: Layout, store: Store) -> list[Event]:
             with _adopted(layout, segment) as fd:
                 alive[segment] = fd is None
         if not alive[segment]:
-            orphans.append(msgspec.json.decode(row.value.event, type=Event))
+            orphans.append(_decode_event(row.value.event))
     return orphans
 
 

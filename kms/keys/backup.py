@@ -198,6 +198,10 @@ def read_backup(text: str, mount: str, name: str, now: float) -> tuple[NamedKey,
     return key, versions
 
 
+# A struct that two threads convert to for the first time at once crashes the process: this prepares it.
+msgspec.json.Decoder(Document)
+
+
 def _parse(text: str) -> Document:
     if len(text) > MAX_BACKUP_CHARACTERS:
         raise invalid("the backup is longer than any key")

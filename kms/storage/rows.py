@@ -102,7 +102,7 @@ class SqliteReader:
         elif term != _UNSEALED:
             raise integrity(f"a stored row of {table.tag} claims to be sealed")
         try:
-            value = msgspec.msgpack.decode(body, type=table.model)
+            value = table.decode(body)
         except msgspec.MsgspecError:
             raise integrity(f"a stored row of {table.tag} cannot be read") from None
         return Row(key, revision, value)

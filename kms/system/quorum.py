@@ -121,5 +121,8 @@ def add_share(shares: list[bytes], text: str) -> None:
         shares.append(share)
 
 
+_decode_attempt = msgspec.msgpack.Decoder(Attempt).decode
+
+
 def _decode(packed: bytes) -> Attempt | None:
-    return msgspec.msgpack.decode(packed, type=Attempt) if packed else None
+    return _decode_attempt(packed) if packed else None

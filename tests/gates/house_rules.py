@@ -19,6 +19,14 @@ CLOCK_READERS = {
 PUBLIC_COMPARISONS = {
     "pki/subordinate.py:digest": "the hash of a public key",
 }
+# Where structs may be decoded by type, for the first time, in the middle of a function.
+LATE_DECODERS = {
+    "kms/config.py": "one thread, at the start",
+    "kms/hsm/profiles.py": "one thread, at the start",
+    "kms/server/offline.py": "one thread",
+    "kms/cli/copies.py": "one thread",
+    "kms/keys/backup.py": "its struct is prepared when the module is imported",
+}
 SECRET_NAME = re.compile(r"(^|_)(token|secret|mac|hmac|digest|pin|password|signature)$")
 SQL_CALLS = {"execute", "executemany", "executescript", "query"}
 EXCUSE = re.compile(r"(: *[A-Z]+\d+(, *[A-Z]+\d+)*|\[[a-z-, ]+\]) +[(#] *\S")
@@ -130,6 +138,20 @@ def constant_time(source: Source) -> Iterator[int]:
             yield node.lineno
 
 
+def late_decoder(source: Source) -> Iterator[int]:
+    """Decoders are made when their module is imported: msgspec prepares a struct when it is first used, and two threads that do so at once crash the process."""
+    if source.name in LATE_DECODERS:
+        return
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        kinds = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "type"]
+        by_type = called in {"msgspec.json.decode", "msgspec.msgpack.decode"} and kinds
+        if called == "msgspec.convert" or (by_type and not kinds[0].startswith("dict[")):
+            yield node.lineno
+
+
 def naked_todo(source: Source) -> Iterator[int]:
     """A TODO names its issue."""
     for number, line in enumerate(source.text.splitlines(), 1):
@@ -151,6 +173,7 @@ RULES: dict[str, Callable[[Source], Iterator[int]]] = {
     "shell": no_shell,
     "sql": no_built_sql,
     "constant time": constant_time,
+    "decoder": late_decoder,
     "todo": naked_todo,
     "excuse": excused,
 }

@@ -29,6 +29,7 @@ BROKEN = {
         "db.executescript('SELECT {}'.format(x))",
     ],
     "constant time": ["a.token == given", "x = expected_digest != digest", "if PIN == pin: pass"],
+    "decoder": ["msgspec.json.decode(x, type=Model)", "msgspec.convert(x, Model)"],
     "todo": ["# TO" + "DO: later", "x = 1  # FIX" + "ME"],
     "excuse": ["x = 1  # no" + "qa", "x = 1  # no" + "qa: S101", "x = 1  # type: " + "ignore[misc]"],
 }
@@ -39,6 +40,7 @@ SOUND = {
     "shell": ["import subprocess\nsubprocess.run(['x'], shell=False)"],
     "sql": ["db.execute('SELECT ?', [x])"],
     "constant time": ["token == ''", "token_type == other", "hmac.compare_digest(token, given)"],
+    "decoder": ["msgspec.json.decode(x, type=dict[str, Any])", "read = msgspec.json.Decoder(Model).decode"],
     "todo": ["# TO" + "DO(#12): later"],
     "excuse": ["x = 1  # no" + "qa: S101  (a reason)", "x = 1  # type: " + "ignore[misc]  # untyped library"],
 }

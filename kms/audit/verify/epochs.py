@@ -69,9 +69,12 @@ def _check_names(layout: Layout, newest: int) -> None:
             raise BadError(f"epochs/{path.name}", "a file that does not belong here")
 
 
+_decode_line = msgspec.json.Decoder(ManifestLine).decode
+
+
 def _decode(data: bytes, place: str) -> dict[str, ManifestLine]:
     try:
-        lines = [msgspec.json.decode(line, type=ManifestLine) for line in data.splitlines()]
+        lines = [_decode_line(line) for line in data.splitlines()]
     except UNREADABLE as error:
         raise BadError(place, f"not a manifest: {error}") from None
     return {line.file: line for line in lines}
