@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -22,6 +23,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from tests.drills import observe
 from tests.drills.load import Load
 from tests.harness import log, processes, token
@@ -29,6 +32,7 @@ from tests.harness.api import Api
 from tests.harness.dev import DevServer
 from tests.invariants import Ledger, Observed, broken
 
+CRASHES = re.compile(r"pid:\d+\) was sent SIG(?:SEGV|ABRT|BUS|ILL|FPE)")
 VICTIMS = {"worker": 50, "jobs": 10, "arbiter": 10, "supervisor": 10, "all": 20}  # weights
 RECOVERY_SECONDS = 30
 SENTINEL = b"keystead-sentinl".hex()  # the key that health checks use; it has no row
@@ -76,7 +80,7 @@ class Chaos:
                 if found:
                     return found
             return []
-        except AssertionError as error:
+        except (AssertionError, httpx.HTTPError) as error:
             return [f"{error}\n{self.server.tail()}"]
         finally:
             if load is not None:
@@ -163,6 +167,10 @@ class Chaos:
         sound, said = observe.verify(self.server, whole=whole)
         if not sound:
             found.append(f"I9: the offline verifier: {said}")
+        # We send SIGKILL only: whoever died of another signal crashed by itself.
+        crashed = CRASHES.findall(self.server.errors.read_text(errors="replace"))
+        if crashed:
+            found.append(f"a process crashed: {', '.join(crashed)}")
         return found
 
     def _settle(self) -> None:
