@@ -177,23 +177,23 @@ class Gate:
 
     def _restart(self) -> Connection:
         reopened = False
-        # A module that went on failing after it was initialised again (p11-kit keeps a dead socket).
-        stale, self._stale = self._stale, False
         try:
             if self._lost is not None and not self._lost.pool.drain(self._clock, DRAIN_SECONDS):
                 raise unavailable(
                     "the HSM does not answer: calls are still in flight; the worker must be replaced"
                 )
             with self.files.exclusive(self._clock):
-                if stale:
+                if self._stale:
                     self._module.reload()
                 else:
                     self._module.restart()
                 connection = self._establish()
-            reopened = True
+            reopened, self._stale = True, False
             return connection
         except KmsError as error:
-            self._stale = isinstance(error.__cause__, DEAD_MODULE)
+            # It went on failing after it was initialised again: p11-kit keeps a dead socket. From now on it is
+            # loaded anew each time, until it works, as without a far side it then lists no token at all.
+            self._stale = self._stale or isinstance(error.__cause__, DEAD_MODULE)
             raise
         finally:
             if not reopened:
