@@ -305,6 +305,16 @@ class Drill:
         told = self.site.run("doctor", check=False).stdout
         assert self.recovery in told
 
+    def check_nothing_opens(self) -> None:
+        """A server on the restored folders and a new token serves no key, and says that it cannot."""
+        self.site.answers = lambda: True  # type: ignore[method-assign]  # health is not 200 here
+        self.site.start()
+        key, ciphertext, _ = self.kept.ciphertexts[0]
+        with self.site.api() as api:
+            status = api.post(f"transit/decrypt/{key}", {"ciphertext": ciphertext}).status
+        assert status >= 500, status
+        self.figures["decrypt_answers"] = status
+
 
 def drill(folder: Path, recovery: str, ciphertexts: int) -> dict[str, Any]:
     """One whole drill; its figures."""
@@ -317,6 +327,7 @@ def drill(folder: Path, recovery: str, ciphertexts: int) -> dict[str, Any]:
             one.site.configure()
             one.site.run("restore", str(one.backup))
             one.check_refused()
+            one.check_nothing_opens()
             return one.figures
         one.come_back()
         one.check()
