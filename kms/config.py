@@ -17,6 +17,7 @@
     seal = "aes-gcm"                       # or "rsa-oaep", for tokens without AES-GCM; for new roots
     init_args = ""                         # for modules that want a parameter string (NSS)
     environment = {}                       # variables that the module reads
+    deadline_seconds = 10                  # a request waits so long for the HSM; 0 for ever (in-process tokens)
     omit = []                              # guards that the token does not know: "copyable", "local"
 
     [tls]
@@ -79,6 +80,7 @@ class HsmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         seal: what new seal roots are: "aes-gcm", or "rsa-oaep" where the token has no AES-GCM with IVs of ours.
         init_args: for modules that refuse C_Initialize(NULL): their parameter string.
         environment: variables that the module reads.
+        deadline_seconds: how long a request waits for one call of the HSM before it gets 503; 0 for ever.
         omit: guards that the token's objects do not know, "copyable" or "local".
     """
 
@@ -91,6 +93,7 @@ class HsmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     init_args: str = ""
     environment: dict[_VariableName, str] = {}
     omit: tuple[Literal["copyable", "local"], ...] = ()
+    deadline_seconds: Annotated[int, msgspec.Meta(ge=0, le=600)] | None = None
 
 
 class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -312,6 +315,8 @@ def _check(config: Config, name: str) -> None:
         )
     if config.hsm.module is None and not config.hsm.profile:
         raise invalid(f"{name}: [hsm] needs a module, or a profile that knows where it is")
+    if (config.hsm.deadline_seconds or 0) >= config.limits.request_seconds:
+        raise invalid(f"{name}: hsm.deadline_seconds must be less than limits.request_seconds")
     if config.data.storage == config.data.audit:
         raise invalid(f"{name}: data.storage and data.audit must be different folders")
 

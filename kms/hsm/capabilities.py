@@ -228,7 +228,7 @@ def survey(hsm: Hsm) -> list[Capability]:
         KmsError(HSM_UNAVAILABLE): the token was lost meanwhile.
     """
     chosen = hsm.gate.run(lambda c, _: Seal.RSA_OAEP if c.rsa_seal else Seal.AES_GCM, repeat=True)
-    rows = [hsm.gate.run(_Row(trial, chosen), repeat=True) for trial in _trials()]
+    rows = [hsm.gate.run(_Row(trial, chosen), repeat=True, slow=True) for trial in _trials()]
     log_key = [row.works for row in rows if row.spec in PROOF_SCHEME and row.operation.startswith("generate")]
     if not any(log_key):
         raise KmsError(

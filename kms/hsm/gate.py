@@ -7,12 +7,14 @@ Rules:
  4. A refused PIN is never sent again by this process (login.py).
  5. A call is repeated after reopening only if its caller said that it may be, and once.
  6. Two keys under one id are believed only when a new connection sees them as well.
- 7. A gate that was opened before a fork is dead in the child (H2).
+ 7. With a deadline, a call that hangs is given up for its caller, never made again, and no other is sent after it.
+ 8. A gate that was opened before a fork is dead in the child (H2).
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from pkcs11.mechanisms import Mechanism
 from kms.clock import Clock
 from kms.errors import KmsError
 from kms.hsm.connection import Connection
+from kms.hsm.deadline import HungError, Runner
 from kms.hsm.durable import TokenFolder
 from kms.hsm.failures import AbsentError, DoubtfulError, TokenLostError, ckm, lacking
 from kms.hsm.login import connect
@@ -39,6 +42,7 @@ FIRST_DELAY: Final = 0.25
 LAST_DELAY: Final = 2.0
 DRAIN_SECONDS: Final = 5.0
 TURN_SECONDS: Final = 1.0
+RECYCLE_SECONDS: Final = 60.0
 
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 
@@ -70,6 +74,8 @@ class Gate:
         self._answer = b""  # what the sentinel of the lost connection said: the token must be the same
         self._doubted: dict[bytes, int] = {}  # ids that were seen twice -> number of the connection
         self._stale = False
+        self._runner = Runner(config.deadline_seconds) if config.deadline_seconds else None
+        self._hung_since = 0.0
         self._next_attempt = 0.0
         self._delay = FIRST_DELAY
         self.files = TokenFolder(config.softhsm2_conf)
@@ -102,6 +108,7 @@ class Gate:
         repeat: bool = False,
         data_refused: str | None = None,
         needs: Mechanism | None = None,
+        slow: bool = False,
     ) -> T:
         """Do `work` with a session.
 
@@ -109,11 +116,21 @@ class Gate:
             work: gets the connection and a leased session; may raise PKCS#11 errors and AbsentError.
             repeat: the work is idempotent, so it may be done again on a new connection.
             data_refused: see Connection.explain.
+            slow: it may take much longer than most: generating pairs, tests.
             needs: a mechanism; refused by its name (INVALID) where the token does not have it.
 
         Raises:
             KmsError
         """
+        if self._runner is None:
+            return self._run(work, repeat, data_refused, needs)
+        try:
+            return self._runner.run(lambda: self._run(work, repeat, data_refused, needs), slow=slow)
+        except HungError as error:
+            self._hang()
+            raise unavailable("the HSM does not answer in time; it is tried again") from error
+
+    def _run(self, work: Work[T], repeat: bool, data_refused: str | None, needs: Mechanism | None) -> T:
         try:
             return self._once(work, data_refused, needs)
         except TokenLostError as error:
@@ -147,6 +164,17 @@ class Gate:
             self._drop(connection)
             raise
 
+    def _hang(self) -> None:
+        """A call hangs: nobody else is sent after it. If that lasts, the worker is replaced."""
+        now = self._clock.monotonic()
+        connection = self._connection
+        if connection is not None:
+            self._hung_since = now
+            self._drop(connection)
+        elif now - self._hung_since > RECYCLE_SECONDS:
+            # Nothing ends a call that hangs but the end of its process; a new one begins with new sockets.
+            os.kill(os.getpid(), signal.SIGTERM)
+
     def _drop(self, connection: Connection) -> None:
         connection.pool.retired = True
         with self._lock:
@@ -160,6 +188,8 @@ class Gate:
         if self._dead:
             raise unavailable(self._dead)
         if not self._lock.acquire(timeout=TURN_SECONDS):
+            if self._hung_since:
+                self._hang()
             raise unavailable("the HSM is being reopened; try again")
         try:
             if self._connection is not None:
@@ -178,7 +208,10 @@ class Gate:
     def _restart(self) -> Connection:
         reopened = False
         try:
-            if self._lost is not None and not self._lost.pool.drain(self._clock, DRAIN_SECONDS):
+            patience = DRAIN_SECONDS if self._runner is None else 0.0
+            if self._lost is not None and not self._lost.pool.drain(self._clock, patience):
+                if self._runner is not None:
+                    self._hang()
                 raise unavailable(
                     "the HSM does not answer: calls are still in flight; the worker must be replaced"
                 )
@@ -188,7 +221,7 @@ class Gate:
                 else:
                     self._module.restart()
                 connection = self._establish()
-            reopened, self._stale = True, False
+            reopened, self._stale, self._hung_since = True, False, 0.0
             return connection
         except KmsError as error:
             # It went on failing after it was initialised again: p11-kit keeps a dead socket. From now on it is

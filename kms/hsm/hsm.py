@@ -84,7 +84,9 @@ class Hsm:
         """
         vectors.check()
         return self.gate.run(
-            lambda connection, session: selftest.token(connection, session, thorough=thorough), repeat=True
+            lambda connection, session: selftest.token(connection, session, thorough=thorough),
+            repeat=True,
+            slow=True,
         )
 
     def random(self, n: int) -> bytes:
@@ -111,7 +113,7 @@ class Hsm:
             sealing.generate_signer(session, purpose, spec, cka_id, label)
             return objects.generate_resident(session, purpose, spec, cka_id, label, connection.kwp)
 
-        spki = self.gate.run(work, needs=SPECS[spec].generate)
+        spki = self.gate.run(work, needs=SPECS[spec].generate, slow=True)
         self.gate.files.sync()
         return spki
 
@@ -196,7 +198,7 @@ class Hsm:
         """
         if purpose not in self._oaep:
             self._oaep[purpose] = self.gate.run(
-                lambda connection, session: trials.oaep(connection, session, purpose), repeat=True
+                lambda connection, session: trials.oaep(connection, session, purpose), repeat=True, slow=True
             )
         return self._oaep[purpose]
 
@@ -264,7 +266,9 @@ class Hsm:
         family = wrapped.FAMILY[spec]
         if family not in self._wrappable:
             self._wrappable[family] = self.gate.run(
-                lambda connection, session: wrapped.try_wrapping(connection, session, family), repeat=True
+                lambda connection, session: wrapped.try_wrapping(connection, session, family),
+                repeat=True,
+                slow=True,
             )
         return self._wrappable[family]
 
@@ -282,7 +286,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref):
                 return ref
 
-        return self.gate.run(work, needs=SPECS[spec].generate)
+        return self.gate.run(work, needs=SPECS[spec].generate, slow=True)
 
     def retire_unused(self, keep: int = 0) -> None:
         """Destroy all but the `keep` most recently used session objects of wrapped keys."""

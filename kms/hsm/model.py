@@ -30,6 +30,7 @@ class HsmConfig:
         init_args: for modules that refuse C_Initialize(NULL): the string for CK_C_INITIALIZE_ARGS.pReserved.
         omit: guards that this token does not know, of "copyable" and "local"; doctor says that they are missing.
         exclude: mechanisms that the token lists and that are not used, by their CKM_ names.
+        deadline_seconds: how long a caller waits for one call; 0: for ever, and no threads for it (deadline.py).
         environment: further variables that the module reads, put into this process's environment before it is loaded.
     """
 
@@ -42,6 +43,7 @@ class HsmConfig:
     environment: tuple[tuple[str, str], ...] = ()
     omit: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    deadline_seconds: int = 0
 
     @property
     def variables(self) -> dict[str, str]:

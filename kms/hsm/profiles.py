@@ -35,6 +35,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             on IVs of its own.
         environment: variables that the module needs, and their usual values.
         init_args: see HsmConfig.
+        deadline_seconds: see HsmConfig; for what is reached over a network.
         resident_limit: how many objects it holds, by the vendor's word; 0 is not known.
         notes: what an operator has to know; for people.
     """
@@ -47,6 +48,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     exclude: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     init_args: str = ""
+    deadline_seconds: int = 0
     resident_limit: int = 0
     notes: str = ""
 
@@ -113,4 +115,7 @@ def configured(section: HsmSection) -> HsmConfig:
         environment=tuple({**base.environment, **section.environment}.items()),
         omit=tuple(section.omit or base.omit),
         exclude=base.exclude,
+        deadline_seconds=base.deadline_seconds
+        if section.deadline_seconds is None
+        else section.deadline_seconds,
     )

@@ -68,6 +68,16 @@ class FarSide:
             assert time.monotonic() < deadline, (self._folder / "server.log").read_text()
             time.sleep(0.02)
 
+    def freeze(self) -> None:
+        """It hangs: connections stay, nothing answers."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on where it hung."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """The device is gone at once, with every connection to it: kill -9 of it and of its children."""
         if self._process is not None:

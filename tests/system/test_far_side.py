@@ -121,6 +121,38 @@ def test_the_device_is_killed_and_comes_back_under_load(remote: Remote) -> None:
     assert longest < BACK_WITHIN_SECONDS, f"back after {longest:.1f} s"
 
 
+def test_a_device_that_hangs_is_a_503_in_time(remote: Remote) -> None:
+    """T-09: no request waits longer than the deadline, what needs no HSM goes on, and it comes back by itself."""
+    deadline = 5  # of the profile
+    with remote.server.api() as api:
+        api.ok("POST", "sys/mounts/hung", {"type": "transit"})
+        api.ok("POST", "hung/keys/k", {"type": "ecdsa-p256", "protection": "hsm"})
+        api.ok("POST", "hung/keys/soft", {"type": "aes256-gcm96"})
+        for _ in range(8):  # both workers know both keys
+            api.ok("POST", "hung/sign/k", {"input": P})
+            api.ok("POST", "hung/encrypt/soft", {"plaintext": P})
+        remote.far.freeze()
+        try:
+            took, statuses = [], []
+            for _ in range(8):
+                began = time.monotonic()
+                statuses.append(api.post("hung/sign/k", {"input": P}).status)
+                took.append(time.monotonic() - began)
+                assert api.post("hung/encrypt/soft", {"plaintext": P}).status == 200
+        finally:
+            remote.far.thaw()
+        assert set(statuses) == {503}
+        assert max(took) < deadline + 2
+        assert sorted(took)[3] < 2.5, (
+            "only the first calls of each worker wait; the others are refused at once"
+        )
+        began = time.monotonic()
+        good = 0
+        while good < 8:
+            good = good + 1 if api.post("hung/sign/k", {"input": P}).status == 200 else 0
+            assert time.monotonic() - began < 2 * BACK_WITHIN_SECONDS
+
+
 def test_doctor_says_what_is_different(remote: Remote) -> None:
     import subprocess  # noqa: PLC0415  # only here
 
