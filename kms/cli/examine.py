@@ -111,6 +111,7 @@ def _opened(hsm: Hsm, config: HsmConfig) -> Iterator[Finding]:
         yield Finding("token self-test", Verdict.GOOD, "the sentinel key answers")
     except KmsError as error:
         yield Finding("token self-test", Verdict.BAD, error.detail, "look into the device's own log")
+    yield _residents(hsm, config)
     yield from _abilities(hsm)
     yield from _thefts(hsm)
 
@@ -125,6 +126,19 @@ def _choices(config: HsmConfig) -> Iterator[Finding]:
     if config.omit:
         detail = f"objects of this token do not know the guards {', '.join(config.omit)}"
         yield Finding("guards", Verdict.WARN, detail, "Keystead alone keeps its keys from being copied")
+
+
+def _residents(hsm: Hsm, config: HsmConfig) -> Finding:
+    """How full the token is of keys that cannot be wrapped."""
+    try:
+        count = len(hsm.objects("keystead"))
+    except KmsError as error:
+        return Finding("resident keys", Verdict.BAD, error.detail, "look into the device's own log")
+    detail = f"{count:,} of at most {config.resident_limit:,}"
+    if count * 5 < config.resident_limit * 4:
+        return Finding("resident keys", Verdict.GOOD, detail)
+    advice = "types that the token can wrap cost it nothing: hsm-config/README.md, How many keys fit"
+    return Finding("resident keys", Verdict.WARN, detail, advice)
 
 
 def _abilities(hsm: Hsm) -> Iterator[Finding]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from kms.ids import CkaId
+
+# SoftHSM reads every object at each start, and a search goes through them all.
+RESIDENT_LIMIT: Final = 1_000
 
 
 class Seal(StrEnum):
@@ -31,6 +35,7 @@ class HsmConfig:
         omit: guards that this token does not know, of "copyable" and "local"; doctor says that they are missing.
         exclude: mechanisms that the token lists and that are not used, by their CKM_ names.
         deadline_seconds: how long a caller waits for one call; 0: for ever, and no threads for it (deadline.py).
+        resident_limit: how many keys of ours the token should hold at most, for doctor; hsm-config/README.md.
         environment: further variables that the module reads, put into this process's environment before it is loaded.
     """
 
@@ -44,6 +49,7 @@ class HsmConfig:
     omit: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     deadline_seconds: int = 0
+    resident_limit: int = RESIDENT_LIMIT
 
     @property
     def variables(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ import msgspec
 
 from kms.config import HsmSection
 from kms.errors import invalid
-from kms.hsm.model import HsmConfig, Seal
+from kms.hsm.model import RESIDENT_LIMIT, HsmConfig, Seal
 from kms.hsm.token import config_folder
 
 MAX_PROFILE_BYTES = 64 * 1024
@@ -118,4 +118,5 @@ def configured(section: HsmSection) -> HsmConfig:
         deadline_seconds=base.deadline_seconds
         if section.deadline_seconds is None
         else section.deadline_seconds,
+        resident_limit=base.resident_limit or RESIDENT_LIMIT,
     )

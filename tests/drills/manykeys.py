@@ -18,6 +18,8 @@ from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from tests.harness.dev import DevServer
 
 FEW = 100
@@ -62,9 +64,13 @@ def make(server: DevServer, first: int, last: int) -> float:
         with server.api() as api:
             for number in range(first + offset, last, CALLERS):
                 type_ = "hmac" if number % 3 == 2 else "aes256-gcm96"
-                answer = api.post(f"many/keys/{name_of(number)}", {"type": type_, "protection": "hsm"})
+                try:
+                    answer = api.post(f"many/keys/{name_of(number)}", {"type": type_, "protection": "hsm"})
+                except httpx.HTTPError as error:
+                    failures.append(f"no answer to number {number}: {error!r}")
+                    return
                 if answer.status != 200:
-                    failures.append(f"{answer.status} {answer.errors}")
+                    failures.append(f"number {number}: {answer.status} {answer.errors}")
                     return
 
     threads = [threading.Thread(target=work, args=(offset,)) for offset in range(CALLERS)]
