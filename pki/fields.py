@@ -19,6 +19,12 @@ def clear(name: str, kind: Type = Type.STRING, default: Any = "") -> Field:
 
 
 ROLE_FIELDS = role_fields()
+ROLE = (clear("role"),)
+ISSUER = (clear("issuer_ref"),)
+URLS = tuple(
+    clear(name, Type.STRINGS, [])
+    for name in ("issuing_certificates", "crl_distribution_points", "ocsp_servers")
+)
 LIST_FIELDS = (clear("after"), clear("limit", Type.INT, 0))
 
 _TIMES = (clear("ttl", Type.SECONDS, 0), clear("not_after"), clear("not_before"))

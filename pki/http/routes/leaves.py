@@ -1,0 +1,14 @@
+"""Leaves."""
+
+from __future__ import annotations
+
+from kms.http.vault.route import Route
+
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "issue/{role}", "pki.issue"),
+    Route("POST", "sign/{role}", "pki.sign"),
+    Route("POST", "issuer/{issuer_ref}/issue/{role}", "pki.issuer-issue"),
+    Route("POST", "issuer/{issuer_ref}/sign/{role}", "pki.issuer-sign"),
+    Route("LIST", "certs", "pki.certs-list"),
+    Route("LIST", "certs/revoked", "pki.certs-revoked-list"),
+)
