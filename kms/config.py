@@ -23,6 +23,11 @@
     [tls]
     certificate = "/etc/keystead/tls.pem"  # with its chain
     key = "/etc/keystead/tls.key"          # readable by its owner only
+    client_certificates = "none"           # or "request": ask clients for one, take connections without, too
+
+    [proxy]                                # leave it out unless a front proxy ends TLS for clients
+    trusted = ["10.1.2.0/24"]              # networks of the proxies; nobody else's header is read
+    client_certificate_header = "Client-Cert"   # RFC 9440, or nginx's $ssl_client_escaped_cert
 
     [keys]
     protection = "hsm"               # every new key must be born in the HSM; leave it out for no demand
@@ -102,10 +107,25 @@ class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     Args:
         certificate: PEM, leaf first, with its chain.
         key: PEM; mode 0600 or stricter.
+        client_certificates: "request" asks each client for a certificate. Any, or none, is let in: who it
+            speaks for is decided where it is used (EST, renewal), against an authority of that place.
     """
 
     certificate: Path
     key: Path
+    client_certificates: Literal["none", "request"] = "none"
+
+
+class ProxyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Front proxies that end TLS and hand the client's certificate on.
+
+    Args:
+        trusted: their networks. Whoever can connect from there can claim any certificate.
+        client_certificate_header: the header that they set, and delete when a client sends it.
+    """
+
+    trusted: tuple[str, ...]
+    client_certificate_header: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9-]{1,64}$")] = "Client-Cert"
 
 
 class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -147,6 +167,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     data: DataConfig
     hsm: HsmSection
     tls: TlsConfig | None = None
+    proxy: ProxyConfig | None = None
     keys: KeysConfig = KeysConfig()
     limits: LimitsConfig = LimitsConfig()
 
@@ -317,8 +338,22 @@ def _check(config: Config, name: str) -> None:
         raise invalid(f"{name}: [hsm] needs a module, or a profile that knows where it is")
     if (config.hsm.deadline_seconds or 0) >= config.limits.request_seconds:
         raise invalid(f"{name}: hsm.deadline_seconds must be less than limits.request_seconds")
+    if config.proxy is not None:
+        _check_networks(config.proxy, name)
     if config.data.storage == config.data.audit:
         raise invalid(f"{name}: data.storage and data.audit must be different folders")
+
+
+def _check_networks(proxy: ProxyConfig, name: str) -> None:
+    if not proxy.trusted:
+        raise invalid(f"{name}: proxy.trusted is empty; leave [proxy] out when no proxy is trusted")
+    for text in proxy.trusted:
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError:
+            raise invalid(f'{name}: proxy.trusted: "{text}" is not a network like 10.1.2.0/24') from None
+        if network.prefixlen == 0:
+            raise invalid(f"{name}: proxy.trusted: {text} would believe everybody; name the proxies")
 
 
 __all__ = [
@@ -327,6 +362,7 @@ __all__ = [
     "HsmSection",
     "KeysConfig",
     "LimitsConfig",
+    "ProxyConfig",
     "TlsConfig",
     "check_files",
     "check_private",

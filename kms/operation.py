@@ -149,6 +149,8 @@ class Call:
         path: the canonical path that policy sees, without a leading slash ("transit/encrypt/app").
         args: coerced fields, path parameters among them; absent optional fields hold defaults.
         given: names of the fields that the client really sent (a config update touches only those).
+        unverified_chain: DER certificates that the client presented, its own first. It has proved that it
+            holds that one's key and nothing else; nobody has looked at who issued it.
         bound: those of `given` that are part of the path; rules about parameters do not count them.
         credential: the presented token, if any; only identity reads it.
     """
@@ -168,6 +170,7 @@ class Call:
     generation: int = 0
     now: float = 0.0
     wrap_ttl: int = 0
+    unverified_chain: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from a2wsgi.wsgi import WSGIMiddleware
 
 from kms.errors import ErrorKind, KmsError
 from kms.http.bodies import SMALL_BYTES, Bodies, Receive
+from kms.http.chains import Chain
 from kms.http.crew import Crew, Done
 from kms.http.flask_app import PREPARED, make_flask
 from kms.http.vault.door import Door, Prepared, Rendered, Routed
@@ -46,6 +47,9 @@ class Waits:
 
 
 WAITS: Final = Waits()
+
+CHAIN = "keystead.chain"
+"""Where a scope holds what the peer presented in its TLS handshake, if anything."""
 
 _JSON = b"application/json"
 _SERVER = (b"Server", b"keystead")
@@ -109,6 +113,8 @@ class Asgi:
         body: bytes,
         peer: str,
         done: Done,
+        *,
+        chain: Chain = (),
     ) -> Rendered | Waits | None:
         """Answer at once; or `WAITS`, and `done` gets the answer; None: this call has to come by `__call__`."""
         door = self._door
@@ -121,7 +127,7 @@ class Asgi:
                 return routed
             if routed.operation.runs is Runs.POOL:
                 return None
-            prepared = door.prepare(routed, headers, body, peer)
+            prepared = door.prepare(routed, headers, body, peer, chain)
             if isinstance(prepared, Rendered):
                 return prepared
             return door.run(prepared) if prepared.inline else self._in_thread(door, prepared, done)
@@ -191,21 +197,21 @@ class Asgi:
         self, door: Door, scope: Scope, receive: Receive, routed: Routed
     ) -> Prepared | Rendered:
         headers, client = scope["headers"], scope["client"]
-        peer = client[0] if client else ""
+        peer, chain = client[0] if client else "", scope.get(CHAIN, ())
         declared = _declared(headers)
         if not declared:
-            return door.prepare(routed, headers, b"", peer)
+            return door.prepare(routed, headers, b"", peer, chain)
         try:
             body = await self._bodies.read(receive, declared)
         except KmsError as error:
             return render_error(error)
         if len(body) <= SMALL_BYTES:
-            return door.prepare(routed, headers, body, peer)
+            return door.prepare(routed, headers, body, peer, chain)
         # Even parsing a large body is too much for the event loop.
         if not self._admitted():
             return _busy()
         try:
-            return await asyncio.to_thread(door.prepare, routed, headers, body, peer)
+            return await asyncio.to_thread(door.prepare, routed, headers, body, peer, chain)
         finally:
             self._waiting -= 1
 

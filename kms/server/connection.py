@@ -29,10 +29,11 @@ from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol, _get_cached_date_header, _get_cached_status_line
 
-from kms.http.asgi import WAITS, response_headers
+from kms.http.asgi import CHAIN, WAITS, response_headers
 from kms.http.bodies import SMALL_BYTES
 from kms.http.vault.render import encode
 from kms.http.vault.route import Rendered
+from kms.server.tls import presented_chain
 
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 0.5
@@ -61,6 +62,7 @@ class Connection(ASGIProtocol):
     _answered = 0
     _answered_at = 0.0
     _peer = ""
+    _chain: tuple[bytes, ...] = ()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -70,6 +72,7 @@ class Connection(ASGIProtocol):
         self.worker.connections.add(self)
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if peer else ""
+        self._chain = presented_chain(transport.get_extra_info("ssl_object"))
         self._head_timer = self.worker.loop.call_later(HEAD_SECONDS, self._head_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,6 +108,11 @@ class Connection(ASGIProtocol):
             self._keepalive_handle = self.worker.loop.call_later(left, self._keepalive_timeout)
             return
         super()._keepalive_timeout()
+
+    def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
+        scope = super()._build_http_scope(request, sockname, peername)
+        scope[CHAIN] = self._chain
+        return scope
 
     # -- the short way ------------------------------------------------------------------------------
 
@@ -175,6 +183,7 @@ class Connection(ASGIProtocol):
             b"".join(receiver._chunks),  # noqa: SLF001  (see above)
             self._peer,
             self._answer_later,
+            chain=self._chain,
         )
         if answer is None:
             return None

@@ -17,12 +17,13 @@ from kms import metrics
 from kms.clock import SystemClock
 from kms.config import Config
 from kms.http.asgi import Asgi, Served
+from kms.http.chains import ClientChains
 from kms.http.vault.door import Door
 from kms.oplog import OperatorLog
 from kms.server import hardening
 from kms.server.logs import GunicornLog
 from kms.server.parts import Builder
-from kms.server.tls import server_context
+from kms.server.tls import requesting_context, server_context
 from kms.server.worker import Worker
 from kms.shared import Shared
 
@@ -102,7 +103,8 @@ def _settings(config: Config, listener: int) -> dict[str, Any]:
     if config.tls is not None:
         settings["certfile"] = str(config.tls.certificate)
         settings["keyfile"] = str(config.tls.key)
-        settings["ssl_context"] = server_context
+        asks = config.tls.client_certificates == "request"
+        settings["ssl_context"] = requesting_context if asks else server_context
     return settings
 
 
@@ -119,7 +121,8 @@ def _child_exit(arbiter: Any, worker: Any) -> None:
 
 def _boot(config: Config, shared: Shared, build: Builder) -> Served:
     app = build(config, shared, SystemClock(), "worker")
-    return Served(Door(app, OperatorLog(role="worker")), app.close, app.leaving)
+    door = Door(app, OperatorLog(role="worker"), chains=ClientChains(config.proxy))
+    return Served(door, app.close, app.leaving)
 
 
 def _failed(error: BaseException) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from kms.clock import Clock, SystemClock
 from kms.errors import ErrorKind, KmsError, invalid
+from kms.http.chains import Chain, ClientChains
 from kms.http.ports import NO_ROUTE, App
 from kms.http.vault import body as bodies
 from kms.http.vault.canonical import Redirect, canonical, query_fields, wants_list
@@ -95,11 +96,19 @@ class _Asked:
 class Door:
     """The Vault API of one process. Safe to use from several threads."""
 
-    def __init__(self, app: App, log: OperatorLog, name: str = "vault", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        log: OperatorLog,
+        name: str = "vault",
+        clock: Clock | None = None,
+        chains: ClientChains | None = None,
+    ) -> None:
         self._app = app
         self._log = log
         self._name = name
         self._clock = clock or SystemClock()
+        self._chains = chains or ClientChains()
         self._noted: dict[ErrorKind, int] = {}
         self._routers = {engine: Router(routes, app.registry) for engine, routes in app.routes.items()}
         if NO_ROUTE not in app.registry:
@@ -116,8 +125,10 @@ class Door:
         except KmsError as error:
             return render_error(error)
 
-    def prepare(self, routed: Routed, headers: Headers, body: bytes, peer: str) -> Prepared | Rendered:
-        """Step 3."""
+    def prepare(
+        self, routed: Routed, headers: Headers, body: bytes, peer: str, chain: Chain = ()
+    ) -> Prepared | Rendered:
+        """Step 3. `chain` is what the peer presented in its TLS handshake."""
         call = Call(
             operation=routed.operation,
             path=routed.path,
@@ -128,6 +139,7 @@ class Door:
             door=self._name,
         )
         try:
+            call.unverified_chain = self._chains.pick(peer, headers, chain)
             return Prepared(routed, call, self._fill(routed, headers, body, call))
         except KmsError as error:
             return render_error(error)
