@@ -325,6 +325,7 @@ class App:
             tokens=self.tokens,
             keys=self.keys,
             keyring=self.keyring,
+            roots=self.roots,
             clock=self.clock,
             recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
             chores={"transit": self.keys.chores, "pki": self.pki.chores},

@@ -23,6 +23,7 @@ from kms.hsm.mechanisms import KWP_CANDIDATES, sign_call
 from kms.hsm.model import KeySpec, Purpose, Resident, Scheme, TokenInfo
 from kms.hsm.module import Module
 from kms.hsm.pool import MAX_SESSIONS, SessionPool
+from kms.hsm.turns import turn
 from kms.ids import CkaId
 
 SENTINEL_ID: Final = CkaId(b"keystead-sentinl")
@@ -158,7 +159,8 @@ class Connection:
         stays with its own: the one that gives the `known` answer.
         """
         answers: dict[bytes, tuple[int, Callable[[Any, int], bytes]]] = {}
-        found: list[Any] = list(session.get_objects({Attribute.ID: SENTINEL_ID}))
+        with turn(session):
+            found: list[Any] = list(session.get_objects({Attribute.ID: SENTINEL_ID}))
         for key in found:
             form = _SENTINELS.get(key.object_class)
             if form is not None:

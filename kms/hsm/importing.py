@@ -27,6 +27,7 @@ from kms.hsm.failures import LOST, lacking, name_of
 from kms.hsm.mechanisms import HMACS, OAEPS, SPECS, sign_call
 from kms.hsm.model import KeySpec, Purpose, Resident
 from kms.hsm.public import PROOF_SCHEME, PROOF_SIZE, curve_of
+from kms.hsm.turns import turn
 from kms.ids import CkaId
 
 WRAPPING_SPEC: Final = KeySpec.RSA_4096
@@ -86,10 +87,11 @@ def bring(
     _check_hash(parcel.hash_name, hashes)
     if not _RSA_BYTES + _LEAST_KWP <= len(parcel.data) <= _RSA_BYTES + _MAX_TARGET:
         raise invalid("provided ciphertext is too short or too long")
-    present = objects.search(session, ref.cka_id)
-    if present.secrets or present.publics:
-        raise integrity(f"the HSM already holds a key with CKA_ID {ref.cka_id.hex()}")
-    key = _unwrap(connection, session, parcel, ref, (connection.kwp, label))
+    with turn(session):
+        present = objects.search(session, ref.cka_id)
+        if present.secrets or present.publics:
+            raise integrity(f"the HSM already holds a key with CKA_ID {ref.cka_id.hex()}")
+        key = _unwrap(connection, session, parcel, ref, (connection.kwp, label))
     accepted = False
     try:
         spki = examine(session, key, ref, parcel.public, len(parcel.data) - _RSA_BYTES)
@@ -97,7 +99,8 @@ def bring(
         return spki
     finally:
         if not accepted:
-            key.destroy()
+            with turn(session):
+                key.destroy()
 
 
 def _check_hash(hash_name: str, hashes: tuple[str, ...]) -> None:

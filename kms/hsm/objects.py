@@ -22,6 +22,7 @@ from kms.hsm.mechanisms import SPECS
 from kms.hsm.model import KeySpec, Purpose
 from kms.hsm.proof import prove_pair
 from kms.hsm.public import spec_of, spki_of
+from kms.hsm.turns import turn
 from kms.ids import CkaId
 
 CKA_ID_SIZE: Final = 16
@@ -54,7 +55,9 @@ def search(session: Any, cka_id: bytes) -> Found:
     """
     check_id(cka_id)
     found = Found([], [])
-    for each in session.get_objects({Attribute.ID: cka_id}):
+    with turn(session):
+        seen = list(session.get_objects({Attribute.ID: cka_id}))
+    for each in seen:
         if isinstance(each, types.SecretKey | types.PrivateKey):
             found.secrets.append(each)
         elif isinstance(each, types.PublicKey):
@@ -167,10 +170,11 @@ def generate_resident(
     templates.check_pairing(purpose, spec)
     if not label or len(label.encode()) > MAX_LABEL:
         raise invalid(f"the label of an HSM object has 1 to {MAX_LABEL} bytes")
-    present = search(session, cka_id)
-    if present.secrets or present.publics:
-        raise integrity(f"the HSM already holds a key with CKA_ID {cka_id.hex()}")
-    secret, public = make(session, purpose, spec, token=True, cka_id=cka_id, label=label)
+    with turn(session):
+        present = search(session, cka_id)
+        if present.secrets or present.publics:
+            raise integrity(f"the HSM already holds a key with CKA_ID {cka_id.hex()}")
+        secret, public = make(session, purpose, spec, token=True, cka_id=cka_id, label=label)
     accepted = False
     try:
         assert_template(secret, purpose, spec, token=True, extractable=False)
@@ -182,9 +186,10 @@ def generate_resident(
         return spki
     finally:
         if not accepted:
-            secret.destroy()
-            if public is not None:
-                public.destroy()
+            with turn(session):
+                secret.destroy()
+                if public is not None:
+                    public.destroy()
 
 
 def adopt(
@@ -218,16 +223,19 @@ def destroy(session: Any, cka_id: bytes) -> bool:
     The private half goes first, so that a crash in between leaves no usable key; a second call takes the
     lone public half.
     """
-    found = search(session, cka_id)
-    for each in (*found.secrets, *found.publics):
-        each.destroy()
+    with turn(session):
+        found = search(session, cka_id)
+        for each in (*found.secrets, *found.publics):
+            each.destroy()
     return bool(found.secrets or found.publics)
 
 
 def listing(session: Any, label_prefix: str) -> list[tuple[CkaId, str]]:
     """Id and label of every secret or private token object whose label starts with the prefix."""
     rows = []
-    for each in session.get_objects({Attribute.TOKEN: True}):
+    with turn(session):
+        found = list(session.get_objects({Attribute.TOKEN: True}))
+    for each in found:
         if isinstance(each, types.SecretKey | types.PrivateKey):
             seen = each.get_attributes([Attribute.ID, Attribute.LABEL])
             if seen[Attribute.LABEL].startswith(label_prefix):

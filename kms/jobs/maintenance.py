@@ -16,6 +16,7 @@ from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
+from kms.keys.roots import Roots
 from kms.keys.terms import KeyringRotator
 from kms.operation import Change, External, Needs
 from kms.pipeline import Pipeline, Registry, resolve_intents
@@ -70,6 +71,7 @@ class Maintenance:
     tokens: TokenService
     keys: KeyService
     keyring: KeyringRotator
+    roots: Roots
     clock: Clock
     recover: Callable[[], Recovery]
     chores: Mapping[str, Callable[[float], Iterable[Chore]]]
@@ -101,6 +103,7 @@ class Maintenance:
             Task("hsm.self-test", 600.0, serving(lambda: self.hsm().self_test())),
             Task("tokens.reap", 30.0, serving(self._reap)),
             Task("keys.abandoned", 60.0, serving(self.keys.destroy_abandoned)),
+            Task("roots.discarded", 60.0, serving(self.roots.destroy_discarded)),
             Task("keyring.rotate", 60.0, serving(self._rotate_keyring)),
             Task("engines.chores", 30.0, serving(self._chores)),
             Task("sys.compromise", 1.0, serving(self._continue_compromise)),

@@ -3,6 +3,9 @@
 A root lives through: planned (row with our CKA_ID, nothing in the token yet), active (exactly one per
 purpose), retired (opens and unwraps what it once closed, closes nothing new); or lost, with the HSM that
 held it. Token objects are written once; everything that changes is in these rows.
+
+Two processes may make the same version at once. Each attempt has rows and objects of its own, as a token
+takes two keys of one CKA_ID and can then use neither; the first commit wins, the others' are discarded.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from kms.ids import CkaId, new_cka_id
 from kms.tables import Reader, Row, Store, Table, Transaction
 
 PLANNED, ACTIVE, RETIRED, LOST = "planned", "active", "retired", "lost"
+DISCARDED = "discarded"  # of an attempt that did not win; an object may still be in the token
+SETTLING_SECONDS = 3600.0
+"""How long after its planning an attempt may still be at work: an HSM that hangs may answer late."""
 
 
 class RootObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +41,7 @@ class RootObject(msgspec.Struct, frozen=True, kw_only=True):
     lacks: str = ""  # the mechanism for want of which the token has no such object
     sealed: bytes = b""  # the log key where the token has no Ed25519: its seed under the seal root ...
     sealed_under: str = ""  # ... of this hex CKA_ID
+    attempt: str = ""  # who makes it; "" for a recovery, which runs alone
 
 
 ROOTS = Table(
@@ -102,14 +109,19 @@ class Roots:
             self._current[purpose] = root
         return root
 
-    def ensure(self, purpose: Purpose, version: int) -> Root:
-        """The root of this purpose and version, made now if it is not there; resumable at every step.
+    def ensure(self, purpose: Purpose, version: int, attempt: str = "") -> Root:
+        """The root of this purpose, version and attempt, made now if it is not there; resumable at every step.
 
         Plan the row, generate the object under the row's CKA_ID, note its public key. A crash
-        between any two steps is healed by calling again: the planned row names the object.
-        Activation is the caller's, in the transaction that starts to use it.
+        between any two steps is healed by calling again, or by another attempt: the planned row names
+        the object. Activation is the caller's, in the transaction that starts to use it.
+
+        Args:
+            purpose: what it is for.
+            version: counts from 1.
+            attempt: names the one thread that makes it; another attempt gets another object.
         """
-        row = self._planned(purpose, version)
+        row = self._planned(purpose, version, attempt)
         cka_id = CkaId(bytes.fromhex(row.key))
         hsm = self._hsm()
         if row.value.state == PLANNED:
@@ -132,9 +144,8 @@ class Roots:
         changed = msgspec.structs.replace(row.value, lacks=lacks)
         if row.value.purpose == Purpose.LOG_SIGN.value:
             seals = self._store.reader().find(ROOTS, {"purpose": Purpose.ROOT_SEAL.value})
-            seal = max(
-                (each for each in seals if each.value.state != LOST), key=lambda each: each.value.version
-            )
+            ours = [each for each in seals if _usable(each.value, row.value.attempt)]
+            seal = max(ours, key=lambda each: each.value.version)
             pair = Ed25519PrivateKey.generate()
             root = CkaId(bytes.fromhex(seal.key))
             changed = msgspec.structs.replace(
@@ -159,13 +170,50 @@ class Roots:
         seed = self._hsm().unseal(root, row.value.sealed, _log_aad(row.key))
         return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
 
-    def _planned(self, purpose: Purpose, version: int) -> Row[RootObject]:
+    def _planned(self, purpose: Purpose, version: int, attempt: str) -> Row[RootObject]:
         for row in self._store.reader().find(ROOTS, {"purpose": purpose.value}):
-            if row.value.version == version:
+            if row.value.version == version and row.value.attempt == attempt:
                 return row
-        root = RootObject(purpose=purpose.value, version=version, state=PLANNED, created=self._clock.now())
+        root = RootObject(
+            purpose=purpose.value,
+            version=version,
+            state=PLANNED,
+            created=self._clock.now(),
+            attempt=attempt,
+        )
         with self._store.transaction() as tx:
             return tx.insert(ROOTS, new_cka_id().hex(), root)
+
+    def destroy_discarded(self) -> int:
+        """Destroy the token objects of attempts that did not win, and of those that died.
+
+        Safe to repeat, and beside running attempts: what is planned for a version that is not active yet is
+        left alone. A row goes only after a while, as its attempt may still have made the object later.
+
+        Returns:
+            How many rows were looked at.
+        """
+        rows = [*self._store.reader().find(ROOTS, {"state": DISCARDED}), *self._stale()]
+        for row in rows:
+            self._hsm().destroy(CkaId(bytes.fromhex(row.key)))
+            if self._settled(row.value):
+                with self._store.transaction() as tx:
+                    tx.delete(ROOTS, row)
+        return len(rows)
+
+    def _stale(self) -> list[Row[RootObject]]:
+        """Planned after the version was made by somebody else, and left by an attempt that was killed."""
+        reader = self._store.reader()
+        planned = reader.find(ROOTS, {"state": PLANNED})
+        made = {row.value.purpose: row.value.version for row in reader.find(ROOTS, {"state": ACTIVE})}
+        return [
+            row
+            for row in planned
+            if row.value.version <= made.get(row.value.purpose, 0) and self._settled(row.value)
+        ]
+
+    def _settled(self, root: RootObject) -> bool:
+        return self._clock.now() - root.created >= SETTLING_SECONDS
 
     def log_key(self) -> Resident:
         """Reference to the key that signs checkpoints."""
@@ -186,23 +234,42 @@ def active_row(reader: Reader, purpose: Purpose) -> Row[RootObject]:
     return rows[0]
 
 
-def activate(tx: Transaction, purpose: Purpose, version: int) -> None:
-    """Make this version the active one and retire its predecessor, in the caller's transaction."""
+def _usable(root: RootObject, attempt: str) -> bool:
+    return root.state in {ACTIVE, RETIRED} or (root.state == PLANNED and root.attempt == attempt)
+
+
+def activate(tx: Transaction, purpose: Purpose, version: int, attempt: str) -> None:
+    """Make this attempt's version the active one, in the caller's transaction.
+
+    Its predecessor is retired, and what other attempts at a version so far planned is discarded.
+    """
     for row in tx.find(ROOTS, {"purpose": purpose.value}):
-        if row.value.version == version:
+        if row.value.version == version and row.value.attempt == attempt:
             state = ACTIVE
         elif row.value.state == ACTIVE:
             state = RETIRED
+        elif row.value.state == PLANNED and row.value.version <= version:
+            state = DISCARDED
         else:
             continue
         if row.value.state != state:
             tx.replace(ROOTS, row, msgspec.structs.replace(row.value, state=state))
 
 
+def discard(tx: Transaction, attempt: str) -> None:
+    """Give up all that this attempt planned, in the caller's transaction."""
+    for row in tx.find(ROOTS, {"state": PLANNED}):
+        if row.value.attempt == attempt:
+            tx.replace(ROOTS, row, msgspec.structs.replace(row.value, state=DISCARDED))
+
+
 def replace_lost(tx: Transaction, purpose: Purpose, version: int) -> None:
-    """Make this version the active one, and all others lost, in the caller's transaction."""
+    """Make this version the active one, and all others lost, in the caller's transaction.
+
+    Of this version there may be a plan of a rotation that the loss of the HSM cut off.
+    """
     for row in tx.find(ROOTS, {"purpose": purpose.value}):
-        state = ACTIVE if row.value.version == version else LOST
+        state = ACTIVE if row.value.version == version and not row.value.attempt else LOST
         if row.value.state != state:
             tx.replace(ROOTS, row, msgspec.structs.replace(row.value, state=state))
 
@@ -212,6 +279,7 @@ def _root(row: Row[RootObject]) -> Root:
 
 
 __all__ = [
+    "DISCARDED",
     "LOST",
     "ROOTS",
     "ROTATED",
@@ -220,5 +288,6 @@ __all__ = [
     "Roots",
     "activate",
     "active_row",
+    "discard",
     "replace_lost",
 ]

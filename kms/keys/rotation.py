@@ -21,8 +21,9 @@ import msgspec
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, Purpose
+from kms.ids import new_id
 from kms.keys.keyring import TERMS, Term, reseal
-from kms.keys.roots import RETIRED, ROOTS, ROTATED, Roots, activate, active_row
+from kms.keys.roots import RETIRED, ROOTS, ROTATED, Roots, activate, active_row, discard
 from kms.operation import External, Result
 from kms.tables import Row, Store, Table, Transaction
 
@@ -56,6 +57,7 @@ class _Steps:
     instance: Callable[[], str]
     clock: Clock
     version: int
+    attempt: str  # another thread's attempt at this version makes other objects
 
     def begin(self, tx: Transaction) -> None:
         self._not_overtaken(tx)
@@ -69,7 +71,7 @@ class _Steps:
             tx.replace(ROTATIONS, row, running)
 
     def perform(self) -> _Resealed:
-        new = {purpose: self.roots.ensure(purpose, self.version) for purpose in ROTATED}
+        new = {purpose: self.roots.ensure(purpose, self.version, self.attempt) for purpose in ROTATED}
         return reseal(self.hsm(), self.instance(), self.store.reader(), new[Purpose.ROOT_SEAL])
 
     def _not_overtaken(self, tx: Transaction) -> None:
@@ -81,7 +83,7 @@ class _Steps:
         for old, term in resealed:
             tx.replace(TERMS, old, term)
         for purpose in ROTATED:
-            activate(tx, purpose, self.version)
+            activate(tx, purpose, self.version, self.attempt)
         row = tx.get(ROTATIONS, _NEWEST)
         if row is None or row.value.to_version != self.version:
             raise KmsError(ErrorKind.CONFLICT, "another rotation of the root overtook this one")
@@ -95,6 +97,7 @@ class _Steps:
         )
 
     def abandon(self, tx: Transaction, error: KmsError) -> None:
+        discard(tx, self.attempt)
         row = tx.get(ROTATIONS, _NEWEST)
         if row is not None and row.value.state == RUNNING:
             tx.replace(ROTATIONS, row, msgspec.structs.replace(row.value, failure=error.detail))
@@ -155,7 +158,7 @@ class RootRotator:
         return self._to(version)
 
     def _to(self, version: int) -> External[_Resealed]:
-        step = _Steps(self._store, self._hsm, self._roots, self._instance, self._clock, version)
+        step = _Steps(self._store, self._hsm, self._roots, self._instance, self._clock, version, new_id())
         return External({"to_version": version}, step.begin, step.perform, step.conclude, step.abandon)
 
     def progress(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from kms.hsm import Hsm, Purpose
 from kms.ids import new_id, new_uuid
 from kms.keys.keyring import Term, new_terms, seal_term, store_terms
 from kms.keys.recovery import public_half, to_custodians
-from kms.keys.roots import ROTATED, Roots, activate
+from kms.keys.roots import ROTATED, Roots, activate, discard
 from kms.operation import External, Result
 from kms.sensitive import ACCESS, Sensitive
 from kms.system.instance import INSTANCE, Instance, insert_custody, insert_instance, read_instance
@@ -48,6 +48,7 @@ class Custodians:
 
 @dataclass(frozen=True)
 class _Prepared:
+    attempt: str
     terms: list[Term]
     secret: Sensitive
     shares: list[bytes]
@@ -98,6 +99,7 @@ class Initializer:
             raise invalid("Vault is already initialized")
         split(b"", custodians.shares, custodians.threshold)  # refuse impossible numbers before acting
         instance_id = row.value.id if row is not None else new_uuid()
+        attempt = new_id()  # two requests at once make objects of their own; one of them wins
 
         def begin(tx: Transaction) -> None:
             if read_instance(tx) is None:
@@ -109,19 +111,21 @@ class Initializer:
                 )
 
         def perform() -> _Prepared:
-            return self._prepare(instance_id, custodians)
+            return self._prepare(instance_id, custodians, attempt)
 
         def conclude(tx: Transaction, prepared: _Prepared) -> Result:
             return self._commit(tx, prepared, custodians, token)
 
-        def abandon(_tx: Transaction, _error: KmsError) -> None:
+        def abandon(tx: Transaction, _error: KmsError) -> None:
+            discard(tx, attempt)
             self._lock()
 
         return External({"instance": instance_id}, begin, perform, conclude, abandon)
 
-    def _prepare(self, instance_id: str, custodians: Custodians) -> _Prepared:
+    def _prepare(self, instance_id: str, custodians: Custodians, attempt: str) -> _Prepared:
         hsm = self._hsm()
-        roots = {p: self._roots.ensure(p, _FIRST_VERSION) for p in (*ROTATED, Purpose.LOG_SIGN)}
+        made = (*ROTATED, Purpose.LOG_SIGN)
+        roots = {purpose: self._roots.ensure(purpose, _FIRST_VERSION, attempt) for purpose in made}
         # Under `quorum` the custodians' secret is an X25519 private key that opens the terms; else it
         # is random, and good for unsealing and generating a root token only (decision 18).
         secret = Sensitive(X25519PrivateKey.generate().private_bytes_raw())
@@ -142,7 +146,7 @@ class Initializer:
             )
         shares = split(secret.reveal(ACCESS), custodians.shares, custodians.threshold)
         self._unlock(instance_id, keys)
-        return _Prepared(terms, secret, shares)
+        return _Prepared(attempt, terms, secret, shares)
 
     def _public(self, secret: Sensitive) -> bytes:
         return public_half(secret) if self._recovery == "quorum" else b""
@@ -153,7 +157,7 @@ class Initializer:
             raise KmsError(ErrorKind.CONFLICT, "another request initialized this server at the same time")
         store_terms(tx, prepared.terms)
         for purpose in (*ROTATED, Purpose.LOG_SIGN):
-            activate(tx, purpose, _FIRST_VERSION)
+            activate(tx, purpose, _FIRST_VERSION, prepared.attempt)
         for path, kind, description in BUILTIN:
             tx.insert(MOUNTS, path, new_mount(kind, description, builtin=True))
         insert_custody(tx, prepared.secret)

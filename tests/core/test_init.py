@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ class Bench:
         opened = open_terms(self.hsm, self.instance(), self.store.reader())
         return {term: key.reveal(ACCESS) for term, key in opened.items()}
 
+    def hsm_sentinel(self) -> str:
+        (found,) = [cka_id for cka_id, label in self.hsm.objects("keystead") if label.endswith("sentinel")]
+        return found.hex()
+
     def close(self) -> None:
         self.store.close()
         self.hsm.close()
@@ -90,13 +95,18 @@ def run(bench: Bench, external: External[Any], crash_after: str = "") -> Result:
         external.begin(tx)
     if crash_after == "begin":
         raise CrashError
-    done = external.perform()
-    if crash_after == "perform":
-        raise CrashError
-    with bench.store.transaction() as tx:
-        result = external.conclude(tx, done)
-        if crash_after == "conclude":
+    try:
+        done = external.perform()
+        if crash_after == "perform":
             raise CrashError
+        with bench.store.transaction() as tx:
+            result = external.conclude(tx, done)
+            if crash_after == "conclude":
+                raise CrashError
+    except KmsError as error:
+        with bench.store.transaction() as tx:
+            external.abandon(tx, error)
+        raise
     return result
 
 
@@ -148,18 +158,17 @@ def test_init_happens_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("step", ["begin", "perform", "conclude"])
-def test_an_init_that_was_cut_off_is_done_again_with_the_same_objects(bench: Bench, step: str) -> None:
+def test_an_init_that_was_cut_off_is_done_again_and_leaves_nothing_behind(bench: Bench, step: str) -> None:
     with pytest.raises(CrashError):
         initialize(bench, step, shares=1, threshold=1)
-    before = {cka_id for cka_id, _ in bench.hsm.objects("keystead root")}
     bench.restart()
     row = read_instance(bench.store.reader())
     assert row is not None
     assert not row.value.initialized
     initialize(bench, shares=1, threshold=1)
-    after = {cka_id for cka_id, _ in bench.hsm.objects("keystead root")}
-    assert before <= after
-    assert len(after) == len(ROTATED)
+    bench.roots.destroy_discarded()
+    left = {cka_id.hex() for cka_id, _ in bench.hsm.objects("keystead root")}
+    assert left == {bench.roots.current(purpose).hex() for purpose in ROTATED}
     assert sorted(bench.terms()) == [0, 1]
 
 
@@ -179,7 +188,10 @@ def test_a_crash_inside_generation_leaves_no_orphan(bench: Bench, monkeypatch: p
     initialize(bench, shares=1, threshold=1)
     objects = {cka_id.hex() for cka_id, _ in bench.hsm.objects("keystead")}
     rows = set(bench.store.reader().keys(ROOTS))
-    assert rows <= objects
+    assert objects - {bench.hsm_sentinel()} <= rows
+    bench.roots.destroy_discarded()
+    active = {row.key for row in bench.store.reader().find(ROOTS, {"state": "active"})}
+    assert {cka_id.hex() for cka_id, _ in bench.hsm.objects("keystead")} == active | {bench.hsm_sentinel()}
 
 
 @pytest.mark.parametrize("step", ["", "begin", "perform", "conclude"])
@@ -220,6 +232,9 @@ def test_two_rotations_at_once_do_not_make_two_active_roots(bench: Bench) -> Non
         second.conclude(tx, done_second)
     assert error.value.kind is ErrorKind.CONFLICT
     assert bench.roots.active(Purpose.ROOT_SEAL).version == 2
+    bench.roots.destroy_discarded()
+    seals = [label for _, label in bench.hsm.objects("keystead root-seal")]
+    assert sorted(seals) == ["keystead root-seal v1", "keystead root-seal v2"], "the loser's is destroyed"
     late = bench.rotator.resume({"to_version": 2})
     assert late is not None
     assert run(bench, late).partial, "what another rotation did is not recorded twice"
@@ -227,3 +242,40 @@ def test_two_rotations_at_once_do_not_make_two_active_roots(bench: Bench) -> Non
     with pytest.raises(KmsError) as error, bench.store.transaction() as tx:
         first.begin(tx)
     assert error.value.kind is ErrorKind.CONFLICT
+
+
+def test_rotations_by_several_threads_leave_roots_that_work(bench: Bench) -> None:
+    """A token takes two keys under one CKA_ID, and then neither can be used."""
+    initialize(bench, shares=1, threshold=1)
+    before = bench.terms()
+    for version in (2, 3, 4):
+        rotations = [bench.rotator.rotate() for _ in range(4)]
+        with ThreadPoolExecutor(4) as threads:
+            outcomes = [threads.submit(run, bench, rotation) for rotation in rotations]
+        failures = [outcome.exception() for outcome in outcomes]
+        assert failures.count(None) == 1, failures
+        assert {each.kind for each in failures if isinstance(each, KmsError)} == {ErrorKind.CONFLICT}, (
+            failures
+        )
+        assert bench.roots.active(Purpose.ROOT_SEAL).version == version
+        assert bench.terms() == before
+    bench.roots.destroy_discarded()
+    labels = [label for _, label in bench.hsm.objects("keystead root-")]
+    assert sorted(labels) == sorted(f"keystead {p.value} v{v}" for p in ROTATED for v in (1, 2, 3, 4))
+    assert {row.value.state for row in bench.store.reader().scan(ROOTS)} == {"active", "retired", "discarded"}
+
+
+def test_what_a_killed_attempt_left_goes_when_its_version_was_made_by_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialize(bench, shares=1, threshold=1)
+    bench.roots.ensure(Purpose.ROOT_SEAL, 2, "killed")
+    assert bench.roots.destroy_discarded() == 0, "it may be at work"
+    run(bench, bench.rotator.rotate())
+    bench.roots.ensure(Purpose.ROOT_WRAP_ENC, 2, "late and killed")
+    assert bench.roots.destroy_discarded() == 1, "the late one may still be at work"
+    monkeypatch.setattr("kms.keys.roots.SETTLING_SECONDS", -1.0)
+    assert bench.roots.destroy_discarded() == 2
+    assert {row.value.state for row in bench.store.reader().scan(ROOTS)} == {"active", "retired"}
+    labels = [label for _, label in bench.hsm.objects("keystead root-")]
+    assert sorted(labels) == sorted(f"keystead {p.value} v{v}" for p in ROTATED for v in (1, 2))

@@ -174,19 +174,24 @@ class Chaos:
         return found
 
     def _settle(self) -> None:
-        """Wait until the intents of dead processes are closed."""
+        """Wait until the intents of dead processes are closed, and what these committed is in the log."""
 
         def settled() -> bool:
+            with closing(sqlite3.connect(f"file:{self._database()}?mode=ro", uri=True)) as database:
+                owed = {row[0] for row in database.execute("SELECT key FROM audit_outbox")}
             entries = log.entries(self.server.audit)
             intents = {entry.id for entry in entries if entry.phase == "intent"}
-            return not intents - {entry.id for entry in entries if entry.phase == "outcome"}
+            closed = {entry.id for entry in entries if entry.phase == "outcome"}
+            return intents <= closed and owed <= {f"{entry.id}/{entry.phase}" for entry in entries}
 
-        processes.wait_for(settled, RECOVERY_SECONDS, "open intents are closed")
+        processes.wait_for(settled, RECOVERY_SECONDS, "recovery has written what dead processes left open")
 
     def _look_at_token(self, seen: Observed) -> None:
         """I5: what the log and the table of roots say must be in the token, and what is."""
         with closing(sqlite3.connect(f"file:{self._database()}?mode=ro", uri=True)) as database:
-            seen.rows = {row[0]: True for row in database.execute("SELECT key FROM root_objects")}
+            roots = database.execute("SELECT key, state FROM root_objects").fetchall()
+        # Of an attempt at a rotation that was cut off, or lost against another, an object may be left.
+        seen.rows = {key: state in {"active", "retired"} for key, state in roots}
         seen.rows[SENTINEL] = True
         outcomes = {entry.id: entry for entry in seen.log if entry.phase == "outcome"}
         for entry in seen.log:

@@ -62,7 +62,8 @@ def test_each_periodic_work_begins_with_what_the_workers_did() -> None:
     fence = cast("Fence", SimpleNamespace(guard=lambda _tx: None))
     hsm = SimpleNamespace(check=lambda: steps.seen.append("work"))
     parts: dict[str, Any] = {
-        name: SimpleNamespace(step=None, destroy_abandoned=None) for name in Maintenance.__dataclass_fields__
+        name: SimpleNamespace(step=None, destroy_abandoned=None, destroy_discarded=None)
+        for name in Maintenance.__dataclass_fields__
     }
     parts |= {"store": store, "state": SimpleNamespace(serving=True), "hsm": lambda: hsm}
     tasks = {task.name: task for task in Maintenance(**parts).tasks(fence)}
