@@ -20,7 +20,7 @@ from tests.harness.dev import clean_environment
 from tests.harness.site import Site
 
 KILLS = 3
-TRACED = "kms.system.recover,kms.audit.epochs,kms.keys.roots,kms.app"
+TRACED = "kms.system.recover,kms.audit.epochs,kms.keys.roots,kms.app.recovery"
 PLAIN = "aGVsbG8="
 
 

@@ -12,79 +12,70 @@ configuration, opens a socket or loads the HSM on its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import msgspec
-
 from kms import metrics
+from kms.app.database import instance_of, prepare_database
+from kms.app.engines import DIGESTED as ENGINE_TABLES
+from kms.app.engines import SEALED, engines
 from kms.audit import Recorder
-from kms.audit.epochs import log_origin, log_summary
+from kms.audit.epochs import log_origin
 from kms.audit.recovery import recover
 from kms.audit.sequencer import Snapshot
 from kms.clock import Clock
 from kms.config import Config
-from kms.errors import ErrorKind, KmsError, integrity, invalid
+from kms.errors import integrity
 from kms.hsm import Hsm
 from kms.hsm.profiles import configured
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
 from kms.http.vault import sys_quorum as quorum_routes
 from kms.http.vault import token as token_routes
-from kms.http.vault import transit as transit_routes
 from kms.http.vault.route import Route
 from kms.identity import TokenService
 from kms.identity import operations as identity_operations
 from kms.identity.store import ACCESSORS, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
-from kms.ids import new_id, new_uuid
 from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
-from kms.keys.keyring import TERMS, open_term, open_terms
-from kms.keys.lost import Losses, LostVersion, bound_versions, lost_ids, open_knowing
+from kms.keys.keyring import open_term, open_terms
+from kms.keys.lost import Losses, open_knowing
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
-from kms.keys.store import TABLES as KEY_TABLES
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
 from kms.operation import Operation, Principal
-from kms.operations import operations as transit_operations
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
 from kms.policy import operations as policy_operations
 from kms.policy.store import POLICIES
 from kms.sensitive import Sensitive
 from kms.shared import Shared
-from kms.storage import FILE_NAME, RowSealer, SqliteStore, prepare, sweep
+from kms.storage import FILE_NAME, RowSealer, SqliteStore, sweep
 from kms.system.compromise import CompromiseRecovery
 from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
-from kms.system.instance import CUSTODY, Instance, insert_instance, read_instance
+from kms.system.instance import CUSTODY, read_instance
 from kms.system.mount_operations import MountHandlers
 from kms.system.mounts import MOUNTS, MountTable
 from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
 from kms.system.quorum_operations import KeyringHandlers, quorum_operations
-from kms.system.recover import Recoverer, refuse_unfinished
+from kms.system.recover import refuse_unfinished
 from kms.system.rekey import Rekeying
 from kms.system.sealing import Sealing
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
 from kms.tables import Table
-from pki.http.routes import ROUTES as PKI_ROUTES
-from pki.lost import LostAuthority, lose, lost_authorities
-from pki.operations import operations as pki_operations
 from pki.service import PkiService
-from pki.store import CERTIFICATES, TIDY
-from pki.store import TABLES as PKI_TABLES
 
 Role = Literal["worker", "jobs", "start"]
-ENGINES = ("transit", "pki")
 _EXPIRE_SECONDS = 60.0
-DIGESTED = (
+AT_START: tuple[Table[Any], ...] = (
     MOUNTS,
     CUSTODY,
     KEYRING_SETTINGS,
@@ -92,12 +83,10 @@ DIGESTED = (
     TOKENS,
     ACCESSORS,
     TOKEN_ROLES,
-    *KEY_TABLES,
-    *PKI_TABLES,
 )
-"""Tables of the domains whose state digests the hourly sweep compares."""
-AT_START = (MOUNTS, CUSTODY, KEYRING_SETTINGS, POLICIES, TOKENS, ACCESSORS, TOKEN_ROLES)
 """Those that decide who may do what: an old or missing row among them refuses the start."""
+DIGESTED: tuple[Table[Any], ...] = (*AT_START, *ENGINE_TABLES)
+"""Tables of the domains whose state digests the hourly sweep compares."""
 _SWEPT_AT_START = 100_000
 
 
@@ -117,9 +106,9 @@ class App:
         self.clock = clock
         self.role = role
         if role == "start":
-            _prepare(config, clock)
+            prepare_database(config, clock)
         self.store = SqliteStore.open(config.data.storage / FILE_NAME, shared)  # (1)
-        instance = _instance(self.store)
+        instance = instance_of(self.store)
         refuse_unfinished(instance)
         self.instance_id = instance.id
         self.origin = log_origin(instance.id, instance.epoch)
@@ -187,6 +176,7 @@ class App:
         demand = self.config.keys.protection
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         self.pki = PkiService(store, self.token.get, clock)
+        self.engines = engines(self.keys, self.pki, self.policies)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
@@ -207,7 +197,7 @@ class App:
             self.keyring,
             self.keys,
             clock,
-            sealed=(*DIGESTED, CERTIFICATES, TIDY),
+            sealed=(*AT_START, *SEALED),
             stale=lambda table, term, after, limit: store.reader().sealed_before(table, term, after, limit),
         )
         self.sealing = Sealing(
@@ -245,8 +235,7 @@ class App:
         self.routes: Mapping[str, tuple[Route, ...]] = {
             "system": (*sys_routes.ROUTES, *quorum_routes.ROUTES, *policy_routes.ROUTES),
             "token": token_routes.ROUTES,
-            "transit": transit_routes.ROUTES,
-            "pki": PKI_ROUTES,
+            **{engine.name: engine.routes for engine in self.engines},
             "cubbyhole": (),
             "identity": (),
         }
@@ -267,10 +256,10 @@ class App:
         life = LifeHandlers(self.sealing, self.initializer, self.rotator, self.shared)
         mounts = MountHandlers(
             self.mounts,
-            ENGINES,
+            tuple(engine.name for engine in self.engines),
             self._may_see,
             self._audit_devices,
-            {"transit": self.keys.retire_mount, "pki": self.pki.retire_mount},
+            {engine.name: engine.retire for engine in self.engines},
         )
         return [
             status.table(),
@@ -285,8 +274,7 @@ class App:
             [NO_ROUTE],
             policy_operations(self.policies, self.tokens),
             identity_operations(self.tokens, self.policies),
-            transit_operations(self.keys, self.policies.decide),
-            pki_operations(self.pki),
+            *(engine.operations for engine in self.engines),
         ]
 
     def _blobs_under(self, retired: Iterable[str]) -> int:
@@ -328,7 +316,7 @@ class App:
             roots=self.roots,
             clock=self.clock,
             recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
-            chores={"transit": self.keys.chores, "pki": self.pki.chores},
+            chores={engine.name: engine.chores for engine in self.engines},
             scrub=self.store.scrub,
             sweep=lambda: self._compare(DIGESTED),
             trim=self.store.trim_changes,
@@ -386,79 +374,3 @@ def build(config: Config, shared: Shared, clock: Clock, role: Role) -> App:
         app.mend()
         app.inspect()
     return app
-
-
-def recover_server(config: Config, clock: Clock, shares: Callable[[], Sequence[str]]) -> dict[str, Any]:
-    """`keystead recover`: a restored server under a new token. The caller holds the server's lock.
-
-    Returns:
-        What was done and what is lost, by name.
-
-    Raises:
-        KmsError: see `Recoverer.run`.
-    """
-    if not (config.data.storage / FILE_NAME).exists():
-        raise invalid(f"{config.data.storage} holds no database; restore the backup into it first")
-    _prepare(config, clock)
-    store = SqliteStore.open(config.data.storage / FILE_NAME)
-    token = TokenHolder(lambda: open_knowing(configured(config.hsm), clock, Losses(store)))
-
-    def unlock(instance_id: str, terms: Mapping[int, Sensitive]) -> None:
-        store.unlock(RowSealer(instance_id, terms))
-
-    roots = Roots(store, token.get, clock)
-    try:
-        recoverer = Recoverer(store, token.get, roots, clock, config.data.audit, unlock, lose)
-        recovered = recoverer.run(shares)
-        if not store.unlocked:
-            instance = _instance(store)
-            unlock(instance.id, open_terms(token.get(), instance.id, store.reader()))
-        info = token.get().info
-        report = {"recovered": recovered, "token": {"label": info.label, "serial": info.serial}}
-        report |= _losses(store)
-    finally:
-        token.close()
-        store.close()
-    app = build(config, Shared(), clock, "start")  # it writes what is due to the new log
-    try:
-        app.log_keeper.step()
-    finally:
-        app.close()
-    return report | {"log": log_summary(config.data.audit)}
-
-
-def _losses(store: SqliteStore) -> dict[str, Any]:
-    """What went with a lost HSM, by name."""
-    reader = store.reader()
-    mounts = {row.value.id: row.key for row in reader.scan(MOUNTS)}
-
-    def named(found: Iterable[LostVersion | LostAuthority]) -> list[dict[str, Any]]:
-        rows = [msgspec.structs.asdict(one) for one in found]
-        shown = [{"mount": mounts.get(row.pop("mount_id"), "(removed)"), **row} for row in rows]
-        return sorted(shown, key=lambda row: [str(value).zfill(8) for value in row.values()])
-
-    return {
-        "epoch": _instance(store).epoch,
-        "terms": reader.count(TERMS, {}),
-        "keys": named(bound_versions(reader, lost_ids(reader))),
-        "authorities": named(lost_authorities(reader)),
-    }
-
-
-def _prepare(config: Config, clock: Clock) -> None:
-    """What must happen once, before any worker: the database's schema and the instance's name."""
-    store = SqliteStore.open(prepare(config.data.storage))
-    try:
-        with store.transaction() as tx:
-            if read_instance(tx) is None:
-                name = f"keystead-{new_id()[:8]}"
-                insert_instance(tx, Instance(id=new_uuid(), cluster_name=name, created=clock.now()))
-    finally:
-        store.close()
-
-
-def _instance(store: SqliteStore) -> Instance:
-    row = read_instance(store.reader())
-    if row is None:
-        raise KmsError(ErrorKind.STORAGE_UNAVAILABLE, "the database was not prepared; run 'keystead serve'")
-    return row.value

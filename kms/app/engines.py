@@ -1,0 +1,61 @@
+"""The secrets engines: what each brings to the server, as data. A new engine is one more entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kms.http.vault import transit as transit_routes
+from kms.http.vault.route import Route
+from kms.jobs.maintenance import Chore
+from kms.keys import KeyService
+from kms.keys.store import TABLES as KEY_TABLES
+from kms.operation import Operation
+from kms.operations import operations as transit_operations
+from kms.policy import PolicyService
+from kms.tables import Table, Transaction
+from pki.http.routes import ROUTES as PKI_ROUTES
+from pki.operations import operations as pki_operations
+from pki.service import PkiService
+from pki.store import CERTIFICATES, TIDY
+from pki.store import TABLES as PKI_TABLES
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One type of mount.
+
+    Args:
+        name: what `sys/mounts/PATH type=` calls it.
+        routes: verbs and paths below a mount.
+        operations: what they do.
+        retire: frees all names of a mount that is being removed, in its transaction.
+        chores: background work that has come due, given the time.
+    """
+
+    name: str
+    routes: tuple[Route, ...]
+    operations: tuple[Operation, ...]
+    retire: Callable[[Transaction, str], int]
+    chores: Callable[[float], Iterable[Chore]]
+
+
+DIGESTED: tuple[Table[Any], ...] = (*KEY_TABLES, *PKI_TABLES)
+"""Tables of the engines whose state digests the hourly sweep compares."""
+SEALED: tuple[Table[Any], ...] = (*DIGESTED, CERTIFICATES, TIDY)
+"""All sealed tables of the engines: what is sealed anew after a keyring was stolen."""
+
+
+def engines(keys: KeyService, pki: PkiService, policies: PolicyService) -> tuple[Engine, ...]:
+    """All engines of one process."""
+    return (
+        Engine(
+            "transit",
+            transit_routes.ROUTES,
+            tuple(transit_operations(keys, policies.decide)),
+            keys.retire_mount,
+            keys.chores,
+        ),
+        Engine("pki", PKI_ROUTES, tuple(pki_operations(pki)), pki.retire_mount, pki.chores),
+    )
