@@ -151,12 +151,12 @@ def i4(ledger: Ledger, seen: Observed) -> Iterator[str]:
 
 
 def _events_are_closed_once(log: list[Entry]) -> Iterator[str]:
-    intents = {entry.id for entry in log if entry.phase == "intent"}
+    intents = {entry.id: entry.operation for entry in log if entry.phase == "intent"}
     closed = Counter(entry.id for entry in log if entry.phase in {"done", "outcome"})
-    without = sorted({entry.id for entry in log if entry.phase == "outcome"} - intents)
+    without = sorted({entry.id for entry in log if entry.phase == "outcome"} - set(intents))
     yield from (f"the outcome {name} has no intent" for name in without)
     yield from (f"event {name} is closed {count} times" for name, count in closed.items() if count != 1)
-    yield from (f"intent {name} is open" for name in sorted(intents - set(closed)))
+    yield from (f"intent {name} ({intents[name]}) is open" for name in sorted(set(intents) - set(closed)))
 
 
 def _keys_match_the_log(seen: Observed, closings: Counter[tuple[str, str]]) -> Iterator[str]:

@@ -161,6 +161,8 @@ class Chaos:
                     self.ledger.samples, min(SAMPLES, len(self.ledger.samples))
                 )
             seen = self._observer.look(api, samples, whole=whole)
+            # Meanwhile the jobs process may have begun work of its own, such as a new CRL.
+            seen.log = self._settle()
         self._look_at_token(seen)
         self._look_at_checkpoints(seen)
         found = broken(self.ledger, seen)
@@ -173,18 +175,20 @@ class Chaos:
             found.append(f"a process crashed: {', '.join(crashed)}")
         return found
 
-    def _settle(self) -> None:
-        """Wait until the intents of dead processes are closed, and what these committed is in the log."""
+    def _settle(self) -> list[log.Entry]:
+        """The log, once the intents of dead processes are closed, and what these committed is in it."""
+        entries: list[log.Entry] = []
 
         def settled() -> bool:
             with closing(sqlite3.connect(f"file:{self._database()}?mode=ro", uri=True)) as database:
                 owed = {row[0] for row in database.execute("SELECT key FROM audit_outbox")}
-            entries = log.entries(self.server.audit)
+            entries[:] = log.entries(self.server.audit)
             intents = {entry.id for entry in entries if entry.phase == "intent"}
             closed = {entry.id for entry in entries if entry.phase == "outcome"}
             return intents <= closed and owed <= {f"{entry.id}/{entry.phase}" for entry in entries}
 
         processes.wait_for(settled, RECOVERY_SECONDS, "recovery has written what dead processes left open")
+        return entries
 
     def _look_at_token(self, seen: Observed) -> None:
         """I5: what the log and the table of roots say must be in the token, and what is."""
