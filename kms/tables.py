@@ -121,6 +121,13 @@ class Transaction(Reader, Protocol):
         """Remove exactly this revision. Raises KmsError(CONFLICT) when it moved or is gone."""
         ...
 
+    def end_terms(self, below: int) -> None:
+        """From this commit on no process seals a row under a keyring term below this one.
+
+        Raises KmsError(CONFLICT) when a row of any table is left under one of them: it would be lost.
+        """
+        ...
+
 
 class CacheListener(Protocol):
     """Something that keeps decoded rows of a `cached` table."""

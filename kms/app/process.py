@@ -18,7 +18,8 @@ from typing import Any, Literal
 from kms import metrics
 from kms.app.database import instance_of, prepare_database
 from kms.app.engines import DIGESTED as ENGINE_TABLES
-from kms.app.engines import SEALED, engines
+from kms.app.engines import SEALED as ENGINE_SEALED
+from kms.app.engines import engines
 from kms.audit import Recorder
 from kms.audit.epochs import log_origin
 from kms.audit.recovery import recover
@@ -42,7 +43,7 @@ from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
-from kms.keys.keyring import open_term, open_terms
+from kms.keys.keyring import Keyring, open_ending, open_keyring, open_term
 from kms.keys.lost import Losses, open_knowing
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
@@ -87,6 +88,8 @@ AT_START: tuple[Table[Any], ...] = (
 """Those that decide who may do what: an old or missing row among them refuses the start."""
 DIGESTED: tuple[Table[Any], ...] = (*AT_START, *ENGINE_TABLES)
 """Tables of the domains whose state digests the hourly sweep compares."""
+SEALED: tuple[Table[Any], ...] = (*AT_START, *ENGINE_SEALED)
+"""Every table whose rows are sealed. One that were not here would keep an old keyring term from being ended."""
 _SWEPT_AT_START = 100_000
 
 
@@ -117,7 +120,7 @@ class App:
             self.store,
             clock,
             origin=self.origin,
-            hash_key=lambda: self.store.derived("audit-hmac"),
+            hash_key=lambda: self.store.derived_anew("audit-hmac"),
         )
         self.token = TokenHolder(self._open_hsm)  # (3)
         self.state = ServerState(
@@ -140,26 +143,33 @@ class App:
 
     def _open_keyring(self, instance_id: str) -> None:
         self.token.allow()
-        terms = open_terms(self.token.get(), instance_id, self.store.reader())
-        self._unlock(instance_id, terms)
+        keyring = open_keyring(self.token.get(), instance_id, self.store.reader())
+        self._unlock(instance_id, keyring.keys, keyring.ended)
+        self.recorder.renew_key()
 
-    def _unlock(self, instance_id: str, terms: Mapping[int, Sensitive]) -> None:
+    def _unlock(self, instance_id: str, terms: Mapping[int, Sensitive], ended: int = 0) -> None:
         def load(term: int) -> Sensitive | None:
             return open_term(self.token.get(), instance_id, self.store.reader(), term)
 
-        self.store.unlock(RowSealer(instance_id, terms, load))
+        self.store.unlock(RowSealer(instance_id, terms, load, ended))
 
     def _renew_keyring(self) -> None:
-        sealer, reader = self.store.sealer(), self.store.reader()
-        while (key := open_term(self.token.get(), self.instance_id, reader, sealer.term + 1)) is not None:
-            sealer.adopt(sealer.term + 1, key)
+        sealer, reader, hsm = self.store.sealer(), self.store.reader(), self.token.get()
+        while (key := open_term(hsm, self.instance_id, reader, sealer.term + 1)) is not None:
+            self._adopt(sealer.term + 1, key)
+        if (ended := open_ending(hsm, self.instance_id, reader, sealer.ended)) > sealer.ended:
+            self.store.end_terms(ended)
+
+    def _adopt(self, term: int, key: Sensitive) -> None:
+        self.store.sealer().adopt(term, key)
+        self.recorder.renew_key()
 
     def _custodians(self) -> tuple[str, bytes]:
         row = read_instance(self.store.reader())
         return self.instance_id, row.value.recovery_public if row is not None else b""
 
-    def _open_terms(self) -> dict[int, Sensitive]:
-        return open_terms(self.token.get(), self.instance_id, self.store.reader())
+    def _opened_keyring(self) -> Keyring:
+        return open_keyring(self.token.get(), self.instance_id, self.store.reader())
 
     def _close_keyring(self) -> None:
         self.store.lock()
@@ -187,7 +197,7 @@ class App:
             clock,
             instance=self._custodians,
             sealed_under=lambda term: store.reader().sealed_under(term),
-            adopt=lambda term, key: store.sealer().adopt(term, key),
+            adopt=self._adopt,
             announce=self.shared.bump_seal_epoch,
         )
         self.compromise = CompromiseRecovery(
@@ -197,8 +207,9 @@ class App:
             self.keyring,
             self.keys,
             clock,
-            sealed=(*AT_START, *SEALED),
+            sealed=SEALED,
             stale=lambda table, term, after, limit: store.reader().sealed_before(table, term, after, limit),
+            holding=lambda term: store.reader().tables_before(term),
         )
         self.sealing = Sealing(
             store,
@@ -269,7 +280,7 @@ class App:
             self.compromise.table(),
             quorum_operations(
                 RootGeneration(self.store, self.shared, self.tokens.create_root),
-                Rekeying(self.store, self.shared, self._open_terms, self.shared.bump_seal_epoch),
+                Rekeying(self.store, self.shared, self._opened_keyring, self.shared.bump_seal_epoch),
             ),
             [NO_ROUTE],
             policy_operations(self.policies, self.tokens),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,10 +14,9 @@ from kms.clock import Clock
 from kms.config import Config
 from kms.errors import invalid
 from kms.hsm.profiles import configured
-from kms.keys.keyring import TERMS, open_terms
+from kms.keys.keyring import TERMS, Keyring, open_keyring
 from kms.keys.lost import Losses, LostVersion, bound_versions, lost_ids, open_knowing
 from kms.keys.roots import Roots
-from kms.sensitive import Sensitive
 from kms.shared import Shared
 from kms.storage import FILE_NAME, RowSealer, SqliteStore
 from kms.system.mounts import MOUNTS
@@ -41,8 +40,8 @@ def recover_server(config: Config, clock: Clock, shares: Callable[[], Sequence[s
     store = SqliteStore.open(config.data.storage / FILE_NAME)
     token = TokenHolder(lambda: open_knowing(configured(config.hsm), clock, Losses(store)))
 
-    def unlock(instance_id: str, terms: Mapping[int, Sensitive]) -> None:
-        store.unlock(RowSealer(instance_id, terms))
+    def unlock(instance_id: str, keyring: Keyring) -> None:
+        store.unlock(RowSealer(instance_id, keyring.keys, ended=keyring.ended))
 
     roots = Roots(store, token.get, clock)
     try:
@@ -50,7 +49,7 @@ def recover_server(config: Config, clock: Clock, shares: Callable[[], Sequence[s
         recovered = recoverer.run(shares)
         if not store.unlocked:
             instance = instance_of(store)
-            unlock(instance.id, open_terms(token.get(), instance.id, store.reader()))
+            unlock(instance.id, open_keyring(token.get(), instance.id, store.reader()))
         info = token.get().info
         report = {"recovered": recovered, "token": {"label": info.label, "serial": info.serial}}
         report |= _losses(store)

@@ -231,6 +231,10 @@ class Recorder:
             key = self._key = self._hash_key()
         return f"hmac-sha256:{hmac.digest(key.reveal(ACCESS), value, 'sha256').hex()}"
 
+    def renew_key(self) -> None:
+        """The keyring changed: ask for the key of `hmac` again when it is next needed."""
+        self._key = None
+
     # -- state --------------------------------------------------------------------------------------
 
     def check(self, *, urgent: bool = False) -> None:

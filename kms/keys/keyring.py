@@ -3,11 +3,16 @@
 Term 0 is the derivation secret (token MACs, audit HMACs, state digests); terms from 1 seal rows, the
 newest one new rows. A term exists outside the HSM only in the memory of an unsealed process; at rest
 it is AES-256-GCM ciphertext of `root-seal`, bound to instance, term and root version.
+
+After a theft (kms.system.compromise) a term brings a new derivation secret behind its key, and once no row is left
+under the terms before it, it ends them: it says so inside what the HSM sealed, and their rows are gone. A copy of
+such a row put back opens, as long as its root does, but the newer term's word stands against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -19,11 +24,17 @@ from kms.sensitive import ACCESS, Sensitive
 from kms.tables import Reader, Row, Table, Transaction
 
 TERM_BYTES = 32
+ANEW_BYTES = 2 * TERM_BYTES  # a term's key, and a derivation secret
 FIRST_TERMS = (0, 1)
 
 
 class Term(msgspec.Struct, frozen=True, kw_only=True):
-    """One keyring term at rest. `sealed` is what `Hsm.seal` returned."""
+    """One keyring term at rest. `sealed` is what `Hsm.seal` returned.
+
+    Args:
+        anew: it carries a derivation secret.
+        ended: terms from 1 to below this are ended. Terms made later repeat it.
+    """
 
     term: int
     root: str  # hex CKA_ID of the root-seal that sealed it
@@ -31,13 +42,34 @@ class Term(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bytes
     created: float
     recovery: bytes = b""  # under recovery=quorum: the term sealed (HPKE) to the custodians' public key
+    anew: bool = False
+    ended: int = 0
 
 
 TERMS = Table("keyring-term", "keyring_terms", Term, index=("root_version",), sealed=False)
 
 
-def _aad(instance: str, term: int, root_version: int) -> bytes:
-    return msgspec.json.encode(["keystead keyring", instance, term, root_version])
+@dataclass(frozen=True)
+class Keyring:
+    """The terms, opened.
+
+    Args:
+        keys: term -> key.
+        endings: term -> what it ended (`Term.ended`), as verified in opening it.
+    """
+
+    keys: dict[int, Sensitive]
+    endings: dict[int, int]
+
+    @property
+    def ended(self) -> int:
+        """Terms from 1 to below this are ended; 0 when none is."""
+        return max(self.endings.values(), default=0)
+
+
+def _aad(instance: str, term: int, root_version: int, ended: int) -> bytes:
+    parts: list[str | int] = ["keystead keyring", instance, term, root_version]
+    return msgspec.json.encode([*parts, ended] if ended else parts)
 
 
 def term_key(term: int) -> str:
@@ -45,12 +77,12 @@ def term_key(term: int) -> str:
     return f"{term:08d}"
 
 
-def seal_term(hsm: Hsm, root: Root, instance: str, term: int, key: Sensitive) -> bytes:
+def seal_term(hsm: Hsm, root: Root, instance: str, term: int, key: Sensitive, ended: int = 0) -> bytes:
     """One term under this root, as stored in `Term.sealed`."""
-    return hsm.seal(root.cka_id, key.reveal(ACCESS), _aad(instance, term, root.version))
+    return hsm.seal(root.cka_id, key.reveal(ACCESS), _aad(instance, term, root.version, ended))
 
 
-def open_terms(hsm: Hsm, instance: str, reader: Reader) -> dict[int, Sensitive]:
+def open_keyring(hsm: Hsm, instance: str, reader: Reader) -> Keyring:
     """Every term, opened by the HSM.
 
     Raises:
@@ -59,11 +91,34 @@ def open_terms(hsm: Hsm, instance: str, reader: Reader) -> dict[int, Sensitive]:
     rows = reader.scan(TERMS)
     if not rows:
         raise KmsError(ErrorKind.UNINITIALIZED, "the server is not initialized; run 'keystead init'")
-    return {row.value.term: _open(hsm, instance, row.value) for row in rows}
+    return keyring_of({row.value.term: open_row(hsm, instance, row.value) for row in rows}, rows)
 
 
-def _open(hsm: Hsm, instance: str, term: Term) -> Sensitive:
-    aad = _aad(instance, term.term, term.root_version)
+def keyring_of(keys: dict[int, Sensitive], rows: Sequence[Row[Term]]) -> Keyring:
+    """Opened keys with the rows that they were opened from."""
+    return Keyring(keys, {row.value.term: row.value.ended for row in rows})
+
+
+def open_terms(hsm: Hsm, instance: str, reader: Reader) -> dict[int, Sensitive]:
+    """The keys of `open_keyring`."""
+    return open_keyring(hsm, instance, reader).keys
+
+
+def open_ending(hsm: Hsm, instance: str, reader: Reader, known: int) -> int:
+    """As `Keyring.ended`; the HSM is asked only when a row says more than `known`.
+
+    Raises:
+        KmsError(INTEGRITY): a row claims it that does not open.
+    """
+    claims = [row.value for row in reader.scan(TERMS) if row.value.ended > known]
+    for term in claims:
+        open_row(hsm, instance, term)
+    return max((term.ended for term in claims), default=known)
+
+
+def open_row(hsm: Hsm, instance: str, term: Term) -> Sensitive:
+    """The key of this row; KmsError(INTEGRITY) when it is not what the HSM sealed."""
+    aad = _aad(instance, term.term, term.root_version, term.ended)
     try:
         return Sensitive(hsm.unseal(CkaId(bytes.fromhex(term.root)), term.sealed, aad))
     except KmsError as error:
@@ -76,12 +131,12 @@ def _open(hsm: Hsm, instance: str, term: Term) -> Sensitive:
 def open_term(hsm: Hsm, instance: str, reader: Reader, term: int) -> Sensitive | None:
     """One term, or None when it does not exist."""
     row = reader.get(TERMS, term_key(term))
-    return _open(hsm, instance, row.value) if row is not None else None
+    return open_row(hsm, instance, row.value) if row is not None else None
 
 
-def fresh_key(hsm: Hsm, random: Callable[[int], bytes]) -> Sensitive:
+def fresh_key(hsm: Hsm, random: Callable[[int], bytes], size: int = TERM_BYTES) -> Sensitive:
     """Fresh key material: the token's and the kernel's randomness, XORed."""
-    token, kernel = hsm.random(TERM_BYTES), random(TERM_BYTES)
+    token, kernel = hsm.random(size), random(size)
     return Sensitive(bytes(a ^ b for a, b in zip(token, kernel, strict=True)))
 
 
@@ -97,7 +152,7 @@ def reseal(hsm: Hsm, instance: str, reader: Reader, root: Root) -> list[tuple[Ro
         old = row.value
         if old.root_version == root.version:
             continue
-        sealed = seal_term(hsm, root, instance, old.term, _open(hsm, instance, old))
+        sealed = seal_term(hsm, root, instance, old.term, open_row(hsm, instance, old), old.ended)
         new = msgspec.structs.replace(old, root=root.cka_id.hex(), root_version=root.version, sealed=sealed)
         changed.append((row, new))
     return changed
@@ -109,7 +164,7 @@ def reseal_known(
     """Every term under `root`, from keys that custodians opened. Nothing is written."""
     changed = []
     for row in rows:
-        sealed = seal_term(hsm, root, instance, row.value.term, keys[row.value.term])
+        sealed = seal_term(hsm, root, instance, row.value.term, keys[row.value.term], row.value.ended)
         new = msgspec.structs.replace(
             row.value, root=root.cka_id.hex(), root_version=root.version, sealed=sealed
         )

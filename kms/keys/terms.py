@@ -11,7 +11,7 @@ import msgspec
 from kms.clock import Clock, rfc3339
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, Purpose
-from kms.keys.keyring import TERMS, Term, fresh_key, seal_term, term_key
+from kms.keys.keyring import ANEW_BYTES, TERM_BYTES, TERMS, Term, fresh_key, open_row, seal_term, term_key
 from kms.keys.recovery import to_custodians
 from kms.keys.roots import Roots, active_row
 from kms.operation import Change, Result
@@ -66,28 +66,33 @@ class KeyringRotator:
         self._adopt = adopt
         self._announce = announce
 
-    def rotate(self) -> Change:
+    def rotate(self, *, anew: bool = False) -> Change:
         """One new term, sealed by the HSM before the transaction and in use once it is committed.
+
+        Args:
+            anew: the keyring was stolen: the term brings a derivation secret too.
 
         Raises:
             KmsError(CONFLICT): another rotation, of the keyring or the root, was quicker.
         """
-        instance, public = self._instance()
-        term = self._newest().term + 1
-        root = self._roots.active(Purpose.ROOT_SEAL)
-        key = fresh_key(self._hsm(), secrets.token_bytes)
-        row = Term(
-            term=term,
-            root=root.cka_id.hex(),
-            root_version=root.version,
-            sealed=seal_term(self._hsm(), root, instance, term, key),
-            created=self._clock.now(),
-            recovery=to_custodians(public, instance, term, key),
+        newest = self._newest()
+        term = newest.term + 1
+        key = fresh_key(self._hsm(), secrets.token_bytes, ANEW_BYTES if anew else TERM_BYTES)
+        row = self._sealed(
+            Term(
+                term=term,
+                root="",
+                root_version=0,
+                sealed=b"",
+                created=self._clock.now(),
+                anew=anew,
+                ended=newest.ended,
+            ),
+            key,
         )
 
         def write(tx: Transaction) -> Result:
-            if active_row(tx, Purpose.ROOT_SEAL).key != row.root:
-                raise KmsError(ErrorKind.CONFLICT, "the root was rotated at the same time; try again")
+            _under_active_root(tx, row)
             tx.insert(TERMS, term_key(term), row)
             return Result(subject={"term": term})
 
@@ -96,6 +101,52 @@ class KeyringRotator:
             self._announce()
 
         return Change(write, after)
+
+    def end_before(self, term: int) -> Change:
+        """End the terms before this one: their rows go, and this one and those after it say so from now on.
+
+        Raises:
+            KmsError(CONFLICT): a row is still sealed under one of them, or the keyring was rotated meanwhile.
+        """
+        instance, _ = self._instance()
+        rows = [row for row in self._store.reader().scan(TERMS) if row.value.term]
+        kept = [
+            (
+                row,
+                self._sealed(
+                    msgspec.structs.replace(row.value, ended=term),
+                    open_row(self._hsm(), instance, row.value),
+                ),
+            )
+            for row in rows
+            if row.value.term >= term
+        ]
+
+        def write(tx: Transaction) -> Result:
+            if {row.key for row in tx.scan(TERMS) if row.value.term} != {row.key for row in rows}:
+                raise KmsError(ErrorKind.CONFLICT, "the keyring was rotated at the same time; try again")
+            tx.end_terms(term)
+            for row, new in kept:
+                _under_active_root(tx, new)
+                tx.replace(TERMS, row, new)
+            for row in rows:
+                if row.value.term < term:
+                    tx.delete(TERMS, row)
+            return Result(subject={"ended_before": term})
+
+        return Change(write, self._announce)
+
+    def _sealed(self, term: Term, key: Sensitive) -> Term:
+        """`term` under the active root, and for the custodians."""
+        instance, public = self._instance()
+        root = self._roots.active(Purpose.ROOT_SEAL)
+        return msgspec.structs.replace(
+            term,
+            root=root.cka_id.hex(),
+            root_version=root.version,
+            sealed=seal_term(self._hsm(), root, instance, term.term, key, term.ended),
+            recovery=to_custodians(public, instance, term.term, key, term.ended),
+        )
 
     def status(self) -> dict[str, Any]:
         """The body of sys/key-status."""
@@ -141,3 +192,8 @@ class KeyringRotator:
     def _newest(self) -> Term:
         rows = self._store.reader().scan(TERMS)
         return max((row.value for row in rows), key=lambda term: term.term)
+
+
+def _under_active_root(tx: Transaction, term: Term) -> None:
+    if active_row(tx, Purpose.ROOT_SEAL).key != term.root:
+        raise KmsError(ErrorKind.CONFLICT, "the root was rotated at the same time; try again")

@@ -18,8 +18,14 @@ from kms.storage.sealing import Index, RowSealer
 from kms.tables import Row, T, Table
 
 _UNSEALED = 0  # the term column of tables that are not sealed
+# What holds rows as migrations make them. Names come from our own migrations.
+_SEALED_TABLES = (
+    "SELECT name FROM sqlite_master AS tbl WHERE type = 'table' AND 2 ="
+    " (SELECT count(*) FROM pragma_table_info(tbl.name) WHERE name IN ('term', 'body')) ORDER BY name"
+)
 _encode = msgspec.msgpack.Encoder().encode
 _MOD = 1 << 256
+_Stored = tuple[int, int, bytes]  # term, revision, sealed body
 
 
 def _index(table: Table[T], value: T) -> list[Index]:
@@ -70,8 +76,8 @@ class SqliteReader:
 
     def row_digest(self, table: Table[T], key: str) -> int:
         """The stored row's share of its domain's digest (for the sweep)."""
-        revision, body = self._execute(f"SELECT revision, body FROM {table.name} WHERE key = ?", [key])[0]  # noqa: S608  (declared name)
-        return self._sealer().digest(table.tag, key, revision, body)
+        sql = f"SELECT term, revision, body FROM {table.name} WHERE key = ?"  # noqa: S608  (declared name)
+        return self._sealer().digest(table.tag, key, *self._execute(sql, [key])[0])
 
     def sealed_under(self, term: int) -> int:
         """How many times a row was sealed under this keyring term (the bound is 2^32, SP 800-38D 8.3)."""
@@ -82,6 +88,12 @@ class SqliteReader:
         """Keys, in order and greater than `after`, of rows that are sealed under an older term than this."""
         sql = f"SELECT key FROM {table.name} WHERE term > ? AND term < ? AND key > ? ORDER BY key LIMIT ?"  # noqa: S608  (declared name)
         return [row[0] for row in self._execute(sql, [_UNSEALED, term, after, limit])]
+
+    def tables_before(self, term: int) -> list[str]:
+        """Names of all tables, declared to us or not, that hold a row under an older term than this."""
+        names = [row[0] for row in self._execute(_SEALED_TABLES, [])]
+        sql = "SELECT 1 FROM {} WHERE term > ? AND term < ? LIMIT 1"
+        return [name for name in names if self._execute(sql.format(name), [_UNSEALED, term])]
 
     def digests(self) -> dict[str, int]:
         """Every domain's kept digest, the writers' rows added up."""
@@ -140,7 +152,7 @@ class SqliteTransaction(SqliteReader):
             raise _conflict(table) from None
         except sqlite3.OperationalError as error:
             raise KmsError(ErrorKind.STORAGE_UNAVAILABLE, f"the database did not answer: {error}") from error
-        self._account(table, key, None, (1, body))
+        self._account(table, key, None, (term, 1, body))
         return Row(key, 1, value)
 
     def replace(self, table: Table[T], row: Row[T], value: T) -> Row[T]:
@@ -153,18 +165,39 @@ class SqliteTransaction(SqliteReader):
             f"UPDATE {table.name} SET revision = ?, term = ?, body = ?{columns} WHERE key = ?",  # noqa: S608  (declared name)
             [revision, term, body, *index, row.key],
         )
-        self._account(table, row.key, (row.revision, old), (revision, body))
+        self._account(table, row.key, old, (term, revision, body))
         return Row(row.key, revision, value)
 
     def delete(self, table: Table[T], row: Row[T]) -> None:
         old = self._stored(table, row)
         self._execute(f"DELETE FROM {table.name} WHERE key = ?", [row.key])  # noqa: S608  (declared name)
-        self._account(table, row.key, (row.revision, old), None)
+        self._account(table, row.key, old, None)
+
+    def end_terms(self, below: int) -> None:
+        """Nobody seals under a term below this one from this commit on (see `RowSealer.end` for reading).
+
+        Raises:
+            KmsError(CONFLICT): a row is left under one of them; it would be lost.
+        """
+        if left := self.tables_before(below):
+            raise KmsError(ErrorKind.CONFLICT, f"rows of {', '.join(left)} are still under older terms")
+        for term in range(_UNSEALED + 1, below):
+            self._execute(
+                "INSERT INTO keyring_usage (term, sealed, ended) VALUES (?, 0, 1)"
+                " ON CONFLICT (term) DO UPDATE SET ended = 1",
+                [term],
+            )
 
     def finish(self) -> None:
-        """Write the accumulated digests and counts; called just before COMMIT."""
+        """Write the accumulated digests and counts; called just before COMMIT.
+
+        Raises:
+            KmsError(CONFLICT): this process had not heard that the term it sealed under was ended.
+        """
         self._drawn = {}
         for term, count in self._sealed.items():
+            if self._execute("SELECT 1 FROM keyring_usage WHERE term = ? AND ended = 1", [term]):
+                raise KmsError(ErrorKind.CONFLICT, "the keyring was renewed at the same time; try again")
             drawn = self._drawn[term] = self._sealer().spend(term, count)
             if not drawn:
                 continue
@@ -191,16 +224,16 @@ class SqliteTransaction(SqliteReader):
         for term, count in (self._sealed if self._drawn is None else self._drawn).items():
             self._sealed_by.owe(term, count)
 
-    def _stored(self, table: Table[T], row: Row[T]) -> bytes:
+    def _stored(self, table: Table[T], row: Row[T]) -> _Stored:
         # BEGIN IMMEDIATE makes read-compare-write atomic: no other writer can come between.
         found = self._execute(
-            f"SELECT body FROM {table.name} WHERE key = ? AND revision = ?",  # noqa: S608  (declared name)
+            f"SELECT term, revision, body FROM {table.name} WHERE key = ? AND revision = ?",  # noqa: S608  (declared name)
             [row.key, row.revision],
         )
         if not found:
             raise _conflict(table)
-        body: bytes = found[0][0]
-        return body
+        stored: _Stored = found[0]
+        return stored
 
     def _seal(
         self, table: Table[T], key: str, revision: int, index: Sequence[Index], value: T
@@ -214,9 +247,7 @@ class SqliteTransaction(SqliteReader):
         self._sealed[term] = self._sealed.get(term, 0) + 1
         return term, sealer.seal(table.tag, key, term, revision, index, body)
 
-    def _account(
-        self, table: Table[T], key: str, old: tuple[int, bytes] | None, new: tuple[int, bytes] | None
-    ) -> None:
+    def _account(self, table: Table[T], key: str, old: _Stored | None, new: _Stored | None) -> None:
         if table.cached:
             self._execute("INSERT INTO changes (tbl, key) VALUES (?, ?)", [table.name, key])
             self.announced = True
@@ -227,6 +258,8 @@ class SqliteTransaction(SqliteReader):
         if new is not None:
             change += sealer.digest(table.tag, key, *new)
         if old is not None:
+            if table.sealed:
+                sealer.demand(table.tag, old[0])
             change -= sealer.digest(table.tag, key, *old)
         self._digests[table.digest] = change
 

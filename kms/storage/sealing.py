@@ -27,8 +27,10 @@ ALLOWANCE = 1024
 Index = str | int | float | bytes
 
 # Term 0 of the keyring never seals a row: it is the secret that long-lived keys are derived from
-# (token MACs, audit HMACs, state digests), so that rotating the sealing terms does not change them.
+# (token MACs, audit HMACs, state digests), so that rotating the sealing terms does not change them. A term
+# made after a theft carries a second secret behind its sealing key, which takes over what can be taken over.
 DERIVATION_TERM = 0
+KEY_BYTES = 32
 
 
 def derive(secret: Sensitive, label: str) -> Sensitive:
@@ -58,8 +60,10 @@ class RowSealer:
 
     Args:
         instance: the instance id, part of every AAD, so that rows of two servers cannot be mixed.
-        terms: keyring term -> 32-byte key, term 0 among them (the derivation secret).
+        terms: keyring term -> 32-byte key, term 0 among them (the derivation secret). With 64 bytes, the second
+            half is the derivation secret from this term on.
         load_term: the key of a term that another process added since, or None when there is none.
+        ended: terms below this were ended after a theft: their rows are refused.
     """
 
     def __init__(
@@ -67,11 +71,13 @@ class RowSealer:
         instance: str,
         terms: Mapping[int, Sensitive],
         load_term: Callable[[int], Sensitive | None] = lambda _term: None,
+        ended: int = 0,
     ) -> None:
         self._instance = instance
         self._load_term = load_term
-        self._derivation = terms[DERIVATION_TERM]
-        self._digest_key = derive(self._derivation, "state-digest").reveal(ACCESS)
+        self.ended = ended
+        self._derivations = {DERIVATION_TERM: terms[DERIVATION_TERM]}
+        self._digest_keys = {DERIVATION_TERM: _digest_key(terms[DERIVATION_TERM])}
         self._ciphers: dict[int, AESGCM] = {}
         self._allowance: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -102,10 +108,33 @@ class RowSealer:
 
     def adopt(self, term: int, key: Sensitive) -> None:
         """Open rows of this term from now on, and seal new ones with it when it is the newest."""
-        self._ciphers[term] = AESGCM(key.reveal(ACCESS))
+        if term < self.ended:
+            return
+        raw = key.reveal(ACCESS)
+        if len(raw) > KEY_BYTES:
+            secret = Sensitive(raw[KEY_BYTES:])
+            # New maps instead of changed ones: other threads read them without a lock.
+            self._derivations = {**self._derivations, term: secret}
+            self._digest_keys = {**self._digest_keys, term: _digest_key(secret)}
+        self._ciphers[term] = AESGCM(raw[:KEY_BYTES])
         self.term = max(self.term, term)
 
+    def demand(self, tag: str, term: int) -> None:
+        """See that we have this term, which another process may have added. Raises KmsError(INTEGRITY)."""
+        self._cipher(tag, term)
+
+    def end(self, below: int) -> None:
+        """Refuse rows under terms below this one from now on, and forget their keys."""
+        self.ended = max(self.ended, below)
+        for term in [term for term in self._ciphers if term < self.ended]:
+            del self._ciphers[term]
+
     def _cipher(self, tag: str, term: int) -> AESGCM:
+        if term < self.ended:
+            raise integrity(
+                f"a stored row of {tag} is sealed under keyring term {term}, which was ended after a theft;"
+                " it was put there outside Keystead"
+            )
         cipher = self._ciphers.get(term)
         if cipher is None:
             key = self._load_term(term) if term > DERIVATION_TERM else None
@@ -117,7 +146,11 @@ class RowSealer:
 
     def derived(self, label: str) -> Sensitive:
         """A stable 32-byte key of this instance for one named use."""
-        return derive(self._derivation, label)
+        return derive(self._derivations[DERIVATION_TERM], label)
+
+    def derived_anew(self, label: str) -> Sensitive:
+        """As `derived`, from the newest secret: another key after a theft of the keyring was mended."""
+        return derive(self._derivations[max(self._derivations)], label)
 
     def _aad(self, tag: str, key: str, term: int, revision: int, index: Sequence[Index]) -> bytes:
         return _encode([self._instance, tag, "body", key, term, revision, *index])
@@ -148,7 +181,15 @@ class RowSealer:
                 f"a stored row of {tag} does not verify; it was changed outside Keystead"
             ) from None
 
-    def digest(self, tag: str, key: str, revision: int, sealed: bytes) -> int:
-        """This row's share of its domain's state digest, an integer below 2^256."""
-        mac = hmac.new(self._digest_key, _encode([tag, key, revision, sealed]), sha256)
+    def digest(self, tag: str, key: str, term: int, revision: int, sealed: bytes) -> int:
+        """This row's share of its domain's state digest, an integer below 2^256.
+
+        Under the digest key of its own term: once every row was sealed again, the key that a thief has counts for none.
+        """
+        since = max((known for known in self._digest_keys if known <= term), default=DERIVATION_TERM)
+        mac = hmac.new(self._digest_keys[since], _encode([tag, key, revision, sealed]), sha256)
         return int.from_bytes(mac.digest(), "big")
+
+
+def _digest_key(secret: Sensitive) -> bytes:
+    return derive(secret, "state-digest").reveal(ACCESS)

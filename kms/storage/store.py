@@ -97,6 +97,12 @@ class SqliteStore:
         """Allow sealed tables from now on."""
         self._sealer = sealer
 
+    def end_terms(self, below: int) -> None:
+        """Refuse rows under keyring terms below this one, also those that caches hold."""
+        self.sealer().end(below)
+        with self._lock:
+            self._clear()
+
     def lock(self) -> None:
         """Forget the keys and every cached row; sealed tables answer SEALED."""
         self._sealer = None
@@ -117,6 +123,10 @@ class SqliteStore:
     def derived(self, label: str) -> Sensitive:
         """A stable 32-byte key of this instance for one named use; needs the keyring."""
         return self.sealer().derived(label)
+
+    def derived_anew(self, label: str) -> Sensitive:
+        """As `derived`, but a new one after a theft of the keyring was mended."""
+        return self.sealer().derived_anew(label)
 
     # -- reading and writing --------------------------------------------------------------------
 

@@ -4,11 +4,15 @@
     term    a new term of the keyring, which seals all rows from now on
     rows    every row under an older term is sealed again, in portions; none is left when this step ends
     keys    a new version of every software key: the thief has the old ones with the rows that held them
+    end     the old terms end: no row under one of them is accepted again, in any table, whoever wrote it
 
 The jobs process does a portion at a time, each with its own record in the log, and a crash loses nothing: what
-is left is seen in the rows themselves. What it cannot heal: data already encrypted by old versions stays readable
-to the thief until its owner rewraps it, and the derivation secret (term 0) stays, which makes no token and opens
-no row. Rotating the root or the keyring alone heals less.
+is left is seen in the rows themselves. The new term brings a derivation secret too: state digests and the HMACs of
+the audit log are made with it. What stays of term 0 is the key of the tokens' MACs, since nobody has the tokens to
+MAC them again: it names rows, and a row counts only if it is sealed under a term of now. What cannot be healed: data
+already encrypted by old versions stays readable to the thief until its owner rewraps it, and what was written with the
+old terms before the end is taken over as it is, for nothing tells it apart. Rotating the root or the keyring alone
+heals less.
 """
 
 from __future__ import annotations
@@ -46,8 +50,9 @@ class Compromise(msgspec.Struct, frozen=True, kw_only=True):
     """The newest recovery from a stolen keyring; the one row of its table.
 
     Args:
-        step: root, term, rows, keys; "" when it is complete.
-        from_root, from_term: what the thief has, and everything before.
+        step: root, term, rows, keys, end; "" when it is complete.
+        from_root, from_term: what the thief has, and everything before. `to_term`: what seals since.
+        failure: why it does not go on.
         resealed: rows so far. `rotated`: keys that got a version, counted at the end.
         skipped: mount id/name of software keys that may get no version here (imported, or by their state).
     """
@@ -62,6 +67,8 @@ class Compromise(msgspec.Struct, frozen=True, kw_only=True):
     resealed: int = 0
     rotated: int = 0
     skipped: tuple[str, ...] = ()
+    to_term: int = 0
+    failure: str = ""
 
 
 COMPROMISES = Table("compromise", "compromises", Compromise, sealed=False)
@@ -87,6 +94,7 @@ class CompromiseRecovery:
 
     Args:
         sealed: every table whose rows are sealed.
+        holding: names of the tables, these or others, that hold rows under a term below the given one.
     """
 
     def __init__(
@@ -100,6 +108,7 @@ class CompromiseRecovery:
         *,
         sealed: Sequence[Table[Any]],
         stale: Stale,
+        holding: Callable[[int], list[str]],
     ) -> None:
         self._store = store
         self._roots = roots
@@ -109,8 +118,15 @@ class CompromiseRecovery:
         self._clock = clock
         self._sealed = sealed
         self._stale = stale
+        self._holding = holding
         self._after: dict[str, str] = {}
-        self._steps = {"root": self._root, "term": self._term, "rows": self._rows, "keys": self._versions}
+        self._steps: dict[str, Callable[[Compromise], Work | None]] = {
+            "root": self._root,
+            "term": self._term,
+            "rows": self._rows,
+            "keys": self._versions,
+            "end": self._end,
+        }
 
     # -- the operations ------------------------------------------------------------------------------
 
@@ -171,7 +187,10 @@ class CompromiseRecovery:
             row = self._store.reader().get(COMPROMISES, _ROW)
             if row is None or row.value.state != RUNNING:
                 return
-            yield self._steps[row.value.step](row.value)
+            work = self._steps[row.value.step](row.value)
+            if work is None:
+                return
+            yield work
 
     def _root(self, now: Compromise) -> Work:
         if self._roots.active(Purpose.ROOT_SEAL).version > now.from_root:
@@ -179,12 +198,15 @@ class CompromiseRecovery:
         return Work("sys.root.rotate", "sys/hsm/root/rotate", self._rotator.rotate())
 
     def _term(self, now: Compromise) -> Work:
-        if self._newest_term() > now.from_term:
-            return self._go_on("rows")
-        return Work("sys.keyring.rotate", "sys/rotate", self._keyring.rotate())
+        terms = [row.value for row in self._store.reader().scan(TERMS)]
+        made = [term.term for term in terms if term.anew and term.term > now.from_term]
+        if made:
+            to_term = min(made)
+            return self._step(lambda _tx: {"step": "rows", "to_term": to_term}, {"step": "rows"})
+        return Work("sys.keyring.rotate", "sys/rotate", self._keyring.rotate(anew=True))
 
     def _rows(self, now: Compromise) -> Work:
-        term = now.from_term + 1
+        term = now.to_term
         for table in self._sealed:
             # Where the last portion ended: rows before it are done, and looking again costs a whole scan.
             if keys := self._stale(table, term, self._after.get(table.name, ""), PORTION):
@@ -195,7 +217,7 @@ class CompromiseRecovery:
 
     def _left(self, now: Compromise) -> bool:
         """A worker may have sealed a row just before it heard of the new term."""
-        return any(self._stale(table, now.from_term + 1, "", 1) for table in self._sealed)
+        return any(self._stale(table, now.to_term, "", 1) for table in self._sealed)
 
     def _reseal(self, table: Table[Any], keys: list[str], tx: Transaction) -> dict[str, Any]:
         done = 0
@@ -217,10 +239,31 @@ class CompromiseRecovery:
                 if key.protection is not Protection.SOFTWARE or not old or row.key in skipped:
                     continue
                 return self._rotation(now, row.key, key)
+        return self._go_on("rows" if self._left(now) else "end")
+
+    def _end(self, now: Compromise) -> Work | None:
         if self._left(now):
             return self._go_on("rows")
-        done = {"state": COMPLETE, "step": "", "finished": self._clock.now(), "rotated": self._rotated(now)}
-        return self._step(lambda _tx: done, {"step": "complete"})
+        if names := self._holding(now.to_term):
+            # Ending would lose them. They are of no table that this release knows.
+            failure = f"rows of {', '.join(names)} are under an old term; restore the release that wrote them"
+            if failure == now.failure:
+                return None
+            return self._step(lambda _tx: {"failure": failure}, {"failure": failure})
+        ending = self._keyring.end_before(now.to_term)
+        done = {
+            "state": COMPLETE,
+            "step": "",
+            "finished": self._clock.now(),
+            "rotated": self._rotated(now),
+            "failure": "",
+        }
+
+        def write(tx: Transaction) -> dict[str, Any]:
+            ending.write(tx)
+            return done
+
+        return self._step(write, {"step": "complete", "ended_before": now.to_term}, ending.after)
 
     def _rotated(self, now: Compromise) -> int:
         found, after = 0, ""
@@ -246,7 +289,12 @@ class CompromiseRecovery:
     def _go_on(self, step: str) -> Work:
         return self._step(lambda _tx: {"step": step}, {"step": step})
 
-    def _step(self, write: Callable[[Transaction], dict[str, Any]], subject: dict[str, str | int]) -> Work:
+    def _step(
+        self,
+        write: Callable[[Transaction], dict[str, Any]],
+        subject: dict[str, str | int],
+        after: Callable[[], None] | None = None,
+    ) -> Work:
         def commit(tx: Transaction) -> Result:
             changed = write(tx)
             row = tx.get(COMPROMISES, _ROW)
@@ -255,7 +303,7 @@ class CompromiseRecovery:
             tx.replace(COMPROMISES, row, msgspec.structs.replace(row.value, **changed))
             return Result(subject=subject)
 
-        return Work("sys.compromise.step", "sys/hsm/recover-compromise", Change(commit))
+        return Work("sys.compromise.step", "sys/hsm/recover-compromise", Change(commit, after))
 
     def _current(self, tx: Transaction) -> Compromise:
         row = tx.get(COMPROMISES, _ROW)

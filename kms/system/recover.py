@@ -14,7 +14,7 @@ needed. Offline: the caller holds the server's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.hsm import Hsm, Purpose
 from kms.ids import CkaId, new_event_id
-from kms.keys.keyring import TERMS, reseal_known
+from kms.keys.keyring import TERMS, Keyring, reseal_known
 from kms.keys.lost import lose_keys
 from kms.keys.recovery import open_for_custodians, public_half
 from kms.keys.roots import ROOTS, ROTATED, Root, Roots, active_row, replace_lost
@@ -50,7 +50,7 @@ class Recoverer:
 
     Args:
         audit: the audit folder, restored together with the database.
-        unlock: opens the store with keyring terms.
+        unlock: opens the store with the keyring.
         lose: marks what other engines had in the HSM, in the commit of (6).
     """
 
@@ -59,7 +59,7 @@ class Recoverer:
     roots: Roots
     clock: Clock
     audit: Path
-    unlock: Callable[[str, Mapping[int, Sensitive]], None]
+    unlock: Callable[[str, Keyring], None]
     lose: Callable[[Transaction], None]
 
     def run(self, shares: Callable[[], Sequence[str]]) -> bool:
@@ -121,11 +121,11 @@ class Recoverer:
         secret = Sensitive(combine([parse_share(text) for text in texts]))
         if public_half(secret) != instance.recovery_public:
             raise invalid("the shares do not open this server: one of them is wrong, or of another server")
-        terms = open_for_custodians(secret, instance.id, self.store.reader().scan(TERMS))
-        self.unlock(instance.id, terms)
+        keyring = open_for_custodians(secret, instance.id, self.store.reader().scan(TERMS))
+        self.unlock(instance.id, keyring)
         # The public half stands in a row that is not sealed; this one is.
         check_custody(self.store.reader(), secret)
-        return terms
+        return keyring.keys
 
     # -- (4) to (6) ----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kms.errors import invalid
 from kms.ids import new_uuid
-from kms.keys.keyring import TERMS
+from kms.keys.keyring import TERMS, Keyring
 from kms.keys.recovery import public_half, to_custodians
 from kms.operation import Call, Change, Result
 from kms.sensitive import ACCESS, Sensitive
@@ -36,13 +36,14 @@ class _Install:
     threshold: int
     public: bytes
     recovery: dict[int, bytes]
+    endings: dict[int, int]
 
 
 class Rekeying:
     """Handlers of sys/rekey, sys/rekey-recovery-key and sys/rotate/{root,recovery}: one thing, four spellings.
 
     Args:
-        terms: opens every keyring term through the HSM.
+        keyring: opens every keyring term through the HSM.
         announce: tells every process that the instance row changed.
     """
 
@@ -50,12 +51,12 @@ class Rekeying:
         self,
         store: Store,
         slots: Slots,
-        terms: Callable[[], dict[int, Sensitive]],
+        keyring: Callable[[], Keyring],
         announce: Callable[[], None],
     ) -> None:
         self._store = store
         self._attempts = Attempts(slots, "rekey", "rekey")
-        self._terms = terms
+        self._keyring = keyring
         self._announce = announce
 
     def status(self, _call: Call) -> Result:
@@ -138,13 +139,17 @@ class Rekeying:
     def _install(self, attempt: Attempt, secret: Sensitive, answer: dict[str, Any]) -> Change:
         instance = self._instance()
         public = public_half(secret) if instance.recovery == "quorum" else b""
-        terms = self._terms() if public else {}
+        keyring = self._keyring() if public else Keyring({}, {})
         new = _Install(
             secret=secret,
             shares=attempt.new_shares,
             threshold=attempt.new_threshold,
             public=public,
-            recovery={term: to_custodians(public, instance.id, term, key) for term, key in terms.items()},
+            recovery={
+                term: to_custodians(public, instance.id, term, key, keyring.endings[term])
+                for term, key in keyring.keys.items()
+            },
+            endings=keyring.endings,
         )
 
         def write(tx: Transaction) -> Result:
@@ -209,7 +214,7 @@ def _write(tx: Transaction, new: _Install) -> None:
         raise invalid("the server is not initialized")
     if new.public:
         rows = tx.scan(TERMS)
-        if {term.value.term for term in rows} != set(new.recovery):
+        if {term.value.term: term.value.ended for term in rows} != new.endings:
             raise invalid("the keyring was rotated at the same time; give the shares again")
         for term in rows:
             recovery = new.recovery[term.value.term]

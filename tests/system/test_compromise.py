@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.conftest import ServerFactory
 from tests.harness import processes
 from tests.harness.api import Api
 from tests.harness.dev import DevServer
+from tests.harness.thief import Thief, steal
 
 PATH = "sys/hsm/recover-compromise"
 PLAIN = "aGVsbG8="
@@ -68,10 +75,66 @@ def test_it_needs_sudo_and_runs_once_at_a_time(fresh_server: ServerFactory) -> N
         processes.wait_for(lambda: complete(api), SECONDS, lambda: str(status(api)))
 
 
+# A row of every table, sealed again at its place under the newest stolen term, is read, and looked for by the sweep.
+FORGE_EVERYWHERE = """
+import json, sqlite3, sys
+from pathlib import Path
+from kms.app import SEALED, App
+from kms.clock import SystemClock
+from kms.config import load
+from kms.errors import KmsError
+from kms.shared import Shared
+from kms.storage import sweep
+from tests.harness.thief import thief
+
+app = App(load(Path(sys.argv[1]) / "keystead.toml"), Shared(), SystemClock(), "worker")
+app.state.demand_open()
+stolen = thief(Path(sys.argv[1]), json.load(sys.stdin))
+reader = app.store.reader()
+forged = {table: reader.get(table, keys[0]) for table in SEALED if (keys := reader.keys(table))}
+for table, row in forged.items():
+    stolen.insert(table, row.key, row.value)
+    try:
+        reader.get(table, row.key)
+        print(table.name, "accepted")
+    except KmsError as error:
+        print(table.name, "refused" if "which was ended" in error.detail else error.detail)
+found = [one.detail for one in sweep(app.store, SEALED)]
+print("swept", sum("which was ended" in detail for detail in found), sum(bool(table.digest) for table in forged))
+app.close()
+"""
+
+
+def forge_everywhere(server: DevServer, stolen: Thief) -> list[str]:
+    """What became of a forged row of each table; the server is stopped. Its database is not to be used again."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORGE_EVERYWHERE, str(server.data)],
+        input=json.dumps(stolen.loot),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")[:-1]
+
+
+def refuses(server: DevServer, token: str) -> bool:
+    """Whether the token opens nothing, by every worker."""
+    with server.api(token) as forged:
+        return all(forged.get("sys/mounts").status in (403, 500) for _ in range(12))
+
+
 def test_every_row_and_every_software_key_leaves_the_stolen_terms(fresh_server: ServerFactory) -> None:
     server = fresh_server(workers=2)
     with server.api() as api:
         ciphertexts = prepare(api)
+        stolen = steal(server)
+        stolen.root_token("forged-before")
+        with server.api("forged-before") as forged:
+            forged.ok("GET", "sys/mounts")  # so the forgery is a good one
+            forged.ok("POST", "auth/token/revoke-self")
         before = api.get("sys/key-status").json["data"]["term"]
         root = api.ok("GET", "sys/hsm/root/rotate")["version"]
         api.ok("POST", PATH, {"reason": "a backup and the HSM's PIN were copied"})
@@ -97,6 +160,19 @@ def test_every_row_and_every_software_key_leaves_the_stolen_terms(fresh_server: 
             assert new.startswith("vault:v2:")
         assert api.ok("GET", "transit/keys/hard")["latest_version"] == 1
         api.ok("POST", "ca/issue/any", {"common_name": "b.example.test", "ttl": "1h"})
+        assert server.stop() == 0
+        server.start()  # the state digests hold: an older row would refuse the start
+
+        # Under the newest stolen term, at a running server: no worker accepts it, and others are served.
+        stolen.root_token("forged-after")
+        assert refuses(server, "forged-after")
+        api.ok("GET", "sys/mounts")
     assert server.stop() == 0
-    server.start()  # the state digests hold: an older row would refuse the start
-    assert server.stop() == 0
+    with pytest.raises(AssertionError, match="which was ended after a theft"):
+        server.start()  # nor does the server start on it
+    server.after_kill()
+    verdicts = forge_everywhere(server, stolen)
+    assert len(verdicts) > 12, verdicts
+    assert {verdict.split()[1] for verdict in verdicts[:-1]} == {"refused"}, verdicts
+    _, found, expected = verdicts[-1].split()
+    assert int(found) >= int(expected) > 10, verdicts
