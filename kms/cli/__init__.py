@@ -5,6 +5,7 @@
     keystead serve          production: the server
     keystead status         is it sealed?                      (asks the server)
     keystead rotate-root    new root keys, no data touched     (asks the server)
+    keystead recover-compromise   after a theft of the keyring  (asks the server)
     keystead doctor         what is wrong with this machine, and how to mend it
     keystead backup         a consistent copy of storage and log, of a running server
     keystead restore        that copy put into empty folders
@@ -28,7 +29,7 @@ from kms import __version__
 from kms.cli.auditing import audit
 from kms.cli.doctor import doctor
 from kms.cli.recovering import backup, recover, restore
-from kms.cli.remote import rotate_root, status
+from kms.cli.remote import recover_compromise, rotate_root, status
 from kms.cli.serving import dev, init, serve
 from kms.errors import KmsError
 
@@ -44,7 +45,19 @@ def version() -> None:
     click.echo(f"keystead {__version__}")
 
 
-for _command in (dev, init, serve, status, doctor, audit, rotate_root, backup, restore, recover):
+for _command in (
+    dev,
+    init,
+    serve,
+    status,
+    doctor,
+    audit,
+    rotate_root,
+    recover_compromise,
+    backup,
+    restore,
+    recover,
+):
     keystead.add_command(_command)
 
 

@@ -37,8 +37,10 @@ def token(file: Path | None) -> str:
     return found
 
 
-def ask(url: str, method: str, path: str, credential: str = "") -> tuple[int, dict[str, Any]]:
-    """(status, decoded body) of one request to /v1/`path`.
+def ask(
+    url: str, method: str, path: str, credential: str = "", body: dict[str, Any] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """(status, decoded body) of one request to /v1/`path`, with `body` as JSON.
 
     Raises:
         KmsError(INVALID): the server cannot be reached, or does not answer JSON.
@@ -46,27 +48,31 @@ def ask(url: str, method: str, path: str, credential: str = "") -> tuple[int, di
     connection = _connect(url)
     headers = {"X-Vault-Token": credential} if credential else {}
     try:
-        connection.request(method, f"/v1/{path}", headers=headers)
+        connection.request(
+            method, f"/v1/{path}", msgspec.json.encode(body) if body is not None else None, headers
+        )
         response = connection.getresponse()
-        body = response.read()
+        answer = response.read()
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise invalid(f"cannot reach {url}: {reason}; is the server running, and BAO_ADDR right?") from None
     finally:
         connection.close()
     try:
-        return response.status, msgspec.json.decode(body, type=dict[str, Any]) if body else {}
+        return response.status, msgspec.json.decode(answer, type=dict[str, Any]) if answer else {}
     except msgspec.DecodeError:
         raise KmsError(ErrorKind.INVALID, f"{url} does not answer like a Keystead server") from None
 
 
-def demand(url: str, method: str, path: str, credential: str = "") -> dict[str, Any]:
+def demand(
+    url: str, method: str, path: str, credential: str = "", body: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The decoded body of a request that must succeed; KmsError(INVALID) with its errors otherwise."""
-    status, body = ask(url, method, path, credential)
+    status, answer = ask(url, method, path, credential, body)
     if status >= 300:
-        texts = "; ".join(" ".join(str(text).split()) for text in body.get("errors", []))
+        texts = "; ".join(" ".join(str(text).split()) for text in answer.get("errors", []))
         raise invalid(f"{method} {path}: {texts or f'status {status}'}")
-    return body
+    return answer
 
 
 def _connect(url: str) -> http.client.HTTPConnection:

@@ -1,4 +1,4 @@
-"""status and rotate-root: commands that ask a running server over its API."""
+"""status, rotate-root and recover-compromise: commands that ask a running server over its API."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ WIDTH = 160
 _WAIT_SECONDS = 300
 _POLL_SECONDS = 0.5
 
+_COMPROMISE = "sys/hsm/recover-compromise"
 _address = click.option("--address", help="The server; BAO_ADDR or VAULT_ADDR otherwise.")
 _style = click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
@@ -55,6 +56,58 @@ def rotate_root(address: str | None, token_file: Path | None, style: str) -> Non
         click.echo(json.dumps(progress, sort_keys=True))
     else:
         _table("Root rotation", progress)
+
+
+@click.command("recover-compromise")
+@_address
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with a token that has sudo on sys/hsm/recover-compromise; BAO_TOKEN or VAULT_TOKEN otherwise.",
+)
+@click.option(
+    "--reason", default="", help="Why, for the audit log. Needed to start, not to follow one that runs."
+)
+@_style
+def recover_compromise(address: str | None, token_file: Path | None, reason: str, style: str) -> None:
+    """After a theft of the storage keyring: new root and term, all rows sealed again, all software keys rotated,
+    and the old terms ended. Follows one that is running already; the server goes on when this command ends.
+    """
+    url, token = client.address(address), client.token(token_file)
+    found: dict[str, Any] = client.demand(url, "GET", _COMPROMISE, token).get("data") or {}
+    if found.get("state") != "running":
+        if not reason:
+            raise invalid("give --reason: it stands in the audit log, beside what was done")
+        client.demand(url, "POST", _COMPROMISE, token, {"reason": reason})
+    progress = _follow(url, token)
+    if style == "json":
+        click.echo(json.dumps(progress, sort_keys=True))
+    else:
+        _table("Recovery from a stolen keyring", progress)
+
+
+def _follow(url: str, token: str) -> dict[str, Any]:
+    """Wait until it is complete, as long as something moves; each step is told on standard error."""
+    clock = SystemClock()
+    last: dict[str, Any] = {}
+    step = ""
+    deadline = clock.monotonic() + _WAIT_SECONDS
+    while True:
+        progress: dict[str, Any] = client.demand(url, "GET", _COMPROMISE, token).get("data") or {}
+        if progress.get("state") == "complete":
+            return progress
+        if progress.get("failure"):
+            raise invalid(f"the recovery stopped: {progress['failure']}")
+        if progress.get("step") != step:
+            step = str(progress.get("step"))
+            click.echo(f"step {step}", err=True)
+        if progress != last:
+            last, deadline = progress, clock.monotonic() + _WAIT_SECONDS
+        if clock.monotonic() > deadline:
+            raise invalid(
+                f"nothing moved for {_WAIT_SECONDS} s; read the server's log, then run the command again"
+            )
+        clock.sleep(_POLL_SECONDS)
 
 
 def _await(url: str, token: str) -> dict[str, Any]:

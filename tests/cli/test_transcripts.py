@@ -72,6 +72,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "status of nobody": (["status", "--address", "http://127.0.0.1:1"], 1, "cannot reach"),
     "status of no address": (["status", "--address", "ftp://x"], 1, "http://"),
     "rotation without a token": (["rotate-root"], 1, "BAO_TOKEN"),
+    "recovery from a theft without a token": (["recover-compromise"], 1, "BAO_TOKEN"),
     "audit of nothing": (["audit", "verify", "nosuch"], 2, "nosuch"),
     "audit of another folder": (["audit", "verify", "."], 1, "FAILED"),
     "no such command": (["destroy"], 2, "No such command"),
@@ -107,6 +108,7 @@ def test_refused_with_a_sentence(
         ["audit"],
         ["audit", "verify"],
         ["rotate-root"],
+        ["recover-compromise"],
     ],
 )
 def test_help(here: Here, command: list[str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from kms.app.process import SEALED
 from kms.errors import ErrorKind, KmsError
-from kms.keys.keyring import TERMS, open_term, term_key
-from kms.keys.recovery import from_custodians
+from kms.keys.keyring import TERMS, open_ending, open_keyring, open_term, term_key
+from kms.keys.recovery import from_custodians, open_for_custodians
 from kms.keys.terms import (
     DEFAULT_MAX_OPERATIONS,
     LEAST_INTERVAL_SECONDS,
@@ -127,3 +129,45 @@ def test_it_is_due_by_use_or_age_and_never_when_switched_off(
     later = keyring.bench.clock.now() + LEAST_INTERVAL_SECONDS
     monkeypatch.setattr(keyring.bench.clock, "now", lambda: later)
     assert keyring.rotator.due()
+
+
+def test_ended_terms_go_and_an_old_copy_of_one_changes_nothing(keyring: Keyring) -> None:
+    bench, (instance, _) = keyring.bench, keyring.instance()
+    old = bench.store.reader().get(TERMS, term_key(1))
+    assert old is not None
+    keyring.run(keyring.rotator.rotate(anew=True))
+    adopted = keyring.adopted[2]
+    bench.store.sealer().adopt(2, adopted)
+    with pytest.raises(KmsError, match="still under older terms"):
+        keyring.run(keyring.rotator.end_before(2))
+    _seal_again(bench)
+    keyring.run(keyring.rotator.end_before(2))
+    keyring.run(keyring.rotator.rotate())  # a later one repeats it
+    with bench.store.transaction() as tx:
+        tx.insert(TERMS, old.key, old.value)  # a thief's copy: its root still opens it
+    opened = open_keyring(bench.hsm, instance, bench.store.reader())
+    assert opened.endings == {0: 0, 1: 0, 2: 2, 3: 2}
+    recovered = open_for_custodians(keyring.secret, instance, bench.store.reader().scan(TERMS))
+    assert recovered.endings == opened.endings
+    assert {t: k.reveal(ACCESS) for t, k in recovered.keys.items()} == {
+        t: k.reveal(ACCESS) for t, k in opened.keys.items()
+    }
+    assert open_ending(bench.hsm, instance, bench.store.reader(), 0) == 2
+
+
+def test_a_claim_of_an_ending_that_the_hsm_did_not_seal_is_refused(keyring: Keyring) -> None:
+    bench, (instance, _) = keyring.bench, keyring.instance()
+    with bench.store.transaction() as tx:
+        row = tx.get(TERMS, term_key(1))
+        assert row is not None
+        tx.replace(TERMS, row, msgspec.structs.replace(row.value, ended=1))
+    with pytest.raises(KmsError) as refused:
+        open_ending(bench.hsm, instance, bench.store.reader(), 0)
+    assert refused.value.kind is ErrorKind.INTEGRITY
+
+
+def _seal_again(bench: Bench) -> None:
+    with bench.store.transaction() as tx:
+        for table in SEALED:
+            for row in tx.scan(table):
+                tx.replace(table, row, row.value)

@@ -59,6 +59,7 @@ class Thief:
 
     def __init__(self, path: Path, loot: Loot) -> None:
         self.loot = loot
+        self.written: list[str] = []
         self._path = path
         instance, keys = loot
         self.sealer = RowSealer(
@@ -83,6 +84,7 @@ class Thief:
 
     def insert(self, table: Table[Any], key: str, value: msgspec.Struct) -> None:
         """Add a row, or put it in the place of the one that is there, under the newest term that was stolen."""
+        self.written.append(key)
         term, index = self.sealer.term, [getattr(value, column) for column in table.index]
         with closing(sqlite3.connect(self._path, timeout=20)) as db, db:
             old = db.execute(f"SELECT revision FROM {table.name} WHERE key = ?", [key]).fetchone()  # noqa: S608  (declared name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from kms.errors import ErrorKind, KmsError
+from kms.sensitive import Sensitive
 from kms.storage import FILE_NAME, RowSealer, SqliteStore, prepare, sweep
 from kms.storage.rows import SqliteTransaction
 from kms.storage.sealing import ALLOWANCE
@@ -415,3 +417,30 @@ def test_nothing_of_a_deleted_row_is_left_in_any_file_after_a_scrub(
             tx.delete(PLAINS, row)
     assert store.scrub()
     assert [path.name for path in tmp_path.iterdir() if b"canary-xxx" in path.read_bytes()] == []
+
+
+def test_a_process_that_has_not_heard_of_an_ended_term_writes_nothing_under_it(tmp_path: Path) -> None:
+    keys = {term: Sensitive(secrets.token_bytes(32)) for term in (0, 1)}
+    late = make_store(tmp_path, RowSealer("i", keys))
+    raw(tmp_path, _SQL)
+    put(late, "a")
+    store = SqliteStore.open(tmp_path / FILE_NAME)
+    store.unlock(RowSealer("i", {**keys, 2: Sensitive(secrets.token_bytes(64))}))
+    with (
+        pytest.raises(KmsError, match="rows of items are still under older terms"),
+        store.transaction() as tx,
+    ):
+        tx.end_terms(2)
+    with store.transaction() as tx:
+        row = tx.get(ITEMS, "a")
+        assert row is not None
+        tx.replace(ITEMS, row, row.value)
+    with store.transaction() as tx:
+        tx.end_terms(2)
+    store.end_terms(2)
+    with pytest.raises(KmsError, match="renewed at the same time"):
+        put(late, "b")
+    assert sweep(store, [ITEMS]) == []
+    put(store, "c")
+    late.close()
+    store.close()
