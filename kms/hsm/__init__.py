@@ -9,10 +9,14 @@ It never creates a key from bytes (no C_CreateObject of a secret or private key)
 never repeats a generation, never tries a refused PIN twice, and never knows what a key is called in the API: it
 is given CKA_IDs and blobs, and the rows that hold them are somebody else's.
 
+Several tokens stand behind the same port (group.py): a use is tried once by another token that holds the key, a birth
+never is.
+
 One `Hsm` per process, opened after the fork and shared by all its threads. Keys, operations, audit (through a
 signer) and pki (through cryptography's key classes) call it; storage does not know it.
 """
 
+from kms.hsm.group import AwayError, HsmGroup, open_group
 from kms.hsm.hsm import Hsm
 from kms.hsm.importing import Parcel
 from kms.hsm.model import (
@@ -30,8 +34,10 @@ from kms.hsm.public import oaep_encrypt, point_of
 from kms.hsm.token import find_softhsm_module, softhsm_token
 
 __all__ = [
+    "AwayError",
     "Hsm",
     "HsmConfig",
+    "HsmGroup",
     "KeyRef",
     "KeySpec",
     "Parcel",
@@ -43,6 +49,7 @@ __all__ = [
     "Wrapped",
     "find_softhsm_module",
     "oaep_encrypt",
+    "open_group",
     "point_of",
     "softhsm_token",
 ]

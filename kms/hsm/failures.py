@@ -20,6 +20,10 @@ class TokenLostError(Exception):
     """The token does not answer to its sentinel, or said itself that it has gone."""
 
 
+class NotBegunError(TokenLostError):
+    """The connection was given up before this call had a session: nothing was sent to the token."""
+
+
 class DoubtfulError(TokenLostError):
     """A search found what cannot be. True only if a new connection finds it too.
 

@@ -5,7 +5,7 @@ Rules:
  2. Reopening waits until no call is in flight: C_Finalize under a running call crashes modules.
  3. Attempts are bounded: at most one per back-off step (0.25 s doubling to 2 s), whoever asks.
  4. A refused PIN is never sent again by this process (login.py).
- 5. A call is repeated after reopening only if its caller said that it may be, and once.
+ 5. A call is repeated after reopening only if its caller said that it may be, or it never reached the token, and once.
  6. Two keys under one id are believed only when a new connection sees them as well.
  7. With a deadline, a call that hangs is given up for its caller, never made again, and no other is sent after it.
  8. A gate that was opened before a fork is dead in the child (H2).
@@ -29,7 +29,7 @@ from kms.errors import KmsError
 from kms.hsm.connection import Connection
 from kms.hsm.deadline import HungError, Runner
 from kms.hsm.durable import TokenFolder
-from kms.hsm.failures import AbsentError, DoubtfulError, TokenLostError, ckm, lacking
+from kms.hsm.failures import AbsentError, DoubtfulError, NotBegunError, TokenLostError, ckm, lacking
 from kms.hsm.login import connect
 from kms.hsm.model import HsmConfig
 from kms.hsm.module import Module, unavailable
@@ -58,8 +58,12 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 class Gate:
     """One module, one token, one connection at a time. Thread safe."""
 
-    def __init__(self, config: HsmConfig, clock: Clock, accept: Work[None]) -> None:
+    def __init__(
+        self, config: HsmConfig, clock: Clock, accept: Work[None], module: Module | None = None
+    ) -> None:
         """Load, log in and test; `accept` runs on each new connection before anybody uses it.
+
+        With a `module` that is loaded already nothing is opened: members.py does it.
 
         Raises:
             KmsError(HSM_UNAVAILABLE)
@@ -73,12 +77,17 @@ class Gate:
         self._dead = ""  # why this gate never serves again
         self._answer = b""  # what the sentinel of the lost connection said: the token must be the same
         self._doubted: dict[bytes, int] = {}  # ids that were seen twice -> number of the connection
+        self.doubtful = False  # what the module remembers of the token may be wrong (DoubtfulError)
         self._stale = False
         self._runner = Runner(config.deadline_seconds) if config.deadline_seconds else None
         self._hung_since = 0.0
         self._next_attempt = 0.0
         self._delay = FIRST_DELAY
         self.files = TokenFolder(config.softhsm2_conf)
+        _gates.add(self)
+        if module is not None:
+            self._module = module
+            return
         with self.files.exclusive(clock):
             self._module = Module(config.module, config.variables, config.init_args)
             opened = False
@@ -88,7 +97,6 @@ class Gate:
             finally:
                 if not opened:
                     self._module.close()
-        _gates.add(self)
 
     @property
     def clock(self) -> Clock:
@@ -134,7 +142,7 @@ class Gate:
         try:
             return self._once(work, data_refused, needs)
         except TokenLostError as error:
-            if not repeat and not isinstance(error, DoubtfulError):
+            if not repeat and not isinstance(error, DoubtfulError | NotBegunError):
                 raise _lost() from error
         try:
             return self._once(work, data_refused, needs)
@@ -158,6 +166,7 @@ class Gate:
         except DoubtfulError as error:
             if self._doubted.setdefault(error.cka_id, connection.number) != connection.number:
                 raise error.confirmed() from None
+            self.doubtful = True
             self._drop(connection)
             raise
         except TokenLostError:

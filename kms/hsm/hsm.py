@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pkcs11.mechanisms import Mechanism
@@ -56,7 +57,7 @@ class Hsm:
             KmsError(HSM_UNAVAILABLE): with a hint at what to mend.
         """
         vectors.check()
-        return cls(Gate(config, clock, _accept))
+        return cls(Gate(config, clock, accept))
 
     def close(self) -> None:
         """Log out and give the module back. Idempotent; every later call is refused."""
@@ -94,6 +95,24 @@ class Hsm:
         if not 0 < n <= MAX_RANDOM:
             raise invalid(f"ask for 1 to {MAX_RANDOM} random bytes")
         return self.gate.run(lambda _, session: bytes(session.generate_random(n * 8)))
+
+    # --- several tokens (group.py) ---
+
+    def at(self, _name: str) -> Hsm:
+        """The verbs for one token alone, by its name in the configuration. Here there is one."""
+        return self
+
+    def away(self) -> dict[str, str]:
+        """Tokens that do not answer, as far as is known, and why. Of one token, it is the calls that tell."""
+        return {}
+
+    def nearest(self, ids: Sequence[CkaId]) -> CkaId:
+        """Of objects that can stand in for each other, the one in the first token that answers."""
+        return ids[0]
+
+    def reachable(self, _cka_id: CkaId) -> bool:
+        """Whether the token that holds the object answers, as far as is known. False also for one that is nowhere."""
+        return True
 
     # --- token objects ---
 
@@ -421,7 +440,8 @@ class Hsm:
         return self.gate.run(work, needs=mechanism)
 
 
-def _accept(connection: Connection, session: Any) -> None:
+def accept(connection: Connection, session: Any) -> None:
+    """What each new connection has to pass before it is used."""
     selftest.token(connection, session)
 
 

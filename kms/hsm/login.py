@@ -48,15 +48,29 @@ def find_token(module: Module, label: str) -> Any:
     Raises:
         KmsError(HSM_UNAVAILABLE): none, several, or the module does not answer; lists the labels seen.
     """
-    try:
-        tokens = list(module.library.get_tokens())
-    except p11.PKCS11Error as error:
-        raise unavailable(f"the PKCS#11 module lists no tokens ({type(error).__name__})") from error
+    tokens = _tokens(module)
     named = [token for token in tokens if token.label == label]
     if len(named) != 1:
         seen = ", ".join(sorted(repr(token.label) for token in tokens if token.label)) or "none"
         raise unavailable(f"{len(named)} tokens have the label {label!r}; labels seen: {seen}")
     return named[0]
+
+
+def _tokens(module: Module) -> list[Any]:
+    try:
+        slots = module.library.get_slots(token_present=True)
+    except p11.PKCS11Error as error:
+        raise unavailable(f"the PKCS#11 module lists no tokens ({type(error).__name__})") from error
+    tokens: list[Any] = []
+    failure: p11.PKCS11Error | None = None
+    for slot in slots:
+        try:
+            tokens.append(slot.get_token())
+        except p11.PKCS11Error as error:  # one that is leaving must not hide the others
+            failure = error
+    if failure is not None and not tokens:
+        raise unavailable(f"the PKCS#11 module lists no tokens ({type(failure).__name__})") from failure
+    return tokens
 
 
 def _log_in(token: Any, pin: str) -> Any:

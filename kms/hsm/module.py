@@ -72,6 +72,7 @@ def unavailable(detail: str) -> KmsError:
 
 def _after_fork_in_child() -> None:
     Module._guard = threading.Lock()  # noqa: SLF001  # a thread of the parent may have held it
+    Module._starting = threading.RLock()  # noqa: SLF001  # the same
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -86,6 +87,8 @@ class Module:
 
     _users: ClassVar[weakref.WeakValueDictionary[Path, Module]] = weakref.WeakValueDictionary()
     _guard: ClassVar[threading.Lock] = threading.Lock()
+    # Between setting the environment and C_Initialize no other module may set its own.
+    _starting: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, path: Path, variables: Mapping[str, str], init_args: str = "") -> None:
         """Load and initialise.
@@ -102,8 +105,9 @@ class Module:
             user = Module._users.get(path)
             if user is not None and user.pid == self.pid:
                 raise unavailable(f"{path} is already open in this process; share one Hsm, it is thread safe")
-            self._set_environment()
-            self._load()
+            with Module._starting:
+                self._set_environment()
+                self._load()
             Module._users[path] = self
 
     def _set_environment(self) -> None:
@@ -163,19 +167,24 @@ class Module:
         In a forked child the module reports "not initialised" (library.reset_on_fork, H2), which is as
         good as a successful finalise.
         """
-        self._set_environment()
         result = self._finalize(None)
         if result not in (CKR_OK, CKR_CRYPTOKI_NOT_INITIALIZED):
             raise unavailable(f"the PKCS#11 module {self.path} does not finalise (CKR 0x{result:x})")
-        result = self._start(_CKF_OS_LOCKING_OK)
-        self.os_locking = result == CKR_OK
-        if not self.os_locking:
-            result = int(self._initialize(None)) if self._reserved is None else self._start(0)
+        with Module._starting:
+            self._set_environment()
+            result = self._initialise()
         if result != CKR_OK:
             hint = (
                 "" if self._reserved is not None else "; some modules want their parameters in hsm.init_args"
             )
             raise unavailable(f"the PKCS#11 module {self.path} does not start (CKR 0x{result:x}){hint}")
+
+    def _initialise(self) -> int:
+        result = self._start(_CKF_OS_LOCKING_OK)
+        self.os_locking = result == CKR_OK
+        if not self.os_locking:
+            result = int(self._initialize(None)) if self._reserved is None else self._start(0)
+        return result
 
     def reload(self) -> None:
         """Give the shared object back and load it anew, for modules whose finalise keeps a dead connection.

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pkcs11.exceptions import PKCS11Error, SessionCount
 
 from kms.clock import Clock
-from kms.hsm.failures import TokenLostError
+from kms.hsm.failures import NotBegunError, TokenLostError
 from kms.hsm.module import unavailable
 from kms.hsm.templates import attribute_mapper
 
@@ -33,14 +33,17 @@ class SessionPool:
         self._idle: SimpleQueue[Any] = SimpleQueue()
         self._idle.put(first)
         self._lock = threading.Lock()
-        self._drained = 0
-        self.retired = False  # set once, when the token is lost; nothing is handed out any more
+        self._drained: list[Any] = []
+        self.retired = (
+            False  # the token is lost, or the module is about to be restarted; nothing is handed out
+        )
 
     def lease(self) -> Any:
         """A session for this thread; give it back whatever happens.
 
         Raises:
-            TokenLostError: the pool is retired, or the token gives no session.
+            NotBegunError: the pool is retired.
+            TokenLostError: the token gives no session.
             KmsError(HSM_UNAVAILABLE): all sessions stayed busy for five seconds.
         """
         try:
@@ -51,7 +54,7 @@ class SessionPool:
                 session = self._wait()
         if self.retired:
             self._idle.put(session)
-            raise TokenLostError
+            raise NotBegunError
         return session
 
     def give_back(self, session: Any) -> None:
@@ -81,17 +84,23 @@ class SessionPool:
             return self._idle.get(timeout=WAIT_SECONDS)
         except Empty:
             if self.retired:
-                raise TokenLostError from None
+                raise NotBegunError from None
             raise unavailable("all sessions of the HSM are busy; try again") from None
 
     def drain(self, clock: Clock, seconds: float) -> bool:
         """Wait until no call is in flight. May be called again after False, and then goes on."""
         self.retired = True
         deadline = clock.monotonic() + seconds
-        while self._drained < self._opened:
+        while len(self._drained) < self._opened:
             try:
-                self._idle.get(timeout=max(0.0, deadline - clock.monotonic()))
+                session = self._idle.get(timeout=max(0.0, deadline - clock.monotonic()))
             except Empty:
                 return False
-            self._drained += 1
+            self._drained.append(session)
         return True
+
+    def resume(self) -> None:
+        """After a `drain` in vain: hand sessions out again."""
+        self.retired = False
+        while self._drained:
+            self._idle.put(self._drained.pop())

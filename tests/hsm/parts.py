@@ -34,6 +34,43 @@ def private_token(folder: Path) -> HsmConfig:
     return replace(config, module=module)
 
 
+def further_token(config: HsmConfig, label: str) -> HsmConfig:
+    """One more token in the same module and folder, under a PIN of its own."""
+    folder = config.pin_file.parent
+    pin = folder / f"{label}.pin"
+    pin.touch(0o600)
+    pin.write_text(f"{label} 1234\n", "utf-8")
+    command = [sys.executable, "-m", "kms.hsm.newtoken", str(config.module), label, str(pin)]
+    environment = {**os.environ, "SOFTHSM2_CONF": str(config.softhsm2_conf)}
+    subprocess.run(command, check=True, env=environment, timeout=60)
+    return replace(config, token_label=label, pin_file=pin)
+
+
+def token_folder(config: HsmConfig) -> Path:
+    """Where SoftHSM keeps this token among others."""
+    found = [
+        path.parent
+        for path in (config.pin_file.parent / "tokens").glob("*/token.object")
+        if config.token_label.encode().ljust(32) in path.read_bytes()
+    ]
+    (folder,) = found
+    return folder
+
+
+class Pulled:
+    """Takes one of several tokens of a folder away and puts it back."""
+
+    def __init__(self, config: HsmConfig) -> None:
+        self.here = token_folder(config)
+        self.away = self.here.parent.parent / f"away-{config.token_label}"
+
+    def vanish(self) -> None:
+        self.here.rename(self.away)
+
+    def come_back(self) -> None:
+        self.away.rename(self.here)
+
+
 @contextmanager
 def opened(config: HsmConfig, clock: Clock | None = None) -> Iterator[Hsm]:
     """An Hsm that is closed at the end."""

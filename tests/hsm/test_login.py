@@ -248,9 +248,20 @@ def test_a_module_that_lists_no_tokens(config: HsmConfig, monkeypatch: pytest.Mo
     def broken() -> None:
         raise p11.GeneralError
 
-    stub: Any = SimpleNamespace(library=SimpleNamespace(get_tokens=broken))
+    def slots(*, token_present: bool) -> list[Any]:
+        assert token_present
+        return found
+
+    stub: Any = SimpleNamespace(library=SimpleNamespace(get_slots=lambda **_: broken()))
     with pytest.raises(KmsError, match="lists no tokens"):
         login.find_token(stub, "x")
+    found: list[Any] = [SimpleNamespace(get_token=broken)]
+    stub.library.get_slots = slots
+    with pytest.raises(KmsError, match="lists no tokens"):
+        login.find_token(stub, "x")
+    # One that is leaving does not hide another.
+    found.append(SimpleNamespace(get_token=lambda: SimpleNamespace(label="x")))
+    assert login.find_token(stub, "x").label == "x"
     fails = SimpleNamespace(flags=TokenFlag(0), open=lambda **_: broken())
     monkeypatch.setattr(login, "find_token", lambda *_: fails)
     with pytest.raises(KmsError, match="cannot open a session"):
