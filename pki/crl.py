@@ -25,7 +25,7 @@ from kms.tables import Store, Transaction
 from pki.authority import Authority
 from pki.hsmkey import CaToken, DrySigner, HsmSigner, private_key
 from pki.lint import Linter
-from pki.model import CrlNumber, MountConfig, PublicCrl, Revocation
+from pki.model import CRL_EXPIRY_MAX, CrlNumber, MountConfig, PublicCrl, Revocation
 from pki.profiles.draft import utc
 from pki.signing import HASHES
 from pki.store import CRL_NUMBERS, PUBLIC_CRLS, REVOCATIONS, put
@@ -98,20 +98,8 @@ class CrlMaker:
         wanted = PublicCrl(
             number=number, this_update=this_update, next_update=next_update, entries=len(entries), der=b""
         )
-        return msgspec.structs.replace(wanted, der=self._sign(authority, builder, wanted))
-
-    def _sign(
-        self, authority: Authority, builder: x509.CertificateRevocationListBuilder, wanted: PublicCrl
-    ) -> bytes:
-        algorithm = HASHES[authority.hash_name()]
-        dry = builder.sign(private_key(authority.public_key, DrySigner(authority.public_key)), algorithm)
-        self._linter.crl(dry.public_bytes(Encoding.DER), wanted, authority.certificate.subject)
-        tbs = dry.tbs_certlist_bytes
-        signer = HsmSigner(self._token, authority.ref, only=tbs)
-        crl = builder.sign(private_key(authority.public_key, signer), algorithm)
-        if crl.tbs_certlist_bytes != tbs or not crl.is_signature_valid(authority.public_key):
-            raise integrity("the HSM's signature over a CRL does not verify")
-        return crl.public_bytes(Encoding.DER)
+        der = sign_list(self._token, self._linter, authority, builder, wanted)
+        return msgspec.structs.replace(wanted, der=der)
 
     def _current(self, prefix: str) -> list[_Entry]:
         """All revocations of an issuer; only rows not seen before are read and decrypted."""
@@ -131,12 +119,41 @@ class CrlMaker:
 
 
 def _render(revocation: Revocation) -> _Entry:
+    entry = revoked_entry(revocation.serial, revocation.revoked_at, revocation.reason)
+    until = max(revocation.not_after, revocation.revoked_at)
+    return _Entry(revocation.crl_number, until, entry)
+
+
+def revoked_entry(serial: str, revoked_at: int, reason: str) -> x509.RevokedCertificate:
+    """One line of a CRL: serial in hex, Unix seconds, and RFC 5280 5.3.1 name or "" for no reason."""
     builder = (
         x509.RevokedCertificateBuilder()
-        .serial_number(int(revocation.serial, 16))
-        .revocation_date(utc(revocation.revoked_at).replace(tzinfo=None))
+        .serial_number(int(serial, 16))
+        .revocation_date(utc(revoked_at).replace(tzinfo=None))
     )
-    if revocation.reason:
-        builder = builder.add_extension(x509.CRLReason(_REASONS[revocation.reason]), critical=False)
-    until = max(revocation.not_after, revocation.revoked_at)
-    return _Entry(revocation.crl_number, until, builder.build())
+    if reason:
+        builder = builder.add_extension(x509.CRLReason(_REASONS[reason]), critical=False)
+    return builder.build()
+
+
+def sign_list(
+    token: CaToken,
+    linter: Linter,
+    authority: Authority,
+    builder: x509.CertificateRevocationListBuilder,
+    wanted: PublicCrl,
+    longest: int = CRL_EXPIRY_MAX,
+) -> bytes:
+    """Lint a CRL, have the HSM sign the linted bytes and no others, and verify it; DER.
+
+    `longest` is how many seconds it may be from thisUpdate to nextUpdate.
+    """
+    algorithm = HASHES[authority.hash_name()]
+    dry = builder.sign(private_key(authority.public_key, DrySigner(authority.public_key)), algorithm)
+    linter.crl(dry.public_bytes(Encoding.DER), wanted, authority.certificate.subject, longest)
+    tbs = dry.tbs_certlist_bytes
+    signer = HsmSigner(token, authority.ref, only=tbs)
+    crl = builder.sign(private_key(authority.public_key, signer), algorithm)
+    if crl.tbs_certlist_bytes != tbs or not crl.is_signature_valid(authority.public_key):
+        raise integrity("the HSM's signature over a CRL does not verify")
+    return crl.public_bytes(Encoding.DER)

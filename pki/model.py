@@ -15,6 +15,7 @@ DEFAULT_LEAF_TTL = DAY  # hours, not months: a leaf that nobody renews dies by i
 SYSTEM_MAX_TTL = 32 * DAY  # what a mount without its own maximum allows, as in the peer
 RETIRED_KEY_WAIT = 30 * DAY  # between removing a mount and destroying its CA keys; no API shortens it
 CRL_EXPIRY_MAX = 10 * DAY  # CA/B BR 7.2: nextUpdate at most ten days after thisUpdate
+CA_CRL_EXPIRY_MAX = 366 * DAY  # CA/B BR 4.9.7: of a CA that certifies CAs only, at most twelve months
 
 
 class KeyState(StrEnum):

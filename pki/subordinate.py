@@ -105,10 +105,12 @@ def _request(args: Mapping[str, Any], csr: x509.CertificateSigningRequest, autho
         wanted["common_name"] = str(names[0].value) if names else ""
     subject = csr.subject if args.get("use_csr_values") else None
     request = cafields.ca_request(wanted, subject)
-    return dataclasses.replace(request, path_length=_path_length(request.path_length, authority.path_length))
+    return dataclasses.replace(
+        request, path_length=path_length_below(request.path_length, authority.path_length)
+    )
 
 
-def _path_length(asked: int | None, issuer: int | None) -> int | None:
+def path_length_below(asked: int | None, issuer: int | None) -> int | None:
     """What is left of the issuer's pathLenConstraint (RFC 5280 4.2.1.9)."""
     if issuer is None:
         return asked

@@ -10,6 +10,8 @@
     keystead backup         a consistent copy of storage and log, of a running server
     keystead restore        that copy put into empty folders
     keystead recover        after the HSM is lost: shares, a backup and a new token
+    keystead ca ceremony    an offline root: scripted, witnessed, on record
+    keystead ca verify-ceremony   that record, checked offline
     keystead audit verify   the log, offline, with public keys only
     keystead version
 
@@ -27,6 +29,7 @@ import click
 
 from kms import __version__
 from kms.cli.auditing import audit
+from kms.cli.ca import ca
 from kms.cli.doctor import doctor
 from kms.cli.recovering import backup, recover, restore
 from kms.cli.remote import recover_compromise, rotate_root, status
@@ -52,6 +55,7 @@ for _command in (
     status,
     doctor,
     audit,
+    ca,
     rotate_root,
     recover_compromise,
     backup,

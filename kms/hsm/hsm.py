@@ -144,6 +144,16 @@ class Hsm:
         """
         return self.gate.run(lambda connection, session: connection.public_key(session, cka_id), repeat=True)
 
+    def attributes(self, ref: Resident) -> dict[str, bool | str]:
+        """What the token says of a key that was born in it, by CKA_ names; read back, not remembered.
+
+        Raises:
+            KmsError(INTEGRITY): it is not there, or not what its purpose demands.
+        """
+        return self.gate.run(
+            lambda _, session: objects.described(session, ref.purpose, ref.spec, ref.cka_id), repeat=True
+        )
+
     def exists(self, cka_id: CkaId) -> bool:
         """Whether the token holds the key. False only after the sentinel key answered.
 

@@ -116,6 +116,23 @@ def assert_template(
         raise integrity(f"a key in the HSM is not what its purpose {purpose} demands: {', '.join(wrong)}")
 
 
+def described(session: Any, purpose: Purpose, spec: KeySpec, cka_id: bytes) -> dict[str, bool | str]:
+    """What the token says of a key, by CKA_ names: everything that decides what it may do.
+
+    Raises:
+        KmsError(INTEGRITY): it is not what its purpose demands.
+        AbsentError: none was found.
+    """
+    key = one_secret(session, cka_id)
+    assert_template(key, purpose, spec, token=True, extractable=False)
+    expected = templates.asserted(purpose, spec, token=True, extractable=False)
+    names = [name for name, value in templates.fitting(session, expected).items() if value is not DEFAULT]
+    answered = key.get_attributes(names)
+    seen = {f"CKA_{name.name}": bool(answered[name]) for name in names}
+    texts = {"CKA_LABEL": str(key[Attribute.LABEL]), "CKA_KEY_TYPE": key[Attribute.KEY_TYPE].name}
+    return {**seen, **texts, "CKA_ID": bytes(cka_id).hex()}
+
+
 def make(
     session: Any, purpose: Purpose, spec: KeySpec, *, token: bool, cka_id: bytes, label: str
 ) -> tuple[Any, Any]:
