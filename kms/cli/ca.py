@@ -126,7 +126,7 @@ class _Pin:
     def open(self, script: Script) -> Hsm:
         """The script's token, logged in."""
         from kms.hsm import Hsm  # noqa: PLC0415  (help needs no HSM library)
-        from kms.hsm.profiles import configured  # noqa: PLC0415
+        from kms.hsm.profiles import configured  # noqa: PLC0415  (as above)
 
         if self._file is not None:
             check_private(self._file, "--pin-file")

@@ -156,8 +156,12 @@ class Revoking:
         }
 
     def perform(self, facts: Facts) -> Facts:
-        names = ("serial", "revoked_at", "not_after", "reason")
-        gone = msgspec.convert({name: facts[name] for name in names}, Revoked)
+        gone = Revoked(
+            serial=str(facts["serial"]),
+            revoked_at=int(facts["revoked_at"]),
+            not_after=int(facts["not_after"]),
+            reason=str(facts["reason"]),
+        )
         return {"issuer": facts["issuer"], "revoked": msgspec.to_builtins(gone)}
 
 

@@ -25,6 +25,8 @@ LATE_DECODERS = {
     "kms/hsm/profiles.py": "one thread, at the start",
     "kms/server/offline.py": "one thread",
     "kms/cli/copies.py": "one thread",
+    "pki/ceremonies/script.py": "one thread",
+    "pki/ceremonies/holdings.py": "one thread",
     "kms/keys/backup.py": "its struct is prepared when the module is imported",
 }
 SECRET_NAME = re.compile(r"(^|_)(token|secret|mac|hmac|digest|pin|password|signature)$")

@@ -29,6 +29,7 @@ PRINTED = (
     "Verified OK",
     "billing.pem: OK",
     "Serial Number",
+    "3 of 3 steps done",
     "permission denied",
     "complete to",
     "keystead 0.",
