@@ -13,7 +13,7 @@ from kms.tables import Reader, T, Table, Transaction
 from pki.model import CaKey, Issuer, KeyState, MountConfig, PublicIssuer
 from pki.store import DEFAULT, ISSUERS, KEYS, MOUNTS, PUBLIC_CRLS, PUBLIC_ISSUERS, issuers, mount_config, put
 
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_-])?\Z")
+NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_-])?\Z")
 _MAX_CHAIN = 10
 
 
@@ -28,7 +28,7 @@ def check_new_names(reader: Reader, mount_id: str, issuer_name: str, key_name: s
             continue
         if name == DEFAULT:
             raise invalid(f"reserved keyword '{DEFAULT}' can not be used as {what} name")
-        if not _NAME.match(name):
+        if not NAME.match(name):
             raise invalid(f"{what} name contained invalid characters")
     if issuer_name and any(issuer.name == issuer_name for issuer in issuers(reader, mount_id)):
         raise invalid("issuer name already in use")

@@ -78,11 +78,11 @@ class Leftovers:
         prefix = f"{mount_id}/"
         tables: tuple[Table[Any], ...] = (ROLES, ISSUERS, PUBLIC_ISSUERS, PUBLIC_CRLS, CRL_NUMBERS)
         for table in tables:
-            _delete_all(tx, table, prefix)
+            delete_all(tx, table, prefix)
         keys = tx.scan(KEYS, prefix)
         for row in keys:
             retire_key(tx, mount_id, row.value.id, now)
-        _delete_all(tx, MOUNTS, mount_id)
+        delete_all(tx, MOUNTS, mount_id)
         return len(keys)
 
     def removal(self, mount_id: str, key: CaKey) -> External[bool]:
@@ -121,7 +121,8 @@ def retire_key(tx: Transaction, mount_id: str, key_id: str, now: int) -> None:
         put(tx, MOUNTS, mount_id, msgspec.structs.replace(config, default_key=""))
 
 
-def _delete_all(tx: Transaction, table: Table[T], prefix: str) -> None:
+def delete_all(tx: Transaction, table: Table[T], prefix: str) -> None:
+    """Delete every row whose key begins with `prefix`."""
     for row in tx.scan(table, prefix):
         tx.delete(table, row)
 

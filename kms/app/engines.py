@@ -16,8 +16,13 @@ from kms.operations import operations as transit_operations
 from kms.policy import PolicyService
 from kms.tables import Table, Transaction
 from pki.http.routes import ROUTES as PKI_ROUTES
+from pki.http.ssh import ROUTES as SSH_ROUTES
 from pki.operations import operations as pki_operations
 from pki.service import PkiService
+from pki.ssh.operations import operations as ssh_operations
+from pki.ssh.service import SshService
+from pki.ssh.store import CERTIFICATES as SSH_CERTIFICATES
+from pki.ssh.store import TABLES as SSH_TABLES
 from pki.store import CERTIFICATES, TIDY
 from pki.store import TABLES as PKI_TABLES
 
@@ -41,13 +46,15 @@ class Engine:
     chores: Callable[[float], Iterable[Chore]]
 
 
-DIGESTED: tuple[Table[Any], ...] = (*KEY_TABLES, *PKI_TABLES)
+DIGESTED: tuple[Table[Any], ...] = (*KEY_TABLES, *PKI_TABLES, *SSH_TABLES)
 """Tables of the engines whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*DIGESTED, CERTIFICATES, TIDY)
+SEALED: tuple[Table[Any], ...] = (*DIGESTED, CERTIFICATES, TIDY, SSH_CERTIFICATES)
 """All sealed tables of the engines: what is sealed anew after a keyring was stolen."""
 
 
-def engines(keys: KeyService, pki: PkiService, policies: PolicyService) -> tuple[Engine, ...]:
+def engines(
+    keys: KeyService, pki: PkiService, ssh: SshService, policies: PolicyService
+) -> tuple[Engine, ...]:
     """All engines of one process."""
     return (
         Engine(
@@ -58,4 +65,6 @@ def engines(keys: KeyService, pki: PkiService, policies: PolicyService) -> tuple
             keys.chores,
         ),
         Engine("pki", PKI_ROUTES, tuple(pki_operations(pki)), pki.retire_mount, pki.chores),
+        # Its keys lie with those of the CA, whose chores destroy what is left of them.
+        Engine("ssh", SSH_ROUTES, tuple(ssh_operations(ssh)), ssh.retire_mount, lambda _now: ()),
     )

@@ -73,6 +73,7 @@ from kms.system.state import ServerState
 from kms.system.token import TokenHolder
 from kms.tables import Table
 from pki.service import PkiService
+from pki.ssh.service import SshService
 
 Role = Literal["worker", "jobs", "start"]
 _EXPIRE_SECONDS = 60.0
@@ -186,7 +187,8 @@ class App:
         demand = self.config.keys.protection
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         self.pki = PkiService(store, self.token.get, clock)
-        self.engines = engines(self.keys, self.pki, self.policies)
+        self.ssh = SshService(store, self.token.get, clock, demand=demand)
+        self.engines = engines(self.keys, self.pki, self.ssh, self.policies)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
