@@ -7,11 +7,11 @@ change; a request costs three dictionary look-ups.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
@@ -19,10 +19,13 @@ from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import KeySpec, Purpose, Resident
 from kms.ids import CkaId
 from kms.tables import Cache, Row, Store
-from pki.hsmkey import CaPublicKey
-from pki.model import CaKey, Issuer, KeyState, MountConfig, Urls
+from pki import softkeys
+from pki.hsmkey import CaRef, SoftwareRef
+from pki.model import CaKey, Issuer, KeyState, MountConfig, Protection, Urls
 from pki.profiles.draft import Extensions
+from pki.schemes import CaPublicKey, named_scheme, scheme_for
 from pki.store import DEFAULT, ISSUERS, KEYS, MOUNTS, issuers
+from pki.urls import filled
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Authority:
     issuer: Issuer
     certificate: x509.Certificate
     public_key: CaPublicKey
-    ref: Resident
+    ref: CaRef
     common: Extensions
     chain: tuple[str, ...]
     roots: tuple[bool, ...]
@@ -58,11 +61,15 @@ class Authority:
         """The issuer's certificate, without a final line break, as the API shows it."""
         return self.chain[0]
 
-    def hash_name(self, signature_bits: int = 0) -> str:
-        """The digest for its signatures: fixed by the curve; for RSA the caller may choose."""
-        if isinstance(self.public_key, ec.EllipticCurvePublicKey):
-            return {256: "sha256", 384: "sha384"}.get(self.public_key.curve.key_size, "sha512")
-        return {384: "sha384", 512: "sha512"}.get(signature_bits, "sha256")
+    def hash_name(self, signature_bits: int = 0, *, pss: bool = False) -> str:
+        """The scheme of its signatures (pki.schemes): fixed by curve or type; for RSA the caller may choose."""
+        return scheme_for(self.public_key, signature_bits, pss=pss)
+
+    @property
+    def crl_scheme(self) -> str:
+        """The scheme of its CRLs: the issuer's `revocation_signature_algorithm`, or its usual one."""
+        named = self.issuer.revocation_signature_algorithm
+        return (named_scheme(self.public_key, named) if named else None) or self.hash_name()
 
 
 class Authorities:
@@ -132,14 +139,16 @@ class Authorities:
             row = self._issuers.get(f"{mount_id}/{above}")
             if row is not None:
                 ders.append(row.value.certificate)
-        return assemble(mount_id, issuer, key, issuer.urls or config.urls, ders)
+        ref = key_ref(self._store, mount_id, key)
+        urls = filled(issuer.urls or config.urls, config, issuer.id)
+        return assemble(mount_id, issuer, ref, urls, ders)
 
 
-def assemble(mount_id: str, issuer: Issuer, key: CaKey, urls: Urls, chain: list[bytes]) -> Authority:
+def assemble(mount_id: str, issuer: Issuer, ref: CaRef, urls: Urls, chain: list[bytes]) -> Authority:
     """An Authority from its parts; also for an issuer that is not stored yet."""
     certificate = x509.load_der_x509_certificate(issuer.certificate)
     public = certificate.public_key()
-    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+    if not isinstance(public, CaPublicKey):
         raise integrity("a stored issuer has a key type that CAs here never have")
     found = {extension.oid: extension.value for extension in certificate.extensions}
     basic = found.get(x509.BasicConstraints.oid)
@@ -149,7 +158,7 @@ def assemble(mount_id: str, issuer: Issuer, key: CaKey, urls: Urls, chain: list[
         issuer=issuer,
         certificate=certificate,
         public_key=public,
-        ref=key_ref(key),
+        ref=ref,
         common=((authority_key_identifier(certificate), False), *url_extensions(urls)),
         chain=tuple(pem(der) for der in chain),
         roots=tuple(_self_issued(der) for der in chain),
@@ -163,7 +172,14 @@ def _self_issued(der: bytes) -> bool:
     return certificate.issuer == certificate.subject
 
 
-def key_ref(key: CaKey) -> Resident:
+def key_ref(store: Store, mount_id: str, key: CaKey) -> CaRef:
+    """How a signer names a stored CA key."""
+    if key.protection == Protection.SOFTWARE:
+        return SoftwareRef(key.spec, lambda: softkeys.load(store.reader(), f"{mount_id}/{key.id}"))
+    return resident(key)
+
+
+def resident(key: CaKey) -> Resident:
     """How the HSM layer names a CA key."""
     return Resident(CkaId(key.cka_id), Purpose.CA_SIGN, KeySpec(key.spec))
 
@@ -198,12 +214,14 @@ def url_extensions(urls: Urls) -> Extensions:
     if described:
         extensions.append((x509.AuthorityInformationAccess(described), False))
     if urls.crl_distribution_points:
-        points = [
-            x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
-            for url in urls.crl_distribution_points
-        ]
-        extensions.append((x509.CRLDistributionPoints(points), False))
+        extensions.append((x509.CRLDistributionPoints(_points(urls.crl_distribution_points)), False))
+    if urls.delta_crl_distribution_points:
+        extensions.append((x509.FreshestCRL(_points(urls.delta_crl_distribution_points)), False))
     return tuple(extensions)
+
+
+def _points(urls: Iterable[str]) -> list[x509.DistributionPoint]:
+    return [x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None) for url in urls]
 
 
 def pem(der: bytes, label: str = "CERTIFICATE") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from cryptography import x509
 
 from kms.errors import invalid
@@ -19,16 +20,13 @@ from pki.requests import names_from_api
 # CA requests know no role; their times follow the same rules under one that allows everything.
 CA_ROLE = Role(require_cn=False, not_before_duration=30)
 
-_GENERATED = ("internal",)
 
-
-def check_exported(args: Mapping[str, Any]) -> None:
-    """Only `internal`: a CA key is born in the HSM and has no other place to be."""
-    exported = str(args.get("exported") or "internal")
-    if exported in {"exported", "existing", "kms"}:
-        raise invalid(f"keys are born in the HSM and stay there: use internal instead of {exported}")
-    if exported not in _GENERATED:
-        raise invalid('the "exported" path parameter must be "internal"')
+def ca_role(args: Mapping[str, Any]) -> Role:
+    """`CA_ROLE` with the request's own backdating."""
+    duration = args.get("not_before_duration")
+    return (
+        CA_ROLE if duration is None else msgspec.structs.replace(CA_ROLE, not_before_duration=int(duration))
+    )
 
 
 def ca_request(args: Mapping[str, Any], csr_subject: x509.Name | None = None) -> CaRequest:
@@ -41,8 +39,6 @@ def ca_request(args: Mapping[str, Any], csr_subject: x509.Name | None = None) ->
     """
     names = names_from_api({**args, "exclude_cn_from_sans": True, "user_ids": ()})
     _check_names(names)
-    if args.get("use_pss"):
-        raise invalid("use_pss is not supported by this server: leave it false")
     fixed = fixed_attributes({field: _texts(args, field) for field in SUBJECT_FIELDS})
     own = subject(fixed, names)
     permitted = tuple(text.strip() for text in _texts(args, "permitted_dns_domains") if text.strip())
@@ -58,6 +54,7 @@ def ca_request(args: Mapping[str, Any], csr_subject: x509.Name | None = None) ->
         path_length=_path_length(args),
         permitted_dns=permitted,
         ext_key_usages=tuple(usages),
+        digital_signature=any(_signs(name) for name in _texts(args, "key_usage")),
     )
 
 
@@ -67,6 +64,10 @@ def csr_only(args: Mapping[str, Any]) -> tuple[x509.Name, Names]:
     if not list(request.subject):
         raise invalid("a CA needs a subject: give common_name")
     return request.subject, request.names
+
+
+def _signs(name: str) -> bool:
+    return name.strip().lower().removeprefix("keyusage") == "digitalsignature"
 
 
 def _path_length(args: Mapping[str, Any]) -> int | None:

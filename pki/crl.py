@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kms.errors import integrity
 from kms.tables import Store, Transaction
+from pki import schemes
 from pki.authority import Authority
 from pki.hsmkey import CaToken, DrySigner, HsmSigner, private_key
 from pki.lint import Linter
 from pki.model import CRL_EXPIRY_MAX, CrlNumber, MountConfig, PublicCrl, Revocation
 from pki.profiles.draft import utc
-from pki.signing import HASHES
 from pki.store import CRL_NUMBERS, PUBLIC_CRLS, REVOCATIONS, put
 from pki.validity import parse_go_duration
 
@@ -148,12 +148,16 @@ def sign_list(
 
     `longest` is how many seconds it may be from thisUpdate to nextUpdate.
     """
-    algorithm = HASHES[authority.hash_name()]
-    dry = builder.sign(private_key(authority.public_key, DrySigner(authority.public_key)), algorithm)
+    scheme = authority.crl_scheme
+    dry: x509.CertificateRevocationList = schemes.build(
+        builder, private_key(authority.public_key, DrySigner(authority.public_key)), scheme
+    )
     linter.crl(dry.public_bytes(Encoding.DER), wanted, authority.certificate.subject, longest)
     tbs = dry.tbs_certlist_bytes
     signer = HsmSigner(token, authority.ref, only=tbs)
-    crl = builder.sign(private_key(authority.public_key, signer), algorithm)
+    crl: x509.CertificateRevocationList = schemes.build(
+        builder, private_key(authority.public_key, signer), scheme
+    )
     if crl.tbs_certlist_bytes != tbs or not crl.is_signature_valid(authority.public_key):
         raise integrity("the HSM's signature over a CRL does not verify")
     return crl.public_bytes(Encoding.DER)

@@ -23,7 +23,12 @@ ROLE = (clear("role"),)
 ISSUER = (clear("issuer_ref"),)
 URLS = tuple(
     clear(name, Type.STRINGS, [])
-    for name in ("issuing_certificates", "crl_distribution_points", "ocsp_servers")
+    for name in (
+        "issuing_certificates",
+        "crl_distribution_points",
+        "ocsp_servers",
+        "delta_crl_distribution_points",
+    )
 )
 LIST_FIELDS = (clear("after"), clear("limit", Type.INT, 0))
 
@@ -69,18 +74,32 @@ _CA = (
     clear("use_pss", Type.BOOL, False),
 )
 _CA_KEY = (
-    clear("exported", default="internal"),
+    clear("exported"),
     clear("key_type", default="rsa"),
     clear("key_bits", Type.INT, 0),
     clear("key_name"),
+    clear("key_ref", default="default"),
 )
 _CONSTRAINTS = (
     clear("max_path_length", Type.INT, -1),
     clear("permitted_dns_domains", Type.STRINGS, []),
+    clear("key_usage", Type.STRINGS, []),
     clear("ext_key_usage", Type.STRINGS, []),
     clear("ext_key_usage_oids", Type.STRINGS, []),
 )
 
+ISSUER_FIELDS = (
+    *ISSUER,
+    clear("issuer_name"),
+    clear("leaf_not_after_behavior", default="err"),
+    clear("usage", Type.STRINGS, ["read-only", "issuing-certificates", "crl-signing", "ocsp-signing"]),
+    clear("manual_chain", Type.STRINGS, []),
+    clear("revocation_signature_algorithm"),
+    clear("enable_aia_url_templating", Type.BOOL, False),
+    *URLS,
+)
+NEW_KEY_FIELDS = (clear("key_type", default="rsa"), clear("key_bits", Type.INT, 0), clear("key_name"))
+IMPORT_FIELDS = (Field("certificate", default=""), Field("pem_bundle", default=""))
 ISSUE_FIELDS = (*_LEAF, *_KEY)
 SIGN_FIELDS = (*_LEAF, Field("csr", default=""))
 CA_FIELDS = (*_CA, *_CA_KEY, *_CONSTRAINTS, clear("issuer_name"))
@@ -90,4 +109,15 @@ SUBORDINATE_FIELDS = (
     *_CONSTRAINTS,
     Field("csr", default=""),
     clear("use_csr_values", Type.BOOL, False),
+    clear("skid"),
+    clear("issuer_name"),
+)
+VERBATIM_FIELDS = (
+    *SIGN_FIELDS,
+    clear("key_usage", Type.STRINGS, ["DigitalSignature", "KeyAgreement", "KeyEncipherment"]),
+    clear("ext_key_usage", Type.STRINGS, []),
+    clear("ext_key_usage_oids", Type.STRINGS, []),
+    clear("signature_bits", Type.INT, 0),
+    clear("use_pss", Type.BOOL, False),
+    clear("basic_constraints_valid_for_non_ca", Type.BOOL, False),
 )

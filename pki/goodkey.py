@@ -12,13 +12,20 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.errors import invalid
 
-LeafPublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+LeafPublicKey = (
+    ec.EllipticCurvePublicKey
+    | rsa.RSAPublicKey
+    | ed25519.Ed25519PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+)
 
 RSA_MIN_BITS = 2048
 RSA_MAX_BITS = 8192  # above, verifying costs relying parties more than it gives them
@@ -95,8 +102,8 @@ def check(key: PublicKeyTypes, blocklist: Blocklist, is_ca_key: Callable[[str], 
         # The parser has checked that the point is on the curve and not at infinity.
         if key.curve.name not in _CURVES:
             raise invalid(f"unsupported curve {key.curve.name}: use P-256, P-384 or P-521")
-    elif not isinstance(key, ed25519.Ed25519PublicKey):
-        raise invalid("unsupported key type: use RSA, EC or Ed25519")
+    elif not isinstance(key, LeafPublicKey):
+        raise invalid("unsupported key type: use RSA, EC, Ed25519 or ML-DSA")
     digest = spki_hash(spki_der(key))
     if digest in blocklist:
         raise invalid("this public key is on the blocklist of compromised keys: make a new one")
@@ -106,12 +113,16 @@ def check(key: PublicKeyTypes, blocklist: Blocklist, is_ca_key: Callable[[str], 
 
 
 def key_type_and_bits(key: LeafPublicKey) -> tuple[str, int]:
-    """The role vocabulary: ("rsa" | "ec" | "ed25519", bits; 0 for Ed25519)."""
+    """The role vocabulary: ("rsa" | "ec" | "ed25519" | "mldsa", bits; 0 for Ed25519)."""
     if isinstance(key, rsa.RSAPublicKey):
         return "rsa", key.key_size
     if isinstance(key, ec.EllipticCurvePublicKey):
         return "ec", key.curve.key_size
-    return "ed25519", 0
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "ed25519", 0
+    if isinstance(key, mldsa.MLDSA44PublicKey):
+        return "mldsa", 44
+    return "mldsa", 65 if isinstance(key, mldsa.MLDSA65PublicKey) else 87
 
 
 def _check_rsa(key: rsa.RSAPublicKey) -> None:

@@ -16,23 +16,45 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
 from kms.errors import integrity, invalid
 from kms.hsm import KeyRef, KeySpec, Purpose, Resident, Scheme
 from kms.ids import CkaId
+from pki import schemes
+from pki.cakinds import MLDSA, MLDSA_SIGNATURE_BYTES, ca_kind, kind_of
+from pki.schemes import CaPrivateKey, CaPublicKey
 
-CaPublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-
-_PKCS1 = {
+_RSA = {
     "sha256": Scheme.RSA_PKCS1_SHA256,
     "sha384": Scheme.RSA_PKCS1_SHA384,
     "sha512": Scheme.RSA_PKCS1_SHA512,
+    "pss-sha256": Scheme.RSA_PSS_SHA256,
+    "pss-sha384": Scheme.RSA_PSS_SHA384,
+    "pss-sha512": Scheme.RSA_PSS_SHA512,
 }
+_ED25519_SIGNATURE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SoftwareRef:
+    """A CA key of protection software.
+
+    Args:
+        spec: its kind (pki.cakinds).
+        load: gives the private half, for the moment of one signature.
+    """
+
+    spec: str
+    load: Callable[[], CaPrivateKey] = field(repr=False, compare=False)
+
+
+CaRef = Resident | SoftwareRef
 
 
 class CaToken(Protocol):
@@ -77,24 +99,31 @@ class Signer(Protocol):
 
 
 class HsmSigner:
-    """Signs in the HSM.
+    """Signs in the HSM, or with a key of protection software.
 
     Args:
         only: if given, the one document that this signer signs.
     """
 
-    def __init__(self, token: CaToken, ref: Resident, only: bytes | None = None) -> None:
+    def __init__(self, token: CaToken, ref: CaRef, only: bytes | None = None) -> None:
         self._token = token
         self._ref = ref
         self._only = only
 
     def sign(self, data: bytes, hash_name: str) -> bytes:
-        """Raises KmsError(INTEGRITY) for another document than `only`; HSM errors pass through."""
+        """`hash_name` is a scheme's name (pki.schemes).
+
+        Raises KmsError(INTEGRITY) for another document than `only`; HSM errors pass through.
+        """
         if self._only is not None and not hmac.compare_digest(data, self._only):
             raise integrity("the document to sign differs from the one that was checked")
-        digest = hashlib.new(hash_name, data).digest()
+        if isinstance(self._ref, SoftwareRef):
+            return schemes.sign(self._ref.load(), data, hash_name)
+        if hash_name == schemes.PURE:
+            return self._token.sign(self._ref, Scheme.EDDSA, data)
+        digest = hashlib.new(schemes.digest_of(hash_name), data).digest()
         if self._ref.spec in {KeySpec.RSA_2048, KeySpec.RSA_3072, KeySpec.RSA_4096}:
-            return self._token.sign(self._ref, _PKCS1[hash_name], digest)
+            return self._token.sign(self._ref, _RSA[hash_name], digest)
         raw = self._token.sign(self._ref, Scheme.ECDSA, digest)
         half = len(raw) // 2
         return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
@@ -110,9 +139,13 @@ class DrySigner:
     def __init__(self, public: CaPublicKey) -> None:
         if isinstance(public, rsa.RSAPublicKey):
             self._filler = b"\x01" * (public.key_size // 8)
-        else:
+        elif isinstance(public, ec.EllipticCurvePublicKey):
             half = 1 << (public.curve.key_size - 2)
             self._filler = encode_dss_signature(half, half)
+        else:
+            kind = kind_of(public)
+            bits = kind.bits if kind is not None else 0
+            self._filler = b"\x01" * MLDSA_SIGNATURE_BYTES.get(bits, _ED25519_SIGNATURE_BYTES)
 
     def sign(self, data: bytes, hash_name: str) -> bytes:
         del data, hash_name
@@ -171,7 +204,7 @@ class EcCaKey(_NeverLeaves, ec.EllipticCurvePrivateKey):
 
 
 class RsaCaKey(_NeverLeaves, rsa.RSAPrivateKey):
-    """An RSA key behind a `Signer`; PKCS #1 v1.5 only."""
+    """An RSA key behind a `Signer`."""
 
     def __init__(self, public: rsa.RSAPublicKey, signer: Signer) -> None:
         self._public = public
@@ -185,10 +218,11 @@ class RsaCaKey(_NeverLeaves, rsa.RSAPrivateKey):
         return self._public
 
     def sign(self, data: bytes, padding: padding.AsymmetricPadding, algorithm: Any) -> bytes:
-        """PKCS #1 v1.5 signature over the hash of `data`."""
-        if not isinstance(algorithm, HashAlgorithm) or padding.name != "EMSA-PKCS1-v1_5":
-            raise TypeError("CA keys sign messages with PKCS #1 v1.5")
-        return self._signer.sign(data, algorithm.name)
+        """PKCS #1 v1.5 or PSS signature over the hash of `data`."""
+        if not isinstance(algorithm, HashAlgorithm) or padding.name not in {"EMSA-PKCS1-v1_5", "EMSA-PSS"}:
+            raise TypeError("CA keys sign messages with PKCS #1 v1.5 or PSS")
+        prefix = "pss-" if padding.name == "EMSA-PSS" else ""
+        return self._signer.sign(data, prefix + algorithm.name)
 
     def __copy__(self) -> RsaCaKey:
         return self
@@ -197,30 +231,89 @@ class RsaCaKey(_NeverLeaves, rsa.RSAPrivateKey):
         return self
 
 
-def private_key(public: CaPublicKey, signer: Signer) -> EcCaKey | RsaCaKey:
+class _PureCaKey(_NeverLeaves):
+    """A key that signs messages as they are."""
+
+    def __init__(self, public: Any, signer: Signer) -> None:
+        self._public = public
+        self._signer = signer
+
+    def public_key(self) -> Any:
+        return self._public
+
+    def sign(self, data: Any, context: Any = None) -> bytes:
+        if context:
+            raise TypeError("certificates are signed without a context (RFC 9881 section 2)")
+        return self._signer.sign(bytes(data), schemes.PURE)
+
+    def sign_mu(self, mu: Any) -> bytes:
+        raise TypeError(f"give the message, not its representative of {len(mu)} bytes")
+
+    def private_bytes_raw(self) -> NoReturn:
+        raise TypeError("a CA key never leaves the HSM")
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+class Ed25519CaKey(_PureCaKey, ed25519.Ed25519PrivateKey):
+    """An Ed25519 key behind a `Signer`."""
+
+
+class Mldsa44CaKey(_PureCaKey, mldsa.MLDSA44PrivateKey):
+    """An ML-DSA-44 key behind a `Signer`."""
+
+
+class Mldsa65CaKey(_PureCaKey, mldsa.MLDSA65PrivateKey):
+    """An ML-DSA-65 key behind a `Signer`."""
+
+
+class Mldsa87CaKey(_PureCaKey, mldsa.MLDSA87PrivateKey):
+    """An ML-DSA-87 key behind a `Signer`."""
+
+
+_MLDSA_KEYS: dict[int, type[Mldsa44CaKey | Mldsa65CaKey | Mldsa87CaKey]] = {
+    44: Mldsa44CaKey,
+    65: Mldsa65CaKey,
+    87: Mldsa87CaKey,
+}
+
+
+def private_key(public: CaPublicKey, signer: Signer) -> Any:
     """The pair as a builder takes it."""
     if isinstance(public, rsa.RSAPublicKey):
         return RsaCaKey(public, signer)
-    return EcCaKey(public, signer)
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return EcCaKey(public, signer)
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return Ed25519CaKey(public, signer)
+    bits = next(bits for bits, pair in MLDSA.items() if isinstance(public, pair))
+    return _MLDSA_KEYS[bits](public, signer)
 
 
 def ca_spec(key_type: str, key_bits: int) -> KeySpec:
     """The HSM's name for what the API calls key_type and key_bits (0: the default).
 
     Raises:
-        KmsError(INVALID): not one of the CA key types.
+        KmsError(INVALID): not one of the CA key types that a token makes.
     """
-    if key_type == "rsa":
-        specs = {
-            0: KeySpec.RSA_2048,
-            2048: KeySpec.RSA_2048,
-            3072: KeySpec.RSA_3072,
-            4096: KeySpec.RSA_4096,
-        }
-    elif key_type == "ec":
-        specs = {0: KeySpec.EC_P256, 256: KeySpec.EC_P256, 384: KeySpec.EC_P384}
-    else:
-        raise invalid(f"unknown key type {key_type}")
-    if key_bits not in specs:
-        raise invalid(f"unsupported bit length for {key_type.upper()} key: {key_bits}")
-    return specs[key_bits]
+    kind = ca_kind(key_type, key_bits)
+    if kind.hsm is None:
+        raise invalid(f"no HSM makes {kind.spec} keys: use exported, which makes a software key")
+    return kind.hsm
+
+
+__all__ = [
+    "CaPublicKey",
+    "CaRef",
+    "CaToken",
+    "DrySigner",
+    "HsmSigner",
+    "LateToken",
+    "SoftwareRef",
+    "ca_spec",
+    "private_key",
+]

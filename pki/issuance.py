@@ -28,7 +28,7 @@ from pki.authority import Authorities, Authority, pem
 from pki.goodkey import Blocklist, spki_der
 from pki.hsmkey import CaToken
 from pki.lint import Linter
-from pki.model import Certificate, CertificateState, serial_hex, wire_serial
+from pki.model import Certificate, CertificateState, Role, serial_hex, wire_serial
 from pki.names import Names
 from pki.profiles import Draft, Leaf, leaf
 from pki.requests import names_from_api, names_from_csr, parse_csr
@@ -59,7 +59,7 @@ class Issuance:
         names = names_from_api(args)
         self._allow(call, ready, authority, names, "the API")
         key_type, bits, warnings = leafkeys.wanted_key(args, ready.role)
-        valid, more = self._window(call, ready, authority)
+        valid, more = leaf_window(call, ready.role, authority)
         private = leafkeys.generate(key_type, bits)
         public = private.public_key()
         draft = leaf(ready.template, names, (public, key_type, spki_der(public)), valid)
@@ -82,10 +82,10 @@ class Issuance:
         args = call.args
         form = leafkeys.check_format(args)
         csr = parse_csr(str(args.get("csr") or ""))
-        public, key_type = leafkeys.csr_key(csr, ready.role, self.blocklist, self._is_ca_key)
+        public, key_type = leafkeys.csr_key(csr, ready.role, self.blocklist, is_ca_key(self.store))
         names, source = names_from_csr(csr, args, ready.role)
         self._allow(call, ready, authority, names, source)
-        valid, warnings = self._window(call, ready, authority)
+        valid, warnings = leaf_window(call, ready.role, authority)
         draft = leaf(ready.template, names, (public, key_type, spki_der(public)), valid)
 
         def finish(der: bytes) -> dict[str, Any]:
@@ -107,23 +107,6 @@ class Issuance:
     def _allow(self, call: Call, ready: ReadyRole, authority: Authority, names: Names, source: str) -> None:
         ready.rules.check(names, call.principal.display_name, source)
         constraints.check(names, authority.constraints)
-
-    def _window(
-        self, call: Call, ready: ReadyRole, authority: Authority
-    ) -> tuple[tuple[int, int], tuple[str, ...]]:
-        default, maximum = leaf_limits(ready.role, call.mount)
-        limits = Limits(
-            now=int(call.now),
-            default_ttl=default,
-            max_ttl=maximum,
-            issuer_from=authority.not_before,
-            issuer_until=authority.issuer.not_after,
-            truncate=authority.issuer.leaf_not_after_behavior == "truncate",
-        )
-        return window(call.args, ready.role, limits)
-
-    def _is_ca_key(self, spki_sha256: str) -> bool:
-        return self.store.reader().count(KEYS, {"spki_hash": spki_sha256}) > 0
 
     def _external(
         self,
@@ -147,6 +130,25 @@ class Issuance:
             warnings=warnings,
         )
         return act.external()
+
+
+def leaf_window(call: Call, role: Role, authority: Authority) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Validity of a leaf under a role and an issuer, and warnings."""
+    default, maximum = leaf_limits(role, call.mount)
+    limits = Limits(
+        now=int(call.now),
+        default_ttl=default,
+        max_ttl=maximum,
+        issuer_from=authority.not_before,
+        issuer_until=authority.issuer.not_after,
+        truncate=authority.issuer.leaf_not_after_behavior == "truncate",
+    )
+    return window(call.args, role, limits)
+
+
+def is_ca_key(store: Store) -> Callable[[str], bool]:
+    """Whether a public key, by SHA-256 of its SPKI, belongs to a CA of this server."""
+    return lambda spki_sha256: store.reader().count(KEYS, {"spki_hash": spki_sha256}) > 0
 
 
 @dataclass

@@ -85,7 +85,7 @@ def settle(tx: Transaction, mount_id: str) -> None:
     by_id = {issuer.id: issuer for issuer in known}
     config = mount_config(tx, mount_id)
     for issuer in known:
-        chain = _chain(issuer.id, parsed)
+        chain = tuple(id_ for id_ in issuer.manual_chain if id_ in by_id) or _chain(issuer.id, parsed)
         if chain != issuer.chain:
             put(tx, ISSUERS, f"{mount_id}/{issuer.id}", msgspec.structs.replace(issuer, chain=chain))
         public = PublicIssuer(

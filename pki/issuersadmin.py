@@ -1,25 +1,21 @@
-"""Issuers and keys of a mount as an administrator sees and changes them."""
+"""Issuers of a mount as an administrator sees and changes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
-
-from kms.errors import ErrorKind, KmsError, invalid
+from kms.errors import KmsError
 from kms.operation import Call, Change, Result
 from kms.tables import Store, Transaction
-from pki.authority import Authorities, hexed_ski, pem
-from pki.issuers import check_new_names, find_key, remove_issuer, settle, store_issuer
+from pki.authority import Authorities
+from pki.issuers import check_new_names, remove_issuer, settle, store_issuer
+from pki.issuerview import issuer_data
+from pki.issuerwrite import changed_issuer
 from pki.leftovers import retire_key
 from pki.listing import listed
 from pki.model import Issuer, wire_serial
 from pki.store import active_keys, issuers
-from pki.urls import URL_FIELDS, checked_urls
 
-_USAGES = ("crl-signing", "issuing-certificates", "ocsp-signing", "read-only")
 _DEFAULT_GONE = (
     "Deleted issuer {id} (via issuer_ref {ref}); this was configured as the default issuer. Operations without"
     " an explicit issuer will not work until a new default is configured."
@@ -50,111 +46,50 @@ class IssuersAdmin:
             }
             for issuer in known
         }
-        return listed(list(info), key_info=info)
+        return listed(list(info), call.args, key_info=info)
 
     def issuer_read(self, call: Call) -> Result:
         """One issuer with its settings."""
-        return Result(data=self._issuer_data(call, self.authorities.issuer(call.mount.id, self._ref(call))))
+        issuer = self.authorities.issuer(call.mount.id, _ref(call))
+        return Result(data=issuer_data(self.store.reader(), call.mount.id, issuer))
 
     def issuer_write(self, call: Call) -> Change:
-        """Name, usage, leaf_not_after_behavior and URLs; only what is given changes."""
-        issuer = self.authorities.issuer(call.mount.id, self._ref(call))
-        changed = _changed_issuer(issuer, call.args, call.given)
-        if changed.name != issuer.name:
+        """All settings of an issuer; what is not given falls back to its default."""
+        return self._write(call, None)
+
+    def issuer_patch(self, call: Call) -> Change:
+        """Only what is given changes."""
+        return self._write(call, call.given)
+
+    def _write(self, call: Call, given: frozenset[str] | None) -> Change:
+        issuer = self.authorities.issuer(call.mount.id, _ref(call))
+        known = issuers(self.store.reader(), call.mount.id)
+        changed = changed_issuer(issuer, call.args, given, known)
+        if changed.name and changed.name != issuer.name:
             check_new_names(self.store.reader(), call.mount.id, changed.name, "")
 
         def write(tx: Transaction) -> Result:
             store_issuer(tx, call.mount.id, changed)
             settle(tx, call.mount.id)
-            return Result(data=self._issuer_data(call, changed))
+            current = next(each for each in issuers(tx, call.mount.id) if each.id == changed.id)
+            return Result(data=issuer_data(tx, call.mount.id, current), subject={"issuer": changed.id})
 
         return Change(write)
-
-    def _issuer_data(self, call: Call, issuer: Issuer) -> dict[str, Any]:
-        known = {other.id: other for other in issuers(self.store.reader(), call.mount.id)}
-        chain = [known[id_] for id_ in issuer.chain if id_ in known]
-        return {
-            "ca_chain": [pem(other.certificate) + "\n" for other in chain],
-            "certificate": pem(issuer.certificate) + "\n",
-            "crl_distribution_points": list(issuer.urls.crl_distribution_points),
-            "delta_crl_distribution_points": [],
-            "issuer_id": issuer.id,
-            "issuer_name": issuer.name,
-            "issuing_certificates": list(issuer.urls.issuing_certificates),
-            "key_id": issuer.key_id,
-            "leaf_not_after_behavior": issuer.leaf_not_after_behavior,
-            "manual_chain": None,
-            "ocsp_servers": list(issuer.urls.ocsp_servers),
-            "revocation_signature_algorithm": "",
-            "revoked": False,
-            "usage": ",".join(issuer.usage),
-        }
-
-    def _ref(self, call: Call) -> str:
-        return str(call.args["issuer_ref"])
-
-    def key_list(self, call: Call) -> Result:
-        """Ids and names of the mount's CA keys."""
-        default = self.authorities.config(call.mount.id).default_key
-        known = active_keys(self.store.reader(), call.mount.id)
-        info = {key.id: {"is_default": key.id == default, "key_name": key.name} for key in known}
-        return listed(list(info), key_info=info)
-
-    def key_read(self, call: Call) -> Result:
-        """One key: its type and the identifier that its certificates carry."""
-        ref = str(call.args["key_ref"])
-        if ref == "default":
-            ref = self.authorities.config(call.mount.id).default_key
-        key = find_key(self.store.reader(), call.mount.id, ref) if ref else None
-        if key is None:
-            raise KmsError(ErrorKind.INVALID, f"unable to find PKI key for reference: {ref}", status=500)
-        return Result(
-            data={
-                "key_id": key.id,
-                "key_name": key.name,
-                "key_type": key.spec.partition("-")[0],
-                "subject_key_id": hexed_ski(key.spki),
-            }
-        )
-
-    # -- removing -----------------------------------------------------------------------------------
 
     def issuer_delete(self, call: Call) -> Change:
         """Idempotent. What the issuer signed stays on record; it can no longer be revoked."""
         try:
-            issuer: Issuer | None = self.authorities.issuer(call.mount.id, self._ref(call))
+            issuer: Issuer | None = self.authorities.issuer(call.mount.id, _ref(call))
         except KmsError:
             issuer = None
 
         def write(tx: Transaction) -> Result:
             if issuer is None:
                 return Result()
-            if not remove_issuer(tx, call.mount.id, issuer.id):
-                return _settled(tx, call.mount.id, ())
-            return _settled(tx, call.mount.id, (_DEFAULT_GONE.format(id=issuer.id, ref=self._ref(call)),))
-
-        return Change(write)
-
-    def key_delete(self, call: Call) -> Change:
-        """The key is unusable at once; its object in the HSM is destroyed after a waiting time.
-
-        Raises:
-            KmsError(INVALID): an issuer still uses it.
-        """
-        ref = str(call.args["key_ref"])
-        key = find_key(self.store.reader(), call.mount.id, ref)
-        if key is None:
-            return Change(lambda _: Result())
-        used = [
-            issuer.id for issuer in issuers(self.store.reader(), call.mount.id) if issuer.key_id == key.id
-        ]
-        if used:
-            raise invalid(f"key {key.id} is used by issuer {used[0]}: delete that first")
-        wanted = key.id
-
-        def write(tx: Transaction) -> Result:
-            retire_key(tx, call.mount.id, wanted, int(call.now))
-            return Result(subject={"key": wanted})
+            was_default = remove_issuer(tx, call.mount.id, issuer.id)
+            settle(tx, call.mount.id)
+            gone = _DEFAULT_GONE.format(id=issuer.id, ref=_ref(call))
+            return Result(warnings=(gone,) if was_default else (), subject={"issuer": issuer.id})
 
         return Change(write)
 
@@ -171,26 +106,5 @@ class IssuersAdmin:
         return Change(write)
 
 
-def _settled(tx: Transaction, mount_id: str, warnings: tuple[str, ...]) -> Result:
-    settle(tx, mount_id)
-    return Result(warnings=warnings)
-
-
-def _changed_issuer(issuer: Issuer, args: Mapping[str, Any], given: frozenset[str]) -> Issuer:
-    changes: dict[str, Any] = {}
-    if "issuer_name" in given:
-        changes["name"] = str(args["issuer_name"] or "")
-    if "leaf_not_after_behavior" in given:
-        behavior = str(args["leaf_not_after_behavior"])
-        if behavior not in {"err", "truncate"}:
-            raise invalid("leaf_not_after_behavior must be err or truncate: no leaf outlives its issuer here")
-        changes["leaf_not_after_behavior"] = behavior
-    if "usage" in given:
-        usage = sorted({text.strip() for text in args["usage"]} | {"read-only"})
-        if not set(usage) <= set(_USAGES):
-            raise invalid(f"usage must be some of {', '.join(_USAGES)}")
-        changes["usage"] = tuple(usage)
-    urls = {name: checked_urls(name, args[name]) for name in URL_FIELDS if name in given}
-    if urls:
-        changes["urls"] = msgspec.structs.replace(issuer.urls, **urls)
-    return msgspec.structs.replace(issuer, **changes)
+def _ref(call: Call) -> str:
+    return str(call.args["issuer_ref"])

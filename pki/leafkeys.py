@@ -7,22 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kms.errors import invalid
-from pki import goodkey
+from pki import cakinds, goodkey
 from pki.authority import pem
 from pki.goodkey import Blocklist, LeafPublicKey
 from pki.model import Role
 from pki.rolewrite import key_bits as checked_bits
+from pki.schemes import CaPrivateKey, CaPublicKey
 
-LeafPrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-
-_CURVES: dict[int, ec.EllipticCurve] = {256: ec.SECP256R1(), 384: ec.SECP384R1(), 521: ec.SECP521R1()}
 _TRADITIONAL = {"ec": "EC PRIVATE KEY", "rsa": "RSA PRIVATE KEY"}
 
 FORMATS = ("pem", "der", "pem_bundle")
+PRIVATE_FORMATS = ("der", "pem", "pkcs8")
 
 
 def wanted_key(args: Mapping[str, Any], role: Role) -> tuple[str, int, tuple[str, ...]]:
@@ -40,13 +38,9 @@ def wanted_key(args: Mapping[str, Any], role: Role) -> tuple[str, int, tuple[str
     return asked, checked_bits(asked, bits), ()
 
 
-def generate(key_type: str, bits: int) -> LeafPrivateKey:
+def generate(key_type: str, bits: int) -> CaPrivateKey:
     """A fresh key from OpenSSL's random source."""
-    if key_type == "ec":
-        return ec.generate_private_key(_CURVES[bits])
-    if key_type == "rsa":
-        return rsa.generate_private_key(65537, bits)
-    return ed25519.Ed25519PrivateKey.generate()
+    return cakinds.generate(cakinds.ca_kind(key_type, bits))
 
 
 def csr_key(
@@ -54,8 +48,8 @@ def csr_key(
 ) -> tuple[LeafPublicKey, str]:
     """The key of a request, if the role and goodkey accept it. Raises KmsError(INVALID)."""
     public = csr.public_key()
-    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
-        raise invalid("unsupported key type: use RSA, EC or Ed25519")
+    if not isinstance(public, CaPublicKey):
+        raise invalid("unsupported key type: use RSA, EC, Ed25519 or ML-DSA")
     key_type, bits = goodkey.key_type_and_bits(public)
     if role.key_type not in {"any", key_type}:
         raise invalid(f"role requires keys of type {role.key_type}")
@@ -72,7 +66,15 @@ def check_format(args: Mapping[str, Any]) -> str:
     return wanted
 
 
-def private_text(key: LeafPrivateKey, key_type: str, *, pkcs8: bool, der: bool) -> str:
+def check_private_format(args: Mapping[str, Any]) -> str:
+    """The `private_key_format` field. Raises KmsError(INVALID)."""
+    wanted = str(args.get("private_key_format") or "der")
+    if wanted not in PRIVATE_FORMATS:
+        raise invalid('the "private_key_format" parameter must be "der", "pem" or "pkcs8"')
+    return wanted
+
+
+def private_text(key: CaPrivateKey, key_type: str, *, pkcs8: bool, der: bool) -> str:
     """The private key as the answer carries it: PEM, or base64 of DER."""
     traditional = not pkcs8 and key_type in _TRADITIONAL
     layout = PrivateFormat.TraditionalOpenSSL if traditional else PrivateFormat.PKCS8

@@ -19,9 +19,11 @@ from pki import ledger
 from pki.hsmkey import CaToken
 from pki.model import RETIRED_KEY_WAIT, CaKey, Certificate, CertificateState, KeyState
 from pki.store import (
+    CERTIFICATES,
     CRL_NUMBERS,
     ISSUERS,
     KEYS,
+    MATERIAL,
     MOUNTS,
     PUBLIC_CRLS,
     PUBLIC_ISSUERS,
@@ -42,7 +44,8 @@ class Leftovers:
         """Undo a ceremony without an outcome. None when its key is in use (nothing to undo)."""
         mount_id, key_id = str(intent["mount"]), str(intent["key"])
         row = self.store.reader().get(KEYS, f"{mount_id}/{key_id}")
-        if row is not None and row.value.state == KeyState.ACTIVE:
+        in_use = row is not None and row.value.state == KeyState.ACTIVE
+        if in_use and not self._unfinished(intent):
             return None
         cka_id = CkaId(bytes.fromhex(str(intent["cka_id"])))
 
@@ -61,9 +64,17 @@ class Leftovers:
                 ledger.unissued(tx, root, now, signed=False)
             return Result(subject={**intent, "destroyed": int(destroyed)}, partial=True)
 
-        return External(
-            intent, lambda _: None, lambda: self._destroy(cka_id), conclude, lambda _tx, _error: None
-        )
+        def perform() -> bool:
+            # A ceremony with a key that was there before it leaves that key alone.
+            return False if in_use else self._destroy(cka_id)
+
+        return External(intent, lambda _: None, perform, conclude, lambda _tx, _error: None)
+
+    def _unfinished(self, intent: Mapping[str, str | int]) -> bool:
+        """Whether a certificate was planned with a key that was there before, and never concluded."""
+        key = f"{intent['mount']}/{intent.get('serial')}"
+        row = self.store.reader().get(CERTIFICATES, key)
+        return row is not None and row.value.state == CertificateState.INTENT
 
     def unwanted(self, now: int) -> list[tuple[str, CaKey]]:
         """(mount id, key) of keys that failed ceremonies left behind, or whose waiting time is over."""
@@ -131,3 +142,6 @@ def _forget(tx: Transaction, mount_id: str, key_id: str) -> None:
     row = tx.get(KEYS, f"{mount_id}/{key_id}")
     if row is not None and row.value.state != KeyState.ACTIVE:
         tx.delete(KEYS, row)
+        material = tx.get(MATERIAL, row.key)
+        if material is not None:
+            tx.delete(MATERIAL, material)

@@ -13,8 +13,13 @@ from pki.model import wire_serial
 from pki.store import CERTIFICATES, REVOCATIONS
 
 
-def listed(keys: list[str], **more: Any) -> Result:
-    """A LIST answer; an empty one is 404, as in the peer."""
+def listed(keys: list[str], args: Mapping[str, Any] | None = None, **more: Any) -> Result:
+    """A LIST answer; an empty one is 404, as in the peer. With `args`, the page that they ask for."""
+    if args is not None:
+        after, limit = str(args.get("after") or ""), int(args.get("limit") or 0)
+        if after:
+            keys = [key for key in keys if key > after]
+        keys = keys[:limit] if limit > 0 else keys
     if not keys:
         raise not_found()
     return Result(data={"keys": keys, **more})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from kms.tables import Reader, Transaction
-from pki.model import CaKey, KeyState
+from pki.model import CaKey, KeyState, Protection
 from pki.store import ISSUERS, KEYS
 
 
@@ -19,9 +19,9 @@ class LostAuthority(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lose(tx: Transaction) -> None:
-    """Every CA key that exists was in the HSM that is lost. In the caller's transaction."""
+    """Every CA key of protection hsm was in the HSM that is lost. In the caller's transaction."""
     for row in tx.scan(KEYS):
-        if row.value.state == KeyState.ACTIVE:
+        if row.value.state == KeyState.ACTIVE and row.value.protection == Protection.HSM:
             tx.replace(KEYS, row, msgspec.structs.replace(row.value, state=KeyState.LOST))
 
 

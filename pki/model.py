@@ -37,18 +37,32 @@ class CertificateState(StrEnum):
     UNKNOWN = "unknown"  # may have been signed; nobody got it; on the CRL
 
 
+class Protection(StrEnum):
+    """Where the private half of a CA key is, for ever."""
+
+    HSM = "hsm"  # born there, and never anywhere else
+    SOFTWARE = "software"  # a sealed row: exported, imported, or of a type that no token makes
+
+
 class CaKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A CA key pair in the HSM, named by our CKA_ID."""
+    """A CA key pair: in the HSM, named by our CKA_ID, or in a row of `KeyMaterial`."""
 
     id: str
     name: str
-    spec: str  # kms.hsm.KeySpec
+    spec: str  # pki.cakinds
     cka_id: bytes
     state: str
     created_at: int
     spki: bytes = b""  # SubjectPublicKeyInfo, DER; empty until active
     spki_hash: str = ""  # SHA-256 of spki, hex
     destroy_after: int = 0
+    protection: str = Protection.HSM
+
+
+class KeyMaterial(msgspec.Struct, frozen=True):
+    """The private half of a CA key of protection software: PKCS#8, DER."""
+
+    pkcs8: bytes
 
 
 class Urls(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +71,16 @@ class Urls(msgspec.Struct, frozen=True, kw_only=True):
     issuing_certificates: tuple[str, ...] = ()
     crl_distribution_points: tuple[str, ...] = ()
     ocsp_servers: tuple[str, ...] = ()
+    delta_crl_distribution_points: tuple[str, ...] = ()
+    enable_templating: bool = False  # {{issuer_id}}, {{cluster_path}}, {{cluster_aia_path}}
 
     def __bool__(self) -> bool:
-        return bool(self.issuing_certificates or self.crl_distribution_points or self.ocsp_servers)
+        return bool(
+            self.issuing_certificates
+            or self.crl_distribution_points
+            or self.ocsp_servers
+            or self.delta_crl_distribution_points
+        )
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +97,9 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
     usage: tuple[str, ...] = ("crl-signing", "issuing-certificates", "ocsp-signing", "read-only")
     urls: Urls = Urls()
     created_at: int = 0
+    revoked_at: int = 0
+    manual_chain: tuple[str, ...] = ()  # issuer ids; empty: `chain` is found by names and signatures
+    revocation_signature_algorithm: str = ""  # of its CRLs, in the peer's words; "" for the key's usual one
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +171,8 @@ class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
     ocsp_disable: bool = False
     ocsp_expiry: str = "12h"
     allow_expired_cert_revocation: bool = False
+    cluster_path: str = ""
+    cluster_aia_path: str = ""
 
 
 class TidyStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,6 +145,11 @@ def _csr_names(csr: x509.CertificateSigningRequest) -> Names:
         alternatives = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return Names()
+    return names_in(alternatives)
+
+
+def names_in(alternatives: x509.SubjectAlternativeName) -> Names:
+    """All names of an extension. Raises KmsError(INVALID) for a kind that no certificate of ours has."""
     known = (x509.DNSName, x509.RFC822Name, x509.IPAddress, x509.UniformResourceIdentifier, x509.OtherName)
     for name in alternatives:
         if not isinstance(name, known):

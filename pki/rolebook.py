@@ -55,7 +55,10 @@ class RoleBook:
             return kept[2]
         role = row.value
         template = leaf_template(
-            authority.certificate.subject, authority.common, authority.hash_name(role.signature_bits), role
+            authority.certificate.subject,
+            authority.common,
+            authority.hash_name(role.signature_bits, pss=role.use_pss),
+            role,
         )
         ready = ReadyRole(RoleRules(role), template)
         if len(self._ready) >= _READY_KEPT:

@@ -17,7 +17,13 @@ from pki.roles import parse_allowed_others, parse_networks
 from pki.validity import check_bounds
 
 _SECONDS = {"ttl", "max_ttl", "not_before_duration"}
-_SIZES = {"rsa": (2048, 3072, 4096, 8192), "ec": (256, 384, 521), "ed25519": (0,), "any": (0,)}
+_SIZES = {
+    "rsa": (2048, 3072, 4096, 8192),
+    "ec": (256, 384, 521),
+    "ed25519": (0,),
+    "mldsa": (44, 65, 87),
+    "any": (0,),
+}
 
 # Stored false and refused true: a limit or a promise that nobody keeps is worse than an error.
 _UNSUPPORTED = (
@@ -25,7 +31,6 @@ _UNSUPPORTED = (
     "allowed_domains_template",
     "allowed_uri_sans_template",
     "generate_lease",
-    "use_pss",
 )
 
 
@@ -74,7 +79,7 @@ def key_bits(key_type: str, bits: int) -> int:
     if key_type not in _SIZES:
         raise invalid(f"unknown key type {key_type}")
     if bits == 0:
-        return {"rsa": 2048, "ec": 256}.get(key_type, 0)
+        return {"rsa": 2048, "ec": 256, "mldsa": 44}.get(key_type, 0)
     if key_type in {"ed25519", "any"}:
         return bits if key_type == "any" else 0
     if key_type == "rsa" and bits < 2048:

@@ -20,17 +20,21 @@ from pki.hsmkey import CaToken, LateToken
 from pki.importing import Imports
 from pki.issuance import Issuance
 from pki.issuersadmin import IssuersAdmin
+from pki.keysadmin import KeysAdmin
 from pki.leftovers import Leftovers
 from pki.lint import SAMPLE, Linter
 from pki.listing import CertificateLists
 from pki.public import PublicDocuments
 from pki.renewal import Renewals
+from pki.requesting import Requests
 from pki.revocation import RevocationDesk
 from pki.rolebook import RoleBook
 from pki.rolesadmin import RolesAdmin
+from pki.selfissued import SelfIssued
 from pki.settings import Settings
 from pki.subordinate import Subordinates
 from pki.tidy import Tidying
+from pki.verbatim import Verbatim
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +74,20 @@ class PkiService:
         self.authorities = Authorities(store)
         crls = CrlMaker(store, token, self.linter)
         self.ceremonies = Ceremonies(store, token, self.linter, crls)
-        self.imports = Imports(store, crls)
+        self.requests = Requests(store, token)
+        self.imports = Imports(store, crls, blocked)
         self.subordinates = Subordinates(token, self.authorities, self.linter, blocked)
-        self.issuance = Issuance(store, token, self.authorities, RoleBook(store), self.linter, blocked)
+        self.selfissued = SelfIssued(token, self.authorities, self.linter, blocked)
+        book = RoleBook(store)
+        self.issuance = Issuance(store, token, self.authorities, book, self.linter, blocked)
+        self.verbatim = Verbatim(store, token, self.authorities, book, self.linter, blocked)
         self.renewals = Renewals(store, self.authorities, crls, clock)
         self.revocations = RevocationDesk(store, self.authorities, self.renewals)
         self.leftovers = Leftovers(store, token)
         self.settings = Settings(store, self.authorities)
         self.roles = RolesAdmin(store, self.authorities)
         self.issuers = IssuersAdmin(store, self.authorities)
+        self.keys = KeysAdmin(store, token, self.authorities)
         self.lists = CertificateLists(store)
         self.public = PublicDocuments(store)
         self.tidying = Tidying(store)

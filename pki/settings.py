@@ -12,10 +12,11 @@ from kms.errors import KmsError, invalid
 from kms.operation import Call, Change, Result
 from kms.tables import Store, Transaction
 from pki.authority import Authorities
+from pki.ceremony import NEXT
 from pki.issuers import find_key, settings
 from pki.model import CRL_EXPIRY_MAX, MountConfig
 from pki.store import mount_config
-from pki.urls import URL_FIELDS, checked_urls
+from pki.urls import URL_FIELDS, changed_urls, checked_urls
 from pki.validity import parse_go_duration
 
 
@@ -32,16 +33,32 @@ class Settings:
 
     def urls_write(self, call: Call) -> Change:
         """config/urls; only what is given changes."""
-        given = {name: checked_urls(name, call.args[name]) for name in URL_FIELDS if name in call.given}
-        if call.args.get("enable_templating") or call.args.get("delta_crl_distribution_points"):
-            raise invalid("URL templates and delta CRLs are not supported by this server")
+        urls = self.authorities.config(call.mount.id).urls
+        changed_urls(urls, call.args, call.given, flag="enable_templating")
         return self._configure(
             call,
             lambda config: msgspec.structs.replace(
-                config, urls=msgspec.structs.replace(config.urls, **given)
+                config,
+                urls=changed_urls(config.urls, call.args, call.given, flag="enable_templating"),
             ),
             _urls_data,
         )
+
+    def cluster_read(self, call: Call) -> Result:
+        """config/cluster."""
+        return Result(data=_cluster_data(self.authorities.config(call.mount.id)))
+
+    def cluster_write(self, call: Call) -> Change:
+        """config/cluster: where this cluster is reached, for templates of URLs and for ACME."""
+        changes = {
+            f"cluster_{name}": str(call.args.get(name) or "")
+            for name in ("path", "aia_path")
+            if name in call.given
+        }
+        for name, value in changes.items():
+            if value:
+                checked_urls(name.removeprefix("cluster_"), [value])
+        return self._configure(call, lambda config: msgspec.structs.replace(config, **changes), _cluster_data)
 
     def crl_read(self, call: Call) -> Result:
         """config/crl."""
@@ -58,7 +75,13 @@ class Settings:
 
     def issuers_config_write(self, call: Call) -> Change:
         """config/issuers: the default."""
-        ref = str(call.args.get("default") or "")
+        return self._default_issuer(call, str(call.args.get("default") or ""))
+
+    def replace_root(self, call: Call) -> Change:
+        """root/replace: the issuer that root/rotate made becomes the default."""
+        return self._default_issuer(call, str(call.args.get("default") or NEXT))
+
+    def _default_issuer(self, call: Call, ref: str) -> Change:
         if not ref or ref == "default":
             raise invalid("Invalid issuer specification; must be non-empty and can't be 'default'.")
         try:
@@ -99,9 +122,12 @@ class Settings:
 def _urls_data(config: MountConfig) -> dict[str, Any]:
     return {
         **{name: list(getattr(config.urls, name)) for name in URL_FIELDS},
-        "delta_crl_distribution_points": [],
-        "enable_templating": False,
+        "enable_templating": config.urls.enable_templating,
     }
+
+
+def _cluster_data(config: MountConfig) -> dict[str, Any]:
+    return {"aia_path": config.cluster_aia_path, "path": config.cluster_path}
 
 
 def _issuers_data(config: MountConfig) -> dict[str, Any]:

@@ -11,21 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kms.errors import integrity
-from kms.hsm import Resident
+from pki import schemes
 from pki.der import BIT_STRING, SEQUENCE, content, elements, tlv
-from pki.hsmkey import CaPublicKey, CaToken, DrySigner, HsmSigner, private_key
+from pki.hsmkey import CaRef, CaToken, DrySigner, HsmSigner, private_key
 from pki.lint import Linter
 from pki.profiles import Draft, Leaf, builder
+from pki.schemes import CaPublicKey
 
-HASHES: dict[str, SHA256 | SHA384 | SHA512] = {"sha256": SHA256(), "sha384": SHA384(), "sha512": SHA512()}
 _SPKI = 6  # version, serial, signature, issuer, validity, subject, then the key (RFC 5280 4.1)
-_ECDSA = {name: ec.ECDSA(algorithm) for name, algorithm in HASHES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +63,20 @@ def prepare(draft: Draft, issuer_key: CaPublicKey, linter: Linter, *, due: bool 
         KmsError(INVALID): it breaks a rule of X.509. KmsError(INTEGRITY): it is not what the draft says.
     """
     signer = private_key(issuer_key, DrySigner(issuer_key))
-    dry = builder(draft).sign(signer, HASHES[draft.hash_name])
+    dry: x509.Certificate = schemes.build(builder(draft), signer, draft.hash_name)
     der, tbs = dry.public_bytes(Encoding.DER), dry.tbs_certificate_bytes
     linter.certificate(der, draft, due=due)
     return Prepared(draft, tbs, _algorithm(der, tbs, dry.signature))
 
 
-def sign(prepared: Prepared, issuer_key: CaPublicKey, token: CaToken, ref: Resident) -> bytes:
+def sign(prepared: Prepared, issuer_key: CaPublicKey, token: CaToken, ref: CaRef) -> bytes:
     """The certificate in DER: the linted bytes, their algorithm, and the HSM's signature.
 
     Raises:
         KmsError: the HSM's; INTEGRITY when what came back is not the linted certificate, well signed.
     """
     signer = HsmSigner(token, ref, only=prepared.tbs)
-    algorithm = HASHES[prepared.draft.hash_name]
-    signature = signer.sign(prepared.tbs, algorithm.name)
+    signature = signer.sign(prepared.tbs, prepared.draft.hash_name)
     # Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature BIT STRING } (RFC 5280 4.1).
     # Put together here and parsed by another's code: building it twice would cost more than signing it.
     body = prepared.tbs + prepared.algorithm + tlv(BIT_STRING, b"\x00" + signature)
@@ -93,7 +89,8 @@ def sign(prepared: Prepared, issuer_key: CaPublicKey, token: CaToken, ref: Resid
         raise integrity("the signed certificate cannot be read") from None
     if not (same and says):
         raise integrity("the signed certificate is not the one that was checked")
-    _verify(issuer_key, signed, algorithm)
+    if not schemes.verifies(issuer_key, signed.signature, prepared.tbs, prepared.draft.hash_name):
+        raise integrity("the HSM's signature over a certificate does not verify")
     return der
 
 
@@ -116,14 +113,3 @@ def _algorithm(der: bytes, tbs: bytes, filler: bytes) -> bytes:
     start = der.index(tbs) + len(tbs)
     end = len(der) - len(tlv(BIT_STRING, b"\x00" + filler))
     return der[start:end]
-
-
-def _verify(key: CaPublicKey, certificate: x509.Certificate, algorithm: HashAlgorithm) -> None:
-    signature, tbs = certificate.signature, certificate.tbs_certificate_bytes
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, tbs, padding.PKCS1v15(), algorithm)
-        else:
-            key.verify(signature, tbs, _ECDSA[algorithm.name])
-    except InvalidSignature:
-        raise integrity("the HSM's signature over a certificate does not verify") from None

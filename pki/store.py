@@ -8,6 +8,7 @@ from pki.model import (
     Certificate,
     CrlNumber,
     Issuer,
+    KeyMaterial,
     MountConfig,
     PublicCrl,
     PublicIssuer,
@@ -30,6 +31,9 @@ KEYS = Table(
     cached=True,
     digest=_DOMAIN,
 )  # mount/id
+MATERIAL = Table(
+    tag="pki.material", name="pki_material", model=KeyMaterial, digest=_DOMAIN
+)  # mount/id of a key
 ISSUERS = Table(tag="pki.issuer", name="pki_issuers", model=Issuer, cached=True, digest=_DOMAIN)  # mount/id
 CERTIFICATES = Table(
     tag="pki.certificate", name="pki_certificates", model=Certificate, index=("mount_id", "not_after")
@@ -52,7 +56,7 @@ PUBLIC_CRLS = Table(
 )  # mount/issuer
 TIDY = Table(tag="pki.tidy", name="pki_tidy", model=TidyStatus)  # key: mount
 
-TABLES = (MOUNTS, ROLES, KEYS, ISSUERS, REVOCATIONS, CRL_NUMBERS)
+TABLES = (MOUNTS, ROLES, KEYS, MATERIAL, ISSUERS, REVOCATIONS, CRL_NUMBERS)
 """Those whose state digests the sweep compares."""
 
 DEFAULT = "default"

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from kms.errors import invalid
@@ -19,12 +17,13 @@ from pki import cafields, constraints, goodkey, leafkeys
 from pki.authority import Authorities, Authority, pem
 from pki.ceremony import NO_URLS
 from pki.goodkey import Blocklist, spki_der, spki_hash
-from pki.hsmkey import CaPublicKey, CaToken
+from pki.hsmkey import CaToken
 from pki.issuance import Act, answer
 from pki.lint import Linter
 from pki.profiles import ca_draft
 from pki.profiles.ca import CaRequest
 from pki.requests import parse_csr
+from pki.schemes import CaPublicKey
 from pki.signing import prepare
 from pki.validity import Limits, ca_limits, window
 
@@ -59,12 +58,8 @@ class Subordinates:
             issuer_until=authority.issuer.not_after,
             truncate=authority.issuer.leaf_not_after_behavior == "truncate",
         )
-        duration = args.get("not_before_duration")
-        role = cafields.CA_ROLE
-        if duration is not None:
-            role = msgspec.structs.replace(role, not_before_duration=int(duration))
-        valid, warnings = window(args, role, limits)
-        hash_name = authority.hash_name(int(args.get("signature_bits") or 0))
+        valid, warnings = window(args, cafields.ca_role(args), limits)
+        hash_name = authority.hash_name(int(args.get("signature_bits") or 0), pss=bool(args.get("use_pss")))
         issuer = (authority.certificate.subject, authority.common, hash_name)
         draft = ca_draft(request, (public, spki_der(public)), valid, issuer, root=False)
 
@@ -93,8 +88,8 @@ class Subordinates:
         public = goodkey.check(
             csr.public_key(), self.blocklist, lambda found: hmac.compare_digest(found, own)
         )
-        if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-            raise invalid("a CA key must be RSA or EC")
+        if not isinstance(public, CaPublicKey):
+            raise invalid("a CA key must be RSA, EC, Ed25519 or ML-DSA")
         return public
 
 

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from kms.errors import integrity, invalid
-from pki import cafields
+from pki import cafields, schemes
 from pki.authority import Authority
 from pki.bundle import parse_certificate
 from pki.ceremonies.desk import Desk, crl_file, described, duration, rfc4514, same, tbs_sha256
@@ -27,7 +27,7 @@ from pki.model import CA_CRL_EXPIRY_MAX, PublicCrl, Urls, parse_serial, serial_h
 from pki.profiles import ca_draft, new_serial
 from pki.profiles.draft import utc
 from pki.requests import parse_csr
-from pki.signing import HASHES, Prepared, prepare, sign
+from pki.signing import Prepared, prepare, sign
 from pki.subordinate import path_length_below
 from pki.urls import checked_urls
 from pki.validity import Limits, window
@@ -216,7 +216,10 @@ class Listing:
 
     def _tbs(self, authority: Authority, facts: Facts) -> bytes:
         dry = private_key(authority.public_key, DrySigner(authority.public_key))
-        return self._builder(authority, facts).sign(dry, HASHES[authority.hash_name()]).tbs_certlist_bytes
+        crl: x509.CertificateRevocationList = schemes.build(
+            self._builder(authority, facts), dry, authority.crl_scheme
+        )
+        return crl.tbs_certlist_bytes
 
     def _builder(self, authority: Authority, facts: Facts) -> x509.CertificateRevocationListBuilder:
         entries = {one.serial: one for one in self.desk.held.root(self.step.issuer).revoked}

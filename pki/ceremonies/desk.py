@@ -23,7 +23,7 @@ from pki.ceremonies.holdings import HeldKey, Holdings
 from pki.goodkey import spki_der
 from pki.hsmkey import CaPublicKey, CaToken
 from pki.lint import Linter
-from pki.model import DAY, CaKey, Issuer, KeyState, Urls
+from pki.model import DAY, Issuer, Urls
 
 INPUTS = "inputs"
 _LONGEST = 50 * 366 * DAY
@@ -86,15 +86,7 @@ class Desk:
         issuer = Issuer(
             id=name, name=name, key_id=name, certificate=der, serial=root.serial, not_after=root.not_after
         )
-        row = CaKey(
-            id=name,
-            name=name,
-            spec=key.spec,
-            cka_id=bytes(ref.cka_id),
-            state=KeyState.ACTIVE,
-            created_at=root.not_before,
-        )
-        authority = assemble("offline", issuer, row, urls, [der])
+        authority = assemble("offline", issuer, ref, urls, [der])
         if spki_der(authority.public_key).hex() != key.spki:
             raise integrity(f"{name}.crt is not the certificate of the token's key {name}")
         return authority
@@ -137,7 +129,7 @@ def crl_file(issuer: str, number: int) -> str:
 def public_key(spki: bytes) -> CaPublicKey:
     """The public key of a CA. Raises KmsError(INTEGRITY) for a type that CAs here never have."""
     public = load_der_public_key(spki)
-    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+    if not isinstance(public, CaPublicKey):
         raise integrity("a CA key of a type that CAs here never have")
     return public
 
@@ -166,8 +158,13 @@ def same(planned: object, tbs: bytes) -> None:
 
 def described(public: CaPublicKey) -> str:
     """A public key for people: its type and the SHA-256 of its SubjectPublicKeyInfo."""
-    kind = "RSA" if isinstance(public, rsa.RSAPublicKey) else f"EC {public.curve.name}"
-    return f"{kind} {public.key_size} bits, SHA-256 {hashlib.sha256(spki_der(public)).hexdigest()}"
+    if isinstance(public, rsa.RSAPublicKey):
+        kind = f"RSA {public.key_size} bits"
+    elif isinstance(public, ec.EllipticCurvePublicKey):
+        kind = f"EC {public.curve.name} {public.key_size} bits"
+    else:
+        kind = type(public).__name__.removesuffix("PublicKey")
+    return f"{kind}, SHA-256 {hashlib.sha256(spki_der(public)).hexdigest()}"
 
 
 def rfc4514(name: x509.Name) -> str:

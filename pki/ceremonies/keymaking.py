@@ -14,11 +14,11 @@ from pki import cafields
 from pki.ceremonies.desk import Desk, duration, rfc4514, tbs_sha256
 from pki.ceremonies.holdings import HeldKey, HeldRoot
 from pki.ceremonies.script import MakeRoot, MakeTranscriptKey
-from pki.ceremony import hash_for
 from pki.goodkey import spki_der
 from pki.hsmkey import CaPublicKey, ca_spec
 from pki.model import serial_hex
 from pki.profiles import Draft, ca_draft, new_serial
+from pki.schemes import scheme_for
 from pki.signing import prepare, sign
 from pki.validity import Limits, window
 
@@ -70,7 +70,7 @@ class RootMaking:
         args = msgspec.structs.asdict(self.step)
         request = cafields.ca_request(args)
         valid = int(facts["not_before"]), int(facts["not_after"])
-        issuer = (request.subject, (), hash_for(public))
+        issuer = (request.subject, (), scheme_for(public))
         serial = int(str(facts["serial"]), 16)
         return ca_draft(request, (public, spki_der(public)), valid, issuer, root=True, serial=serial)
 

@@ -48,9 +48,9 @@ from pki.ceremonies.script import (
 from pki.ceremonies.show import shown
 from pki.ceremonies.transcript import Transcript
 from pki.ceremonies.verify import SCRIPT, SIGNATURE, SIGNER, unexplained, verify
-from pki.ceremony import hash_for
 from pki.hsmkey import HsmSigner
 from pki.lint import Linter
+from pki.schemes import scheme_for
 
 MAX_INPUT_BYTES = 64 * 1024
 
@@ -262,7 +262,7 @@ class Ceremony:
         desk = Desk(self._folder, hsm, Linter(), self._clock, held)
         if not (self._folder / SIGNATURE).exists():
             # It begins with "{", and what a CA signs with 0x30: neither passes for the other.
-            signature = HsmSigner(hsm, desk.ref(key)).sign(content, hash_for(public))
+            signature = HsmSigner(hsm, desk.ref(key)).sign(content, scheme_for(public))
             text = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
             self._write(SIGNER, text)
             self._write(SIGNATURE, signature)

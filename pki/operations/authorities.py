@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from kms.operation import Call, Capability, Effect, External, Field, Operation, Type
-from pki.fields import CA_FIELDS, CSR_FIELDS, ISSUER, SUBORDINATE_FIELDS, URLS, clear
+from pki.fields import (
+    CA_FIELDS,
+    CSR_FIELDS,
+    IMPORT_FIELDS,
+    ISSUER,
+    ISSUER_FIELDS,
+    NEW_KEY_FIELDS,
+    SUBORDINATE_FIELDS,
+    clear,
+)
 from pki.issuance import resolve_issue
 from pki.operations.kinds import Facts, external, listing, nothing_happened, read, state
 from pki.service import PkiService
@@ -23,53 +32,66 @@ def table(service: PkiService) -> list[Operation]:
     def sign(call: Call) -> External[bytes]:
         return service.subordinates.sign(call, str(call.args.get("issuer_ref") or "default"))
 
+    def sign_self_issued(call: Call) -> External[bytes]:
+        return service.selfissued.sign(call, str(call.args.get("issuer_ref") or "default"))
+
+    issuers, keys, key = service.issuers, service.keys, (clear("key_ref"),)
+    by_default = (clear("issuer_ref", default="default"),)
+    self_issued = (
+        Field("certificate", default=""),
+        clear("require_matching_certificate_algorithms", Type.BOOL, False),
+    )
     return [
         external("root-generate", service.ceremonies.root, undo, CA_FIELDS),
-        external("intermediate-generate", service.ceremonies.intermediate, undo, CSR_FIELDS),
-        external(
-            "intermediate-set-signed",
-            service.imports.certificates,
-            nothing_happened,
-            (Field("certificate"), Field("pem_bundle")),
+        external("root-rotate", service.ceremonies.rotate, undo, CA_FIELDS),
+        external("intermediate-generate", service.requests.intermediate, undo, CSR_FIELDS),
+        external("intermediate-cross-sign", service.requests.cross_sign, undo, CSR_FIELDS),
+        external("intermediate-set-signed", service.imports.certificates, nothing_happened, IMPORT_FIELDS),
+        external("import-bundle", service.imports.bundle, nothing_happened, IMPORT_FIELDS),
+        external("sign-intermediate", sign, close, (*SUBORDINATE_FIELDS, *by_default)),
+        external("sign-self-issued", sign_self_issued, close, (*self_issued, *by_default), sudo=True),
+        state("issuer-write", issuers.issuer_write, ISSUER_FIELDS),
+        Operation(
+            "pki.issuer-patch",
+            Capability.PATCH,
+            issuers.issuer_patch,
+            effect=Effect.STATE,
+            fields=ISSUER_FIELDS,
         ),
-        external(
-            "sign-intermediate", sign, close, (*SUBORDINATE_FIELDS, clear("issuer_ref", default="default"))
-        ),
-        state(
-            "issuer-write",
-            service.issuers.issuer_write,
-            (
-                *ISSUER,
-                clear("issuer_name"),
-                clear("leaf_not_after_behavior", default="err"),
-                clear("usage", Type.STRINGS, []),
-                *URLS,
-            ),
-        ),
-        read("issuer-read", service.issuers.issuer_read, ISSUER),
-        listing("issuers-list", service.issuers.issuer_list),
-        read("key-read", service.issuers.key_read, (clear("key_ref"),)),
-        listing("keys-list", service.issuers.key_list),
+        read("issuer-read", issuers.issuer_read, ISSUER),
+        listing("issuers-list", issuers.issuer_list),
         Operation(
             "pki.issuer-delete",
             Capability.DELETE,
-            service.issuers.issuer_delete,
+            issuers.issuer_delete,
             effect=Effect.STATE,
             fields=ISSUER,
         ),
+        external("key-generate-internal", keys.internal, undo, NEW_KEY_FIELDS),
+        external("key-generate-exported", keys.exported, undo, NEW_KEY_FIELDS),
+        Operation("pki.key-generate-kms", Capability.UPDATE, keys.kms, fields=NEW_KEY_FIELDS),
+        external(
+            "key-import",
+            service.imports.key,
+            nothing_happened,
+            (Field("pem_bundle", default=""), clear("key_name")),
+        ),
+        read("key-read", keys.read, key),
+        state("key-write", keys.write, (*key, clear("key_name"))),
+        listing("keys-list", keys.list),
         # Of external effect because the background job that destroys the object records it under this name.
         Operation(
             "pki.key-delete",
             Capability.DELETE,
-            service.issuers.key_delete,
+            keys.delete,
             effect=Effect.EXTERNAL,
             resolve=undo,
-            fields=(clear("key_ref"),),
+            fields=key,
         ),
         Operation(
             "pki.root-delete",
             Capability.DELETE,
-            service.issuers.root_delete,
+            issuers.root_delete,
             effect=Effect.STATE,
             sudo=True,
         ),

@@ -30,6 +30,8 @@ def external(
     resolve: Resolve,
     fields: tuple[Field, ...] = (),
     runs: Runs = Runs.POOL,
+    *,
+    sudo: bool = False,
 ) -> Operation:
     """Something outside the database happens: a key, a signature."""
     return Operation(
@@ -40,6 +42,7 @@ def external(
         runs=runs,
         resolve=resolve,
         fields=fields,
+        sudo=sudo,
     )
 
 

@@ -25,18 +25,19 @@ def table(service: PkiService) -> list[Operation]:
             "ocsp_disable",
         )
     ]
-    more_urls = (
-        clear("delta_crl_distribution_points", Type.STRINGS, []),
-        clear("enable_templating", Type.BOOL, False),
-    )
     follows = clear("default_follows_latest_issuer", Type.BOOL, False)
     return [
         read("config-urls-read", settings.urls_read),
-        state("config-urls-write", settings.urls_write, (*URLS, *more_urls)),
+        state(
+            "config-urls-write", settings.urls_write, (*URLS, clear("enable_templating", Type.BOOL, False))
+        ),
         read("config-crl-read", settings.crl_read),
         state("config-crl-write", settings.crl_write, (*text, *flags)),
         read("config-issuers-read", settings.issuers_config_read),
         state("config-issuers-write", settings.issuers_config_write, (clear("default"), follows)),
+        state("root-replace", settings.replace_root, (clear("default", default="next"),)),
+        read("config-cluster-read", settings.cluster_read),
+        state("config-cluster-write", settings.cluster_write, (clear("path"), clear("aia_path"))),
         read("config-keys-read", settings.keys_config_read),
         state("config-keys-write", settings.keys_config_write, (clear("default"),)),
     ]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from kms.errors import invalid
-from pki.hsmkey import CaPublicKey
 from pki.names import Names
 from pki.profiles.draft import Draft, Extensions, new_serial
 from pki.profiles.subject import alternative_names
 from pki.profiles.usages import ca_key_usage
+from pki.schemes import CaPublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class CaRequest:
     path_length: int | None = None
     permitted_dns: tuple[str, ...] = ()
     ext_key_usages: tuple[x509.ObjectIdentifier, ...] = ()
+    digital_signature: bool = False  # it also signs OCSP answers and the like itself
 
 
 def ca_draft(
@@ -56,7 +57,7 @@ def ca_draft(
     own = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=True, path_length=request.path_length), True),
-        (ca_key_usage(), True),
+        (ca_key_usage(digital_signature=request.digital_signature), True),
         (ski, False),
         *(((own, False),) if root else common),
     ]

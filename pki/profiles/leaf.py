@@ -20,7 +20,7 @@ from pki.profiles.splice import Splice
 from pki.profiles.subject import alternative_names, check_subject, fixed_attributes, kinds, subject
 from pki.profiles.usages import ext_key_usages, leaf_key_usage, parse_oid
 
-_KEY_TYPES = ("rsa", "ec", "ed25519")
+_KEY_TYPES = ("rsa", "ec", "ed25519", "mldsa")
 _SPLICES_KEPT = 256
 
 

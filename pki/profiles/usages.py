@@ -1,7 +1,7 @@
 """Key usages by the names that roles use, and which of them fit which key type.
 
 A role lists usages for all key types at once; a certificate carries those that its key can serve
-(RFC 5480 section 3 for EC, RFC 8410 section 5 for Ed25519; RSA keys agree on nothing).
+(RFC 5480 section 3 for EC, RFC 8410 section 5 for Ed25519, RFC 9881 section 5 for ML-DSA; RSA keys agree on nothing).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _FITTING = {
     "rsa": {"digital_signature", "content_commitment", "key_encipherment", "data_encipherment"},
     "ec": {"digital_signature", "content_commitment", "key_agreement"},
     "ed25519": {"digital_signature", "content_commitment"},
+    "mldsa": {"digital_signature", "content_commitment"},
 }
 
 # Missing on purpose: "any" makes every limit void, "ocspsigning" would let a leaf speak for the CA, and
@@ -67,9 +68,10 @@ def leaf_key_usage(names: Iterable[str], key_type: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{**_NO_USAGE, **dict.fromkeys(wanted or {"digital_signature"}, True)})
 
 
-def ca_key_usage() -> x509.KeyUsage:
-    """KeyCertSign and cRLSign, nothing else."""
-    return x509.KeyUsage(**{**_NO_USAGE, "key_cert_sign": True, "crl_sign": True})
+def ca_key_usage(*, digital_signature: bool = False) -> x509.KeyUsage:
+    """KeyCertSign and cRLSign; digitalSignature where the CA is to sign OCSP answers itself."""
+    wanted = {"key_cert_sign": True, "crl_sign": True, "digital_signature": digital_signature}
+    return x509.KeyUsage(**{**_NO_USAGE, **wanted})
 
 
 def _usage(name: str) -> str:
@@ -97,10 +99,16 @@ def ext_key_usages(names: Iterable[str], oids: Iterable[str]) -> list[x509.Objec
         oid = parse_oid(text)
         if oid is None:
             raise invalid(f'"{text}" could not be parsed as a valid oid for an extended key usage')
-        if oid in _FORBIDDEN_OIDS:
-            raise invalid(f"extended key usage {text} is not for certificates of this kind")
+        refuse_usages([oid])
         found[oid] = None
     return list(found)
+
+
+def refuse_usages(usages: Iterable[x509.ObjectIdentifier]) -> None:
+    """Raises KmsError(INVALID) for one that leaves must not have."""
+    for oid in usages:
+        if oid in _FORBIDDEN_OIDS:
+            raise invalid(f"extended key usage {oid.dotted_string} is not for certificates of this kind")
 
 
 def parse_oid(text: str) -> x509.ObjectIdentifier | None:

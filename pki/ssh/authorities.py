@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.tables import Cache, Store
-from pki.authority import key_ref
+from pki.authority import resident
 from pki.hsmkey import CaToken
 from pki.model import CaKey, KeyState
 from pki.ssh.model import DEFAULT, SshIssuer, SshMount
@@ -30,7 +30,7 @@ class SshAuthority:
         """For one document."""
         if self.key is None:
             return SoftwareSigner(self.issuer.private, algorithm)
-        return HsmSigner(token, key_ref(self.key), self.public, algorithm, only)
+        return HsmSigner(token, resident(self.key), self.public, algorithm, only)
 
 
 class SshAuthorities:

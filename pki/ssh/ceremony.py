@@ -16,8 +16,7 @@ from kms.ids import CkaId, new_cka_id, new_uuid
 from kms.operation import Call, Change, External, Result
 from kms.tables import Store, Transaction
 from pki import goodkey
-from pki.cakeys import NewKey
-from pki.ceremony import key_intent
+from pki.cakeys import NewKey, key_intent
 from pki.goodkey import Blocklist, spki_hash
 from pki.hsmkey import CaToken
 from pki.issuers import NAME

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from kms.errors import integrity, invalid
 from kms.hsm import Resident, Scheme
 from pki.hsmkey import CaToken
-from pki.signing import HASHES
+from pki.schemes import DIGESTS
 from pki.ssh.model import Algorithm
 from pki.ssh.wire import PublicKey, mpint, string
 
@@ -96,9 +96,9 @@ class SoftwareSigner:
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
             return name + string(self._key.sign(data))
         if isinstance(self._key, rsa.RSAPrivateKey):
-            digest = HASHES[_RSA[Algorithm(self._algorithm)][0]]
+            digest = DIGESTS[_RSA[Algorithm(self._algorithm)][0]]
             return name + string(self._key.sign(data, padding.PKCS1v15(), digest))
-        digest = HASHES[_CURVE_HASHES[self._key.curve.key_size]]
+        digest = DIGESTS[_CURVE_HASHES[self._key.curve.key_size]]
         r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(digest)))
         return name + string(mpint(r) + mpint(s))
 

@@ -15,8 +15,11 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
     "key type": ({"key_type": "foo"}, "^unknown key type foo$"),
     "curve": ({"key_bits": 100}, "^unsupported bit length for EC key: 100$"),
     "no name": ({"common_name": ""}, "needs a subject"),
-    "exported": ({"exported": "exported"}, "born in the HSM"),
-    "existing": ({"exported": "existing"}, "born in the HSM"),
+    "external": ({"exported": "kms"}, "no external keys"),
+    "existing": (
+        {"exported": "existing", "key_ref": "nosuch"},
+        "unable to find PKI key for reference: nosuch",
+    ),
     "nonsense": ({"exported": "bogus"}, 'the "exported" path parameter must be'),
     "issuer name taken": ({"issuer_name": "first"}, "^issuer name already in use$"),
     "key name taken": ({"key_name": "first-key"}, "^key name already in use$"),
@@ -27,7 +30,6 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
     "country": ({"country": ["Germany"]}, "country must be two letters|1 to 2 characters"),
     "path length": ({"max_path_length": -2}, "max_path_length"),
     "constraint": ({"permitted_dns_domains": ["a b"]}, "permitted_dns_domains"),
-    "PSS": ({"use_pss": True}, "not supported"),
     "format": ({"format": "x"}, "format"),
     "both times": ({"not_after": "2027-01-01T00:00:00Z"}, "Either ttl or not_after"),
     "bad alternative name": ({"alt_names": ["a_b.example.com"]}, "cannot stand in a certificate"),
@@ -71,6 +73,7 @@ def test_a_root_answers_as_the_peer_does(bench: Bench) -> None:
     assert key == {
         "key_id": data["key_id"],
         "key_name": "k1",
+        "protection": "hsm",
         "key_type": "ec",
         "subject_key_id": ski.digest.hex(":"),
     }
@@ -130,7 +133,7 @@ def test_an_issuer_without_the_usage_does_not_sign(ca: Bench) -> None:
     ca.do("issuer-write", issuer_ref="default", usage=["crl-signing"])
     with pytest.raises(KmsError, match="not allowed the usage issuing-certificates"):
         ca.issue()
-    with pytest.raises(KmsError, match="usage must be"):
+    with pytest.raises(KmsError, match="Unable to parse specified usages"):
         ca.do("issuer-write", issuer_ref="default", usage=["everything"])
     with pytest.raises(KmsError, match="no leaf outlives its issuer"):
         ca.do("issuer-write", issuer_ref="default", leaf_not_after_behavior="permit")
@@ -169,10 +172,10 @@ def test_importing_twice_and_what_cannot_be_imported(ca: Bench) -> None:
     refusals = {
         "": "parameters were empty",
         "/tmp/x.pem": "too short; perhaps a path",
-        "x" * 100: "no PEM certificate",
+        "x" * 100: "invalid PEM data",
         leaf["certificate"]: "Refusing to import non-CA certificate",
-        signed["certificate"] + "\n" + leaf["private_key"]: "private keys are not imported",
-        signed["certificate"].replace("A", "B"): "could not be parsed|no PEM",
+        signed["certificate"] + "\n" + leaf["private_key"]: "private keys found in the PEM bundle",
+        signed["certificate"].replace("MII", "MIB", 1): "could not be parsed|no PEM",
         "A" * 70_000: "more than",
     }
     for text, wanted in refusals.items():

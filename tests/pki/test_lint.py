@@ -25,7 +25,8 @@ from pki.profiles import Draft, builder, leaf_draft
 from pki.profiles.draft import utc
 from pki.profiles.leaf import leaf_template
 from pki.profiles.usages import ca_key_usage
-from pki.signing import HASHES, prepare
+from pki.schemes import HASHES
+from pki.signing import prepare
 from tests.pki.bench import START, Bench
 
 ISSUER = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Issuer")])

@@ -189,7 +189,7 @@ def test_tidy_forgets_only_what_nobody_needs(ca: Bench) -> None:
 def test_deleting_issuers_and_keys(ca: Bench) -> None:
     issued = ca.issue()
     issuer, key = ca.do("config-issuers-read")["default"], ca.do("keys-list")["keys"][0]
-    with pytest.raises(KmsError, match="is used by issuer"):
+    with pytest.raises(KmsError, match="Key in Use by Issuer"):
         ca.do("key-delete", key_ref=key)
     assert "default issuer" in ca.result("issuer-delete", issuer_ref="default").warnings[0]
     assert ca.result("issuer-delete", issuer_ref=issuer).warnings == ()

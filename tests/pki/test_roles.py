@@ -236,7 +236,6 @@ BAD_ROLES: dict[str, tuple[dict[str, Any], str]] = {
     "country": ({"country": ["Germany"]}, "country"),
     "leases": ({"generate_lease": True}, "not supported"),
     "templates": ({"allowed_domains_template": True}, "not supported"),
-    "PSS": ({"use_pss": True}, "not supported"),
     "name": ({"name": "../x"}, "role name"),
     "no issuer": ({"issuer_ref": ""}, "issuer_ref"),
 }

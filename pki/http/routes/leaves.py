@@ -9,6 +9,10 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "sign/{role}", "pki.sign"),
     Route("POST", "issuer/{issuer_ref}/issue/{role}", "pki.issuer-issue"),
     Route("POST", "issuer/{issuer_ref}/sign/{role}", "pki.issuer-sign"),
+    Route("POST", "sign-verbatim", "pki.sign-verbatim"),
+    Route("POST", "sign-verbatim/{role}", "pki.sign-verbatim"),
+    Route("POST", "issuer/{issuer_ref}/sign-verbatim", "pki.issuer-sign-verbatim"),
+    Route("POST", "issuer/{issuer_ref}/sign-verbatim/{role}", "pki.issuer-sign-verbatim"),
     Route("LIST", "certs", "pki.certs-list"),
     Route("LIST", "certs/revoked", "pki.certs-revoked-list"),
 )

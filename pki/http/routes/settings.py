@@ -11,6 +11,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "config/crl", "pki.config-crl-write"),
     Route("GET", "config/issuers", "pki.config-issuers-read"),
     Route("POST", "config/issuers", "pki.config-issuers-write"),
+    Route("GET", "config/cluster", "pki.config-cluster-read"),
+    Route("POST", "config/cluster", "pki.config-cluster-write"),
     Route("GET", "config/keys", "pki.config-keys-read"),
     Route("POST", "config/keys", "pki.config-keys-write"),
 )

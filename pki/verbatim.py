@@ -1,0 +1,181 @@
+"""sign-verbatim: what a CSR asks for, without a role's limits on names; for callers whom policy trusts with that.
+
+Still no CA certificate, no name or key that no certificate of ours may carry, nothing outside the issuer's
+constraints, and nothing dropped in silence: an extension that is not carried over is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from kms.errors import KmsError, invalid
+from kms.operation import Call, External
+from kms.tables import Store
+from pki import constraints, goodkey, leafkeys
+from pki.authority import Authorities, Authority
+from pki.goodkey import Blocklist, LeafPublicKey, spki_der
+from pki.hsmkey import CaToken
+from pki.issuance import Act, answer, is_ca_key, leaf_window
+from pki.lint import Linter
+from pki.model import Role
+from pki.names import Names, check_dns, check_email, check_uri, is_hostname
+from pki.profiles import Draft, new_serial
+from pki.profiles.draft import Extensions
+from pki.profiles.subject import bounded
+from pki.profiles.usages import ext_key_usages, leaf_key_usage, refuse_usages
+from pki.requests import names_in, parse_csr
+from pki.rolebook import RoleBook
+from pki.signing import prepare
+
+_ROLE = Role(require_cn=False, key_type="any")
+_KEPT = (x509.SubjectAlternativeName, x509.CertificatePolicies, x509.TLSFeature)
+_MAX_SUBJECT = 256  # characters of one attribute; the named ones have tighter bounds below
+_BOUNDS = {NameOID.COMMON_NAME: 64, NameOID.COUNTRY_NAME: 2, NameOID.SERIAL_NUMBER: 64}
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """One per process."""
+
+    store: Store
+    token: CaToken
+    authorities: Authorities
+    roles: RoleBook
+    linter: Linter
+    blocklist: Blocklist
+
+    def sign(self, call: Call, issuer_ref: str = "") -> External[bytes]:
+        """Certify subject, alternative names and usages of a CSR as they are.
+
+        A role gives lifetimes, storing and the issuer, nothing else.
+        """
+        args = call.args
+        name = str(args.get("role") or "")
+        role = self.roles.known(call.mount.id, name).value if name else _ROLE
+        form = leafkeys.check_format(args)
+        csr = parse_csr(str(args.get("csr") or ""))
+        authority = self._authority(call, issuer_ref or role.issuer_ref)
+        public = goodkey.check(csr.public_key(), self.blocklist, is_ca_key(self.store))
+        names = _names(csr)
+        constraints.check(names, authority.constraints)
+        valid, warnings = leaf_window(
+            call, msgspec.structs.replace(role, not_before_bound="permit"), authority
+        )
+        pss = bool(args.get("use_pss"))
+        serial = new_serial(valid[0])
+        draft = Draft(
+            profile="verbatim",
+            serial=serial,
+            issuer=authority.certificate.subject,
+            subject=csr.subject,
+            not_before=valid[0],
+            not_after=valid[1],
+            public_key=public,
+            spki=spki_der(public),
+            extensions=_extensions(csr, args, public, authority),
+            hash_name=authority.hash_name(int(args.get("signature_bits") or 0), pss=pss),
+            shape=("verbatim", serial),  # whoever wrote the CSR chose the shape: each is linted in full
+        )
+
+        def finish(der: bytes) -> dict[str, Any]:
+            without_roots = bool(args.get("remove_roots_from_chain"))
+            return answer(authority, draft, der, form, without_roots=without_roots)
+
+        return Act(
+            mount=call.mount,
+            now=int(call.now),
+            authority=authority,
+            prepared=prepare(draft, authority.public_key, self.linter),
+            token=self.token,
+            role=name,
+            stored=not role.no_store,
+            finish=finish,
+            warnings=warnings,
+        ).external()
+
+    def _authority(self, call: Call, ref: str) -> Authority:
+        try:
+            return self.authorities.get(call.mount.id, ref)
+        except KmsError as error:
+            text = f"could not fetch the CA certificate (was one set?): {error.detail}"
+            raise KmsError(error.kind, text, status=error.status) from None
+
+
+def _names(csr: x509.CertificateSigningRequest) -> Names:
+    """The CSR's names, each checked against the one grammar. Raises KmsError(INVALID)."""
+    for attribute in csr.subject:
+        if not isinstance(attribute.value, str):
+            raise invalid("the CSR's subject is not text")
+        maximum = _BOUNDS.get(attribute.oid, _MAX_SUBJECT)
+        bounded(attribute.value, maximum, f"the subject's {attribute.rfc4514_attribute_name}")
+    common = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    try:
+        names = names_in(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        names = Names()
+    checks: tuple[tuple[tuple[str, ...], Callable[[str], str]], ...] = (
+        (names.dns, check_dns),
+        (names.emails, check_email),
+        (names.uris, check_uri),
+    )
+    for values, check in checks:
+        for value in values:
+            try:
+                check(value)
+            except ValueError as bad:
+                raise invalid(f"{value} cannot stand in a certificate: {bad}") from None
+    if not list(csr.subject) and not names.has_sans:
+        raise invalid("a certificate needs a common name or a subject alternative name")
+    hosts = [str(each.value) for each in common if is_hostname(str(each.value))]
+    # A common name that is a host name counts as one for the issuer's constraints.
+    return Names(
+        common_name=hosts[0] if hosts else "",
+        dns=(*names.dns, *hosts[1:]),
+        emails=names.emails,
+        ips=names.ips,
+        uris=names.uris,
+        others=names.others,
+    )
+
+
+def _extensions(
+    csr: x509.CertificateSigningRequest, args: Mapping[str, Any], public: LeafPublicKey, authority: Authority
+) -> Extensions:
+    key_type, _ = goodkey.key_type_and_bits(public)
+    usage: tuple[x509.ExtensionType, bool] = (leaf_key_usage(args.get("key_usage") or (), key_type), True)
+    asked = ext_key_usages(args.get("ext_key_usage") or (), args.get("ext_key_usage_oids") or ())
+    extended: list[tuple[x509.ExtensionType, bool]] = [(x509.ExtendedKeyUsage(asked), False)] if asked else []
+    kept: list[tuple[x509.ExtensionType, bool]] = []
+    for extension in csr.extensions:
+        value = extension.value
+        if isinstance(value, x509.KeyUsage):
+            usage = (_leaf_usage(value), True)
+        elif isinstance(value, x509.ExtendedKeyUsage):
+            refuse_usages(value)
+            extended = [(value, extension.critical)]
+        elif isinstance(value, x509.SubjectAlternativeName):
+            kept.append((value, extension.critical or not list(csr.subject)))
+        elif isinstance(value, x509.BasicConstraints):
+            if value.ca:
+                raise invalid("the CSR asks for a CA certificate: use sign-intermediate")
+        elif isinstance(value, _KEPT):
+            kept.append((value, extension.critical))
+        elif not isinstance(value, x509.SubjectKeyIdentifier):  # that one is ours to compute
+            raise invalid(
+                f"the CSR asks for an extension that is not carried over: {value.oid.dotted_string}"
+            )
+    ski = x509.SubjectKeyIdentifier.from_public_key(public)
+    basic = x509.BasicConstraints(ca=False, path_length=None)
+    return ((basic, True), usage, *extended, *authority.common, (ski, False), *kept)
+
+
+def _leaf_usage(value: x509.KeyUsage) -> x509.KeyUsage:
+    if value.key_cert_sign or value.crl_sign:
+        raise invalid("the CSR asks for key usages of a CA: use sign-intermediate")
+    return value
