@@ -80,6 +80,11 @@ class Nginx:
             )
         processes.wait_for(self._up, 15, f"nginx\n{(self.prefix / 'nginx.out').read_text()}")
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
     def _up(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
