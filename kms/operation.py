@@ -75,6 +75,10 @@ class Needs(StrEnum):
     UNSEALED = "unsealed"
 
 
+WHOLE_BODY = "*"
+"""A field of this name receives all body fields as one map (documents: cubbyhole, key-value)."""
+
+
 class Type(Enum):
     """Field types; doors coerce leniently, as the Vault API does."""
 
@@ -185,6 +189,7 @@ class Result:
         partial: some items of a batch failed; the data says which. Doors choose the code.
         partial_status: the code that the caller asked for in that case; None leaves it to the door.
         raw: bytes and content type, for answers that are documents (CRL, PEM).
+        wrap: where the real answer waits instead: the `wrap_info` object. All else is empty then.
     """
 
     data: Mapping[str, Any] | None = None
@@ -195,6 +200,7 @@ class Result:
     partial: bool = False
     partial_status: int | None = None
     raw: tuple[bytes, str] | None = None
+    wrap: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,8 @@ class Operation:
             what its policies reach.
         resolve: effect external only: given a stored intent that has no outcome, find out whether
             the act happened, and finish or undo it. Called at start.
+        no_credential: what a caller is told (400) whose credential is not in force, instead of the usual 403;
+            for operations whose subject the credential itself may be.
         inline_if: runs inline only: False sends this call to the pool (a large batch, a key that is
             not in memory yet). Looks at memory only, so it is cheap before authentication too.
     """
@@ -272,6 +280,7 @@ class Operation:
     needs: Needs = Needs.UNSEALED
     sudo: bool = False
     any_token: bool = False
+    no_credential: str = ""
     fields: tuple[Field, ...] = ()
     resolve: Callable[[Mapping[str, str | int]], External[Any] | None] | None = None
     inline_if: Callable[[Call], bool] | None = None

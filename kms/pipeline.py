@@ -15,6 +15,7 @@ There is no other way to an operation's handler: doors hold names, and only `Reg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from kms.audit.event import Actor, Event, Phase
@@ -33,13 +34,14 @@ from kms.operation import (
     External,
     MountRef,
     Operation,
+    Outcome,
     Principal,
     Record,
     Release,
     Result,
 )
 from kms.policy import Decision
-from kms.tables import Store
+from kms.tables import Store, Transaction
 
 _NO_MOUNT = MountRef(id="", path="", type="", accessor="")
 
@@ -110,6 +112,7 @@ class Pipeline:
     Args:
         authenticate: token -> Principal; raises KmsError(UNAUTHENTICATED).
         decide: (principal, call) -> Decision; pure but for its caches.
+        wrap: puts an answer away in the open transaction, and gives what goes out instead.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Pipeline:
         gate: Gate,
         authenticate: Callable[[str], Principal],
         decide: Callable[[Principal, Call], Decision],
+        wrap: Callable[[Transaction, Call, Result], Result],
         recorder: Recorder,
         meter: Meter,
         clock: Clock,
@@ -127,6 +131,7 @@ class Pipeline:
         self._gate = gate
         self._authenticate = authenticate
         self._decide = decide
+        self._wrap = wrap
         self._recorder = recorder
         self._meter = meter
         self._clock = clock
@@ -188,8 +193,10 @@ class Pipeline:
             self._identify(call)  # (1)
             rule = self._authorise(call)  # (2)
         try:
-            _obligations(call)  # (2b)
+            wraps = _wraps(call)
             outcome = operation.act(call)  # (4), up to the first commit
+            if wraps:
+                outcome = self._wrapped(call, outcome)  # (2b)
             if isinstance(outcome, Result):
                 return self._plain(call, rule, outcome)
             if isinstance(outcome, Change):
@@ -207,6 +214,8 @@ class Pipeline:
                 # Anonymous callers must not be able to fill the log: the recorder writes the first
                 # few of a source in full and counts the rest.
                 self._recorder.refuse(self._event(call, "refused", error.kind.value))
+                if call.operation.no_credential:
+                    raise invalid(call.operation.no_credential) from None
             raise
 
     def _authorise(self, call: Call) -> str:
@@ -222,6 +231,19 @@ class Pipeline:
             raise KmsError(ErrorKind.DENIED, "permission denied")
         return decision.rule
 
+    def _wrapped(self, call: Call, outcome: Outcome) -> Change | External[Any]:
+        """The same act, whose answer is put away in the commit of its record."""
+        if isinstance(outcome, Result):
+            return Change(lambda tx: self._wrap(tx, call, outcome))
+        if isinstance(outcome, Change):
+            return replace(outcome, write=lambda tx: self._wrap(tx, call, outcome.write(tx)))
+        answer = outcome.answer if outcome.begin is None else None
+
+        def conclude(tx: Transaction, done: Any) -> Result:
+            return self._wrap(tx, call, answer(done) if answer is not None else outcome.conclude(tx, done))
+
+        return replace(outcome, conclude=conclude, answer=None)
+
     def _plain(self, call: Call, rule: str, result: Result) -> tuple[Result, Receipt | None]:
         if call.operation.evidence is Evidence.COUNTED:
             self._recorder.count(call.operation.name)
@@ -233,7 +255,8 @@ class Pipeline:
         return result, self._recorder.write(event, urgent=call.operation.sudo)
 
     def _change(self, call: Call, rule: str, change: Change) -> tuple[Result, Receipt | None]:
-        _demand(call, Effect.STATE, Effect.EXTERNAL)
+        if not call.wrap_ttl:
+            _demand(call, Effect.STATE, Effect.EXTERNAL)
         self._gate.admit_change(call.operation)
         with self._store.transaction() as tx:
             result = change.write(tx)
@@ -341,10 +364,16 @@ class Pipeline:
         return kept
 
 
-def _obligations(call: Call) -> None:
-    if call.wrap_ttl:
+def _wraps(call: Call) -> bool:
+    """Whether the answer is to be wrapped. What the public may see is not, as on the peer."""
+    if not call.wrap_ttl:
+        return False
+    if call.operation.caller is not Caller.PUBLIC:
+        return True
+    if call.operation.effect is not Effect.NONE:
         # Answering in clear what was asked for wrapped would hand the secret to the wrong party.
-        raise invalid("response wrapping is not available; send the request without X-Vault-Wrap-TTL")
+        raise invalid("this answer cannot be wrapped; send the request without X-Vault-Wrap-TTL")
+    return False
 
 
 def _demand(call: Call, *effects: Effect) -> None:

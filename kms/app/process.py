@@ -36,8 +36,10 @@ from kms.http.vault import token as token_routes
 from kms.http.vault.route import Route
 from kms.identity import TokenService
 from kms.identity import operations as identity_operations
-from kms.identity.store import ACCESSORS, TOKENS
+from kms.identity.cubbyhole import Cubbyholes
+from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
+from kms.identity.wrapping import Wrapping
 from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
@@ -87,9 +89,9 @@ AT_START: tuple[Table[Any], ...] = (
     TOKEN_ROLES,
 )
 """Those that decide who may do what: an old or missing row among them refuses the start."""
-DIGESTED: tuple[Table[Any], ...] = (*AT_START, *ENGINE_TABLES)
+DIGESTED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *ENGINE_TABLES)
 """Tables of the domains whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*AT_START, *ENGINE_SEALED)
+SEALED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *ENGINE_SEALED)
 """Every table whose rows are sealed. One that were not here would keep an old keyring term from being ended."""
 _SWEPT_AT_START = 100_000
 
@@ -185,6 +187,7 @@ class App:
         self.policies = PolicyService(store, clock)
         self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock)
         demand = self.config.keys.protection
+        self.wrapping = Wrapping(store, self.tokens)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         self.pki = PkiService(store, self.token.get, clock)
         self.ssh = SshService(store, self.token.get, clock, demand=demand)
@@ -246,10 +249,15 @@ class App:
         self.meter = metrics.Meter(self.clock)
         self.registry = Registry(self._tables())
         self.routes: Mapping[str, tuple[Route, ...]] = {
-            "system": (*sys_routes.ROUTES, *quorum_routes.ROUTES, *policy_routes.ROUTES),
+            "system": (
+                *sys_routes.ROUTES,
+                *quorum_routes.ROUTES,
+                *policy_routes.ROUTES,
+                *token_routes.WRAPPING,
+            ),
             "token": token_routes.ROUTES,
             **{engine.name: engine.routes for engine in self.engines},
-            "cubbyhole": (),
+            "cubbyhole": token_routes.CUBBYHOLE,
             "identity": (),
         }
         self.pipeline = Pipeline(
@@ -257,6 +265,7 @@ class App:
             gate=self.state,
             authenticate=self.tokens.authenticate,
             decide=self.policies.decide,
+            wrap=self.wrapping.wrap,
             recorder=self.recorder,
             meter=self.meter,
             clock=self.clock,
@@ -287,6 +296,8 @@ class App:
             [NO_ROUTE],
             policy_operations(self.policies, self.tokens),
             identity_operations(self.tokens, self.policies),
+            Cubbyholes(self.store).table(),
+            self.wrapping.table(),
             *(engine.operations for engine in self.engines),
         ]
 

@@ -29,7 +29,7 @@ from kms.identity.keys import (
 )
 from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, AccessorRow, Token, TokenRole
 from kms.identity.roles import read_role
-from kms.identity.store import ACCESSORS, ROLES, TOKENS
+from kms.identity.store import ACCESSORS, CUBBYHOLES, ROLES, TOKENS
 from kms.operation import Principal
 from kms.policy import ROOT
 from kms.sensitive import Sensitive
@@ -113,7 +113,8 @@ class TokenService:
                 left = replace(row.value, num_uses=row.value.num_uses - 1)
                 tx.replace(TOKENS, row, left)
                 return left
-            self._delete(tx, row)
+            # Out of force, and deleted by `reap`: this very request may still look into its cubbyhole.
+            tx.replace(TOKENS, row, replace(row.value, expires_at=REVOKED))
         spent = replace(row.value, num_uses=-1)
         self._last_use.key, self._last_use.token = key, spent
         return spent
@@ -314,6 +315,8 @@ class TokenService:
 
     def _delete(self, tx: Transaction, row: Row[Token]) -> None:
         tx.delete(TOKENS, row)
+        for kept in tx.find(CUBBYHOLES, {"token": row.key}):
+            tx.delete(CUBBYHOLES, kept)
         held = tx.get(ACCESSORS, self._keys.accessor(row.value.accessor))
         if held is not None:
             tx.delete(ACCESSORS, held)

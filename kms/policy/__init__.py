@@ -9,7 +9,7 @@ arguments handed in. It knows neither tokens nor keys nor requests. `PolicyServi
 caches compiled sets; the pipeline calls `PolicyService.decide`, and nothing else on the hot path.
 """
 
-from kms.policy.builtin import DEFAULT, NOT_ASSIGNABLE, ROOT
+from kms.policy.builtin import DEFAULT, NOT_ASSIGNABLE, RESPONSE_WRAPPING, ROOT
 from kms.policy.compiler import Acl, Decision, compile_acl
 from kms.policy.decide import Arguments, capabilities, decide, has_sudo
 from kms.policy.language import parse
@@ -21,6 +21,7 @@ from kms.policy.service import PolicyService
 __all__ = [
     "DEFAULT",
     "NOT_ASSIGNABLE",
+    "RESPONSE_WRAPPING",
     "ROOT",
     "Acl",
     "Arguments",

@@ -13,9 +13,10 @@ from kms.policy.model import PolicyDocument, Rule
 ROOT: Final = "root"
 DEFAULT: Final = "default"
 
-# Internal to the peer's response wrapping and control groups: never written, never handed to a token
+# Internal to response wrapping and control groups: never written, never handed to a token
 # by a caller.
-RESERVED: Final = frozenset({"response-wrapping", "control-group"})
+RESPONSE_WRAPPING: Final = "response-wrapping"
+RESERVED: Final = frozenset({RESPONSE_WRAPPING, "control-group"})
 NOT_ASSIGNABLE: Final = RESERVED
 NOT_WRITABLE: Final = RESERVED | {ROOT}
 
@@ -81,3 +82,5 @@ DEFAULT_TEXT: Final = _text()
 DEFAULT_DOCUMENT: Final = PolicyDocument(
     rules=tuple(Rule(path=path, grants=grants) for _, paths in _DEFAULT for path, grants in paths)
 )
+WRAPPING_DOCUMENT: Final = PolicyDocument(rules=(Rule(path="sys/wrapping/unwrap", grants=("update",)),))
+"""What a wrapping token may do."""

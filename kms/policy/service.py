@@ -12,7 +12,15 @@ from msgspec.structs import replace
 from kms.clock import Clock
 from kms.errors import invalid
 from kms.operation import Call, Principal
-from kms.policy.builtin import DEFAULT, DEFAULT_DOCUMENT, DEFAULT_TEXT, NOT_WRITABLE, ROOT
+from kms.policy.builtin import (
+    DEFAULT,
+    DEFAULT_DOCUMENT,
+    DEFAULT_TEXT,
+    NOT_WRITABLE,
+    RESPONSE_WRAPPING,
+    ROOT,
+    WRAPPING_DOCUMENT,
+)
 from kms.policy.compiler import Acl, Decision, compile_acl
 from kms.policy.decide import Arguments, decide, has_sudo
 from kms.policy.language import LANGUAGE_VERSION, parse
@@ -76,6 +84,9 @@ class PolicyService:
         for name in names:
             if name == ROOT:
                 root = True
+                continue
+            if name == RESPONSE_WRAPPING:
+                documents[name] = WRAPPING_DOCUMENT  # no row can have this name
                 continue
             row = _find(reader, name)
             if row is not None:

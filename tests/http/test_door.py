@@ -125,9 +125,17 @@ def test_errors(ask: Asker, method: str, path: str, extra: dict[str, str], statu
     assert answer.body.endswith(b"\n")
 
 
-def test_wrapping_is_refused_rather_than_forgotten(ask: Asker) -> None:
-    answer = ask("POST", "/v1/sys/echo", x_vault_wrap_ttl="60")
-    assert answer.status == 400
+@pytest.mark.parametrize(
+    ("header", "ttl"), [("60", 60), ("5m", 300), ("1h30m", 5400), ("500ms", 1), ("0", 0), ("0s", 0)]
+)
+def test_the_wish_for_wrapping_reaches_the_road(ask: Asker, header: str, ttl: int) -> None:
+    ask("POST", "/v1/sys/echo", x_vault_wrap_ttl=header)
+    assert ask.app.pipeline.calls[-1].wrap_ttl == ttl
+
+
+@pytest.mark.parametrize("header", ["-5", "-0.5s", "soon", "1x", "999999999h"])
+def test_a_bad_wish_for_wrapping_is_refused_rather_than_forgotten(ask: Asker, header: str) -> None:
+    assert ask("POST", "/v1/sys/echo", x_vault_wrap_ttl=header).status == 400
     assert not ask.app.pipeline.calls
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,21 @@ class Road:
         self.closed = self.refuse_change = False
         self.refuse_state: ErrorKind | None = None
         self.meter: list[tuple[str, str]] = []
+        self.wrapped: list[Result] = []
         self.pipeline = Pipeline(
             store=self.store,
             gate=self,
             authenticate=self.authenticate,
             decide=self.decide,
+            wrap=self.wrap,
             recorder=self.recorder,
             meter=self,
             clock=self.clock,
         )
+
+    def wrap(self, _tx: Transaction, _call: Call, result: Result) -> Result:
+        self.wrapped.append(result)
+        return Result(wrap={"token": "made"})
 
     def close_log(self) -> None:
         if not self.closed:
@@ -176,10 +183,52 @@ def test_a_denied_caller_is_on_record_and_nothing_ran(road: Road) -> None:
     )
 
 
-def test_wrapping_is_refused_rather_than_answered_in_clear(road: Road) -> None:
-    call = Call(operation(never), "t/x", MOUNT, {}, new_uuid(), "127.0.0.1", "test", "good", wrap_ttl=60)
+def _give(outcome: Any, _call: Call) -> Any:
+    return outcome
+
+
+def _nothing(_intent: object) -> None:
+    return None
+
+
+def _wrapping(road: Road, op: Operation) -> Result:
+    call = Call(op, "t/x", MOUNT, {}, new_uuid(), "127.0.0.1", "test", "good", wrap_ttl=60)
+    return road.pipeline.run(call)[0]
+
+
+def test_an_answer_that_is_to_be_wrapped_is_put_away_in_the_commit_of_its_record(road: Road) -> None:
+    state = Change(lambda _tx: Result({"x": 2}))
+    leaf = External(
+        {},
+        None,
+        lambda: 3,
+        lambda _tx, _done: Result(),
+        lambda _tx, _error: None,
+        answer=lambda x: Result({"x": x}),
+    )
+    stored = External(
+        {}, lambda _tx: None, lambda: 4, lambda _tx, x: Result({"x": x}), lambda _tx, _error: None
+    )
+    for number, (outcome, effect) in enumerate(
+        (
+            (Result({"x": 1}), Effect.NONE),
+            (state, Effect.STATE),
+            (leaf, Effect.EXTERNAL),
+            (stored, Effect.EXTERNAL),
+        ),
+        1,
+    ):
+        resolve = _nothing if effect is Effect.EXTERNAL else None
+        answer = _wrapping(road, operation(partial(_give, outcome), effect=effect, resolve=resolve))
+        assert (answer.wrap, answer.data) == ({"token": "made"}, None)
+        assert road.wrapped[-1].data == {"x": number}
+
+
+def test_what_the_public_sees_is_not_wrapped_and_what_it_changes_is_refused(road: Road) -> None:
+    shown = _wrapping(road, operation(lambda _call: Result({"x": 1}), caller=Caller.PUBLIC))
+    assert shown.data == {"x": 1}
     with pytest.raises(KmsError) as error:
-        road.pipeline.run(call)
+        _wrapping(road, operation(never, caller=Caller.PUBLIC, effect=Effect.STATE))
     assert error.value.kind is ErrorKind.INVALID
 
 

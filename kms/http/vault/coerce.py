@@ -14,12 +14,10 @@ from typing import Any
 
 from kms.durations import seconds
 from kms.errors import KmsError, invalid
-from kms.operation import Field, Operation, Type
-
-WHOLE_BODY = "*"
-"""A field of this name receives all body fields as one map (documents: cubbyhole, key-value)."""
+from kms.operation import WHOLE_BODY, Field, Operation, Type
 
 MAX_INT = 2**63 - 1
+MAX_WRAP_SECONDS = 10 * 365 * 86_400
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
@@ -149,6 +147,24 @@ def coerce(field: Field, value: object) -> Any:
 
 def _refusal(field: Field, error: Exception) -> KmsError:
     return invalid(f'Field validation failed: error converting input for field "{field.name}": {error}')
+
+
+def wrap_seconds(value: bytes) -> int:
+    """The header X-Vault-Wrap-TTL; 0 for no wrapping. Less than a second is one.
+
+    Raises:
+        KmsError(INVALID): no duration, negative, or longer than anybody waits.
+    """
+    text = value.decode("latin-1")
+    try:
+        number = seconds(text)
+    except ValueError as error:
+        raise invalid(f"error parsing X-Vault-Wrap-TTL header: {error}") from None
+    if number < 0 or text.startswith("-"):
+        raise invalid("error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative")
+    if number > MAX_WRAP_SECONDS:
+        raise invalid("error parsing X-Vault-Wrap-TTL header: at most ten years")
+    return number or int(any(digit in "123456789" for digit in text))
 
 
 class Plan:

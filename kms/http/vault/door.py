@@ -26,6 +26,7 @@ from kms.http.chains import Chain, ClientChains
 from kms.http.ports import NO_ROUTE, App
 from kms.http.vault import body as bodies
 from kms.http.vault.canonical import Redirect, canonical, query_fields, wants_list
+from kms.http.vault.coerce import wrap_seconds
 from kms.http.vault.errors import OPERATIONAL, multi, nothing, render_error
 from kms.http.vault.render import render
 from kms.http.vault.route import Rendered
@@ -78,7 +79,7 @@ class Prepared:
     def inline(self) -> bool:
         """Whether this very call may run on an event loop."""
         operation = self.call.operation
-        if operation.runs is not Runs.INLINE:
+        if operation.runs is not Runs.INLINE or self.call.wrap_ttl:  # putting an answer away is a commit
             return False
         return operation.inline_if is None or operation.inline_if(self.call)
 
@@ -232,8 +233,7 @@ class Door:
         if asked.namespace not in _NAMESPACES:
             raise KmsError(ErrorKind.NOT_FOUND, "namespace not found")
         if asked.wrap_ttl:
-            # Answering without the wrapping that was asked for would show a secret to its courier.
-            raise invalid("response wrapping is not available; send the request without X-Vault-Wrap-TTL")
+            call.wrap_ttl = wrap_seconds(asked.wrap_ttl)
         if routed.verb == "PATCH":
             bodies.check_patch(asked.content_type)
         if routed.match is None:

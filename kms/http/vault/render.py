@@ -39,6 +39,11 @@ _AUTH_ORDER = (
     "num_uses",
 )
 
+_WRAPPED = (
+    b'{"request_id":"","lease_id":"","renewable":false,"lease_duration":0,"data":null,'
+    b'"wrap_info":%b,"warnings":%b,"auth":null}\n'
+)
+
 
 def encode(value: Any) -> bytes:
     """JSON with sorted keys, escaped as Go's encoder does. `<`, `>` and `&` only occur in strings."""
@@ -53,6 +58,9 @@ def render(route: Route, result: Result, request_id: str, warnings: tuple[str, .
     """The finished answer of a successful call."""
     if route.render is not None:
         return route.render(result)
+    if result.wrap is not None:
+        notes = encode(result.warnings + warnings) if result.warnings + warnings else b"null"
+        return Rendered(200, _WRAPPED % (_ordered.encode(result.wrap), notes))
     if result.raw is not None:
         body, content_type = result.raw
         return Rendered(route.status, body, content_type)

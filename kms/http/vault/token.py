@@ -1,4 +1,4 @@
-"""Routes below auth/token/."""
+"""Routes below auth/token/, of a cubbyhole, and below sys/wrapping/."""
 
 from __future__ import annotations
 
@@ -26,4 +26,20 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "roles/{role_name}", "token.role.read"),
     Route("POST", "roles/{role_name}", "token.role.write"),
     Route("DELETE", "roles/{role_name}", "token.role.delete"),
+)
+
+CUBBYHOLE: tuple[Route, ...] = (
+    Route("LIST", "", "cubbyhole.list"),
+    Route("LIST", "{path...}", "cubbyhole.list"),
+    Route("GET", "{path...}", "cubbyhole.read"),
+    Route("POST", "{path...}", "cubbyhole.write"),
+    Route("DELETE", "{path...}", "cubbyhole.delete"),
+)
+
+WRAPPING: tuple[Route, ...] = (
+    Route("POST", "wrapping/wrap", "sys.wrapping.wrap"),
+    Route("GET", "wrapping/lookup", "sys.wrapping.lookup"),
+    Route("POST", "wrapping/lookup", "sys.wrapping.lookup"),
+    Route("POST", "wrapping/unwrap", "sys.wrapping.unwrap"),
+    Route("POST", "wrapping/rewrap", "sys.wrapping.rewrap"),
 )
