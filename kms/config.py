@@ -32,6 +32,11 @@
     [keys]
     protection = "hsm"               # every new key must be born in the HSM; leave it out for no demand
 
+    [acme]
+    networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]   # where challenges may be fetched
+    http_port = 80                   # of http-01
+    tls_port = 443                   # of tls-alpn-01
+
     [limits]
     connections = 1000               # per worker
     request_seconds = 30             # a worker that is stuck for longer is replaced
@@ -58,6 +63,7 @@ MAX_CONFIG_BYTES = 64 * 1024
 MAX_WORKERS = 256
 
 _VariableName = Annotated[str, msgspec.Meta(pattern="^[A-Z_][A-Za-z0-9_]{0,63}$")]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 
 
@@ -152,6 +158,21 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     stop_seconds: _PositiveInt = 15
 
 
+class AcmeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the server may connect to on the word of an ACME client. No API widens it.
+
+    Args:
+        networks: addresses of other networks are refused. Loopback, link-local (with the metadata services of clouds),
+            multicast and their like need an entry that lies inside them. "0.0.0.0/0" and "::/0" open the Internet.
+        http_port: of http-01, 80 by the RFC.
+        tls_port: of tls-alpn-01, 443 by the RFC.
+    """
+
+    networks: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+    http_port: _Port = 80
+    tls_port: _Port = 443
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that an operator may choose.
 
@@ -170,6 +191,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     proxy: ProxyConfig | None = None
     keys: KeysConfig = KeysConfig()
     limits: LimitsConfig = LimitsConfig()
+    acme: AcmeSection = AcmeSection()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -281,6 +303,10 @@ def render(config: Config) -> str:
     if config.tls is not None:
         lines += ["", "[tls]"]
         lines += [f"certificate = {_quoted(config.tls.certificate)}", f"key = {_quoted(config.tls.key)}"]
+    if config.acme != AcmeSection():
+        networks = msgspec.json.encode(config.acme.networks).decode()
+        lines += ["", "[acme]", f"networks = {networks}"]
+        lines += [f"http_port = {config.acme.http_port}", f"tls_port = {config.acme.tls_port}"]
     return "\n".join(lines) + "\n"
 
 
@@ -340,6 +366,7 @@ def _check(config: Config, name: str) -> None:
         raise invalid(f"{name}: hsm.deadline_seconds must be less than limits.request_seconds")
     if config.proxy is not None:
         _check_networks(config.proxy, name)
+    _check_acme(config.acme, name)
     if config.data.storage == config.data.audit:
         raise invalid(f"{name}: data.storage and data.audit must be different folders")
 
@@ -356,7 +383,16 @@ def _check_networks(proxy: ProxyConfig, name: str) -> None:
             raise invalid(f"{name}: proxy.trusted: {text} would believe everybody; name the proxies")
 
 
+def _check_acme(section: AcmeSection, name: str) -> None:
+    for text in section.networks:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise invalid(f"{name}: acme.networks: {error}") from None
+
+
 __all__ = [
+    "AcmeSection",
     "Config",
     "DataConfig",
     "HsmSection",

@@ -190,6 +190,8 @@ class Result:
         partial_status: the code that the caller asked for in that case; None leaves it to the door.
         raw: bytes and content type, for answers that are documents (CRL, PEM).
         wrap: where the real answer waits instead: the `wrap_info` object. All else is empty then.
+        status: code of the answer, in dialects where the operation chooses it (ACME).
+        headers: of the answer, in such dialects.
     """
 
     data: Mapping[str, Any] | None = None
@@ -201,6 +203,8 @@ class Result:
     partial_status: int | None = None
     raw: tuple[bytes, str] | None = None
     wrap: Mapping[str, Any] | None = None
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

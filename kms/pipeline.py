@@ -310,7 +310,8 @@ class Pipeline:
         if error.kind is ErrorKind.AUDIT_UNAVAILABLE:
             return
         event = self._event(call, "failed", error.kind.value, rule=rule)
-        if call.operation.caller is Caller.PUBLIC:
+        # Nor must a proof that failed fill the log: until it holds, nobody knows who it is.
+        if call.operation.caller is not Caller.TOKEN and not call.principal.accessor:
             self._recorder.refuse(event)
         else:
             self._recorder.write(event)

@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography import x509
+
 from kms.errors import ErrorKind, KmsError
 from kms.operation import Call, External, MountRef, Result
 from kms.tables import Row, Store, Transaction
@@ -92,6 +94,27 @@ class Issuance:
             return answer(
                 authority, draft, der, form, without_roots=bool(args.get("remove_roots_from_chain"))
             )
+
+        return self._external(call, authority, ready, draft, (finish, warnings))
+
+    def sign_named(
+        self,
+        call: Call,
+        row: Row[Role],
+        issuer_ref: str,
+        csr: x509.CertificateSigningRequest,
+        names: Names,
+    ) -> External[bytes]:
+        """Certify the key of a CSR for names that were proven elsewhere (ACME); those of the CSR are not read."""
+        authority = self.authorities.get(call.mount.id, issuer_ref)
+        ready = self.roles.ready(row, authority)
+        public, key_type = leafkeys.csr_key(csr, ready.role, self.blocklist, is_ca_key(self.store))
+        self._allow(call, ready, authority, names, "the order")
+        valid, warnings = leaf_window(call, ready.role, authority)
+        draft = leaf(ready.template, names, (public, key_type, spki_der(public)), valid)
+
+        def finish(der: bytes) -> dict[str, Any]:
+            return answer(authority, draft, der, "pem", without_roots=False)
 
         return self._external(call, authority, ready, draft, (finish, warnings))
 

@@ -48,7 +48,7 @@ class RevocationDesk:
         certificate = self._brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
         self._check_revocable(certificate, int(call.now))
         if not certificate.revoked_at:
-            return self._first(certificate, int(call.now))
+            return self._first(certificate, int(call.now), str(call.args.get("reason") or ""))
         revocation = _revocation(self.store.reader(), certificate, int(call.now))
         public = self.store.reader().get(PUBLIC_CRLS, f"{certificate.mount_id}/{certificate.issuer_id}")
         if public is not None and public.value.number >= revocation.crl_number:
@@ -62,7 +62,7 @@ class RevocationDesk:
             facts=_facts(certificate),
         ).external()
 
-    def _first(self, certificate: Certificate, now: int) -> External[Crls]:
+    def _first(self, certificate: Certificate, now: int, reason: str) -> External[Crls]:
         # Asked before anything is marked: a revocation that no CRL can ever show is refused.
         self.authorities.get(certificate.mount_id, certificate.issuer_id, "crl-signing")
         done: list[Revocation] = []
@@ -73,7 +73,7 @@ class RevocationDesk:
             if row.value.revoked_at:  # another request was quicker
                 done.append(_revocation(tx, row.value, now))
                 return None
-            done.append(ledger.revoke(tx, row, now))
+            done.append(ledger.revoke(tx, row, now, reason))
             return done[0].crl_number
 
         return CrlAct(

@@ -8,13 +8,17 @@ from typing import Any
 
 from kms.http.vault import transit as transit_routes
 from kms.http.vault.route import Route
-from kms.jobs.maintenance import Chore
+from kms.jobs.maintenance import Chore, Errand
 from kms.keys import KeyService
 from kms.keys.store import TABLES as KEY_TABLES
 from kms.operation import Operation
 from kms.operations import operations as transit_operations
 from kms.policy import PolicyService
 from kms.tables import Table, Transaction
+from pki.acme import store as acme_store
+from pki.acme.operations import operations as acme_operations
+from pki.acme.service import AcmeService
+from pki.http.acme import ROUTES as ACME_ROUTES
 from pki.http.routes import ROUTES as PKI_ROUTES
 from pki.http.ssh import ROUTES as SSH_ROUTES
 from pki.operations import operations as pki_operations
@@ -37,6 +41,7 @@ class Engine:
         operations: what they do.
         retire: frees all names of a mount that is being removed, in its transaction.
         chores: background work that has come due, given the time.
+        errands: further periodic work.
     """
 
     name: str
@@ -44,18 +49,24 @@ class Engine:
     operations: tuple[Operation, ...]
     retire: Callable[[Transaction, str], int]
     chores: Callable[[float], Iterable[Chore]]
+    errands: tuple[Errand, ...] = ()
 
 
-DIGESTED: tuple[Table[Any], ...] = (*KEY_TABLES, *PKI_TABLES, *SSH_TABLES)
+DIGESTED: tuple[Table[Any], ...] = (*KEY_TABLES, *PKI_TABLES, *SSH_TABLES, *acme_store.TABLES)
 """Tables of the engines whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*DIGESTED, CERTIFICATES, TIDY, SSH_CERTIFICATES)
+SEALED: tuple[Table[Any], ...] = (*DIGESTED, CERTIFICATES, TIDY, SSH_CERTIFICATES, *acme_store.OTHERS)
 """All sealed tables of the engines: what is sealed anew after a keyring was stolen."""
 
 
 def engines(
-    keys: KeyService, pki: PkiService, ssh: SshService, policies: PolicyService
+    keys: KeyService, pki: PkiService, acme: AcmeService, ssh: SshService, policies: PolicyService
 ) -> tuple[Engine, ...]:
     """All engines of one process."""
+
+    def retire_pki(tx: Transaction, mount_id: str) -> int:
+        acme.retire_mount(tx, mount_id)
+        return pki.retire_mount(tx, mount_id)
+
     return (
         Engine(
             "transit",
@@ -64,7 +75,17 @@ def engines(
             keys.retire_mount,
             keys.chores,
         ),
-        Engine("pki", PKI_ROUTES, tuple(pki_operations(pki)), pki.retire_mount, pki.chores),
+        Engine(
+            "pki",
+            (*PKI_ROUTES, *ACME_ROUTES),
+            (*pki_operations(pki), *acme_operations(acme, pki.clock.now)),
+            retire_pki,
+            pki.chores,
+            (
+                Errand("acme.validate", 0.25, acme.validator.busy, acme.validator.step),
+                Errand("acme.clean", 60.0, lambda: True, lambda _: acme.clean()),
+            ),
+        ),
         # Its keys lie with those of the CA, whose chores destroy what is left of them.
         Engine("ssh", SSH_ROUTES, tuple(ssh_operations(ssh)), ssh.retire_mount, lambda _now: ()),
     )

@@ -74,6 +74,8 @@ from kms.system.sealing import Sealing
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
 from kms.tables import Table
+from pki.acme.service import AcmeService
+from pki.acme.validation import Ports
 from pki.service import PkiService
 from pki.ssh.service import SshService
 
@@ -191,7 +193,10 @@ class App:
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         self.pki = PkiService(store, self.token.get, clock)
         self.ssh = SshService(store, self.token.get, clock, demand=demand)
-        self.engines = engines(self.keys, self.pki, self.ssh, self.policies)
+        wanted = self.config.acme
+        ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)
+        self.acme = AcmeService(store, self.pki, lambda: store.derived("acme-nonce"), ports)
+        self.engines = engines(self.keys, self.pki, self.acme, self.ssh, self.policies)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
@@ -341,6 +346,7 @@ class App:
             clock=self.clock,
             recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
             chores={engine.name: engine.chores for engine in self.engines},
+            errands=[errand for engine in self.engines for errand in engine.errands],
             scrub=self.store.scrub,
             sweep=lambda: self._compare(DIGESTED),
             trim=self.store.trim_changes,

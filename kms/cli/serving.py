@@ -12,7 +12,17 @@ import click
 
 from kms import __version__
 from kms.clock import SystemClock
-from kms.config import Config, DataConfig, HsmSection, check_files, check_private, is_loopback, load, render
+from kms.config import (
+    AcmeSection,
+    Config,
+    DataConfig,
+    HsmSection,
+    check_files,
+    check_private,
+    is_loopback,
+    load,
+    render,
+)
 from kms.errors import invalid
 from kms.server import ServerApp, Supervisor, hardening, lock, run_offline
 from kms.shared import Shared
@@ -37,13 +47,33 @@ _path = click.Path(path_type=Path)
 @click.option("--root-token-file", type=_path, help="File (mode 0600) whose first line is that root token.")
 @click.option("--no-init", is_flag=True, help="Serve uninitialised, so that sys/init can be called.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Worker processes.")
+@click.option(
+    "--acme-network",
+    "acme_networks",
+    multiple=True,
+    help="Network in which ACME challenges may be fetched, such as 127.0.0.0/8; may be repeated.",
+)
+@click.option(
+    "--acme-http-port", type=click.IntRange(1, 65535), default=80, show_default=True, help="Port of http-01."
+)
+@click.option(
+    "--acme-tls-port",
+    type=click.IntRange(1, 65535),
+    default=443,
+    show_default=True,
+    help="Port of tls-alpn-01.",
+)
 def dev(
+    *,
     listen: str,
     data_dir: Path,
     root_token: str | None,
     root_token_file: Path | None,
     no_init: bool,
     workers: int,
+    acme_networks: tuple[str, ...],
+    acme_http_port: int,
+    acme_tls_port: int,
 ) -> None:
     """Make a SoftHSM token, initialise and serve, until interrupted.
 
@@ -54,7 +84,10 @@ def dev(
     token = _chosen_token(root_token, root_token_file)
     folder = data_dir.absolute()
     lock.make_private(folder)
-    config = _dev_config(folder, listen, workers)
+    acme = AcmeSection(
+        networks=acme_networks or AcmeSection().networks, http_port=acme_http_port, tls_port=acme_tls_port
+    )
+    config = _dev_config(folder, listen, workers, acme)
     address = config.url
 
     def work(app: ServerApp) -> dict[str, Any]:
@@ -135,7 +168,7 @@ def _chosen_token(given: str | None, file: Path | None) -> str:
     return given
 
 
-def _dev_config(folder: Path, listen: str, workers: int) -> Config:
+def _dev_config(folder: Path, listen: str, workers: int, acme: AcmeSection) -> Config:
     from kms.hsm import softhsm_token  # noqa: PLC0415  (help needs no HSM library)
 
     token = softhsm_token(folder / "token")
@@ -150,6 +183,7 @@ def _dev_config(folder: Path, listen: str, workers: int) -> Config:
             pin_file=token.pin_file,
             softhsm2_conf=token.softhsm2_conf,
         ),
+        acme=acme,
     )
     # Written for `keystead doctor --data-dir` and as an example; dev itself goes by its options.
     path = folder / CONFIG_NAME

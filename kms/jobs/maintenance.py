@@ -48,6 +48,26 @@ class Chore(Protocol):
         ...
 
 
+Run = Callable[[str, str, Change], None]
+"""Records and commits a change of an errand: (registered operation, resource, change)."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """Periodic work of an engine that makes changes, or none.
+
+    Args:
+        every_seconds: how often `due` is asked, in the thread of all periodic work: it must be cheap.
+        due: whether there is anything to do.
+        work: does it, in little time; what waits for others runs in threads of the engine.
+    """
+
+    name: str
+    every_seconds: float
+    due: Callable[[], bool]
+    work: Callable[[Run], object]
+
+
 @dataclass(frozen=True)
 class Maintenance:
     """The parts that periodic work needs.
@@ -55,6 +75,7 @@ class Maintenance:
     Args:
         recover: ends the segments of dead processes, finds the intents that they left open.
         chores: due work of each engine at a time.
+        errands: the engines' own tasks.
         scrub: leaves no old page of the database in its write-ahead log.
         sweep: compares the state digests; raises KmsError(INTEGRITY).
         trim: drops old announcements.
@@ -75,6 +96,7 @@ class Maintenance:
     clock: Clock
     recover: Callable[[], Recovery]
     chores: Mapping[str, Callable[[float], Iterable[Chore]]]
+    errands: Sequence[Errand]
     scrub: Callable[[], bool]
     sweep: Callable[[], None]
     trim: Callable[[], int]
@@ -96,7 +118,15 @@ class Maintenance:
 
             return run
 
+        def errand(one: Errand) -> Task:
+            work = serving(lambda: one.work(self._run))
+            # Asked before the fence, which takes the write lock.
+            return Task(
+                one.name, one.every_seconds, lambda: work() if self.state.serving and one.due() else None
+            )
+
         return (
+            *(errand(one) for one in self.errands),
             Task("audit.sequence", 0.5, self.log_keeper.step),
             Task("audit.mend", 2.0, self.mend),
             Task("hsm.check", 15.0, serving(lambda: self.hsm().check())),

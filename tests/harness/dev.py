@@ -48,6 +48,8 @@ class DevServer:
         self.data = folder / "data"
         self.port = processes.free_port()
         self.address = f"http://127.0.0.1:{self.port}"
+        self.acme_http_port = processes.free_port()
+        self.acme_tls_port = processes.free_port()
         self.token = "root-" + secrets.token_hex(12)
         self.output = folder / "server.out"
         self.errors = folder / "server.err"
@@ -86,6 +88,11 @@ class DevServer:
             str(self._token_file),
             "--workers",
             str(self._workers),
+            # Challenges of tests are answered on this machine.
+            "--acme-network=127.0.0.0/8",
+            "--acme-network=::1/128",
+            f"--acme-http-port={self.acme_http_port}",
+            f"--acme-tls-port={self.acme_tls_port}",
             *self._arguments,
         ]
 

@@ -65,7 +65,7 @@ def test_each_periodic_work_begins_with_what_the_workers_did() -> None:
         name: SimpleNamespace(step=None, destroy_abandoned=None, destroy_discarded=None)
         for name in Maintenance.__dataclass_fields__
     }
-    parts |= {"store": store, "state": SimpleNamespace(serving=True), "hsm": lambda: hsm}
+    parts |= {"store": store, "state": SimpleNamespace(serving=True), "hsm": lambda: hsm, "errands": ()}
     tasks = {task.name: task for task in Maintenance(**parts).tasks(fence)}
     tasks["hsm.check"].run()
     assert steps.seen == ["fence", "refresh", "work"]

@@ -143,7 +143,7 @@ class Door:
             call.unverified_chain = self._chains.pick(peer, headers, chain)
             return Prepared(routed, call, self._fill(routed, headers, body, call))
         except KmsError as error:
-            return render_error(error)
+            return _refusal(routed, error)
 
     def run(self, prepared: Prepared) -> Rendered:
         """Steps 4 and 5."""
@@ -172,7 +172,7 @@ class Door:
         with Contained(self._log, "crash_not_recorded", request_id=request_id):
             self._app.pipeline.crashed(prepared.call)
         detail = f"internal error; the operator log has it under request id {request_id}"
-        return render_error(KmsError(ErrorKind.INTERNAL, detail))
+        return _refusal(prepared.routed, KmsError(ErrorKind.INTERNAL, detail))
 
     def contained(self, prepared: Prepared) -> Rendered:
         """`run`, never raising."""
@@ -220,6 +220,9 @@ class Door:
         mount, rest = found
         router = self._routers.get(mount.type)
         match = router.match(verb, rest) if router else "path"
+        if method == "HEAD" and router is not None and not isinstance(match, str):
+            head = router.match(method, rest)  # few resources answer HEAD otherwise than GET
+            match = match if isinstance(head, str) else head
         if isinstance(match, str):
             return Routed(verb, path, mount, self._no_route[verb], None, match, fields)
         operation = match.compiled.operation
@@ -239,6 +242,11 @@ class Door:
         if routed.match is None:
             call.args = {"reason": routed.reason, "path": routed.path}
             return ()
+        accepts = routed.match.compiled.route.accepts
+        if accepts and asked.content_type.partition(";")[0].strip() != accepts:
+            raise KmsError(
+                ErrorKind.INVALID, f"the content type of the request must be {accepts}", status=415
+            )
         writes = routed.verb in ("POST", "PATCH")
         given = bodies.parse(body, asked.content_type) if writes else routed.query
         plan = routed.match.compiled.plan
@@ -260,11 +268,17 @@ class Door:
     def _refused(self, routed: Routed, error: KmsError) -> Rendered:
         if routed.reason and error.kind in (ErrorKind.NO_ROUTE, ErrorKind.UNSUPPORTED):
             error = _no_route_error(routed)
-        answer = render_error(error)
+        answer = _refusal(routed, error)
         receipt = getattr(error, "receipt", None)
         if receipt is not None:
             answer.headers = _receipted(answer.headers, receipt.header())
         return answer
+
+
+def _refusal(routed: Routed, error: KmsError) -> Rendered:
+    """In the dialect of the route."""
+    refuse = routed.match.compiled.route.refuse if routed.match is not None else None
+    return render_error(error) if refuse is None else refuse(error)
 
 
 def _read(headers: Headers) -> _Asked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kms.errors import KmsError
 from kms.operation import Result
 
 
@@ -32,6 +33,8 @@ class Route:
         inject: repeat the data keys at the top level of the envelope, for old clients.
         partial_status: code for a batch of which some items failed.
         render: for answers in no common form (health's codes); overrides all of the above.
+        refuse: the same for refusals and failures.
+        accepts: the only content type that a body may have, "" for those of the dialect; others get 415.
         free: path parameters that are not names and so skip `check_name` (serials, base64, `{path...}`
             is always free). They are still canonical: no dots-only segment, no control character,
             no backslash, no encoded slash, at most 512 characters a segment.
@@ -46,3 +49,5 @@ class Route:
     partial_status: int = 400
     render: Callable[[Result], Rendered] | None = None
     free: frozenset[str] = frozenset()
+    refuse: Callable[[KmsError], Rendered] | None = None
+    accepts: str = ""

@@ -1,0 +1,133 @@
+"""ACME's table of operations. What a client sends is proof of itself (`Caller.PROOF`); the role decides what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kms.operation import (
+    Call,
+    Caller,
+    Capability,
+    Change,
+    Effect,
+    Evidence,
+    External,
+    Field,
+    Operation,
+    Outcome,
+    Result,
+    Runs,
+    Type,
+)
+from pki.acme.callers import WHOLE_BODY
+from pki.acme.finalize import resolve_finalize
+from pki.acme.service import AcmeService
+from pki.acme.settings import LIMITS
+from pki.acme.validation import OPERATION
+from pki.fields import LIST_FIELDS, clear
+
+_PLACE = (clear("role"), clear("issuer_ref"))
+_SIGNED = (*_PLACE, Field(WHOLE_BODY, Type.MAP, {}))
+_ACCOUNT, _ORDER, _AUTHORIZATION = (clear("account"),), (clear("order"),), (clear("authorization"),)
+
+
+def operations(service: AcmeService, now: Callable[[], float]) -> list[Operation]:
+    """All operations of ACME, for the registry."""
+    return [*_public(service), *_signed(service, now), *_managed(service), *_background()]
+
+
+def _public(service: AcmeService) -> list[Operation]:
+    def public(name: str, act: Callable[[Call], Result], *fields: Field) -> Operation:
+        return Operation(
+            f"pki.acme-{name}",
+            Capability.READ,
+            act,
+            caller=Caller.PUBLIC,
+            evidence=Evidence.COUNTED,
+            runs=Runs.THREAD,
+            fields=(*_PLACE, *fields),
+        )
+
+    return [
+        public("directory", service.entrance.directory),
+        public("new-nonce", service.entrance.nonce),
+        public("renewal-info", service.renewal_info.read, clear("certificate")),
+    ]
+
+
+def _signed(service: AcmeService, now: Callable[[], float]) -> list[Operation]:
+    def proof(
+        name: str,
+        act: Callable[[Call], Outcome],
+        *fields: Field,
+        effect: Effect = Effect.STATE,
+        resolve: Callable[[Mapping[str, str | int]], External[Any] | None] | None = None,
+    ) -> Operation:
+        return Operation(
+            f"pki.acme-{name}",
+            Capability.UPDATE,
+            service.answering(act),
+            caller=Caller.PROOF,
+            effect=effect,
+            runs=Runs.THREAD,
+            resolve=resolve,
+            fields=(*_SIGNED, *fields),
+        )
+
+    def close(intent: Mapping[str, str | int]) -> External[Any]:
+        return resolve_finalize(intent, int(now()))
+
+    external, none = Effect.EXTERNAL, Effect.NONE
+    return [
+        proof("new-account", service.accounts.create),
+        proof("account", service.accounts.update, *_ACCOUNT),
+        proof("account-orders", service.accounts.orders, *_ACCOUNT, effect=none),
+        proof("key-change", service.accounts.change_key),
+        proof("new-order", service.orders.create),
+        proof("order", service.orders.read, *_ORDER, effect=none),
+        proof("finalize", service.finalizing.finalize, *_ORDER, effect=external, resolve=close),
+        proof("certificate", service.certificates.read, *_ORDER, clear("chain"), effect=none),
+        proof("authorization", service.authorizations.read, *_AUTHORIZATION),
+        proof("challenge", service.authorizations.challenge, *_AUTHORIZATION, clear("type")),
+        # The revocation is in the log and the CRL before its signature (pki.revocation): a crash leaves it true.
+        proof(
+            "revoke-cert", service.certificates.revoke, effect=external, resolve=service.resolve_revocation
+        ),
+    ]
+
+
+def _managed(service: AcmeService) -> list[Operation]:
+    strings = ("allowed_roles", "allowed_issuers", "challenge_types", "allowed_networks", "caa_identities")
+    texts = ("default_directory_policy", "dns_resolver", "eab_policy", "terms_of_service", "website")
+    fields = (
+        clear("enabled", Type.BOOL, False),
+        clear("allow_role_ext_key_usage", Type.BOOL, False),
+        clear("profiles", Type.MAP, {}),
+        *(clear(name, Type.STRINGS, []) for name in strings),
+        *(clear(name) for name in texts),
+        *(clear(name, Type.INT, 0) for name in LIMITS),
+    )
+    update, state = Capability.UPDATE, Effect.STATE
+    return [
+        Operation("pki.config-acme-read", Capability.READ, service.settings.read),
+        Operation("pki.config-acme-write", update, service.settings.write, effect=state, fields=fields),
+        Operation("pki.acme-new-eab", update, service.bindings.create, effect=state, fields=_PLACE),
+        Operation("pki.eab-list", Capability.LIST, service.bindings.list, fields=LIST_FIELDS),
+        Operation(
+            "pki.eab-delete",
+            Capability.DELETE,
+            service.bindings.delete,
+            effect=state,
+            fields=(clear("key_id"),),
+        ),
+    ]
+
+
+def _background() -> list[Operation]:
+    """What the jobs process records under; no route leads to it."""
+
+    def nothing(call: Call) -> Change:
+        raise TypeError(f"{call.operation.name} is background work")
+
+    return [Operation(OPERATION, Capability.UPDATE, nothing, effect=Effect.STATE)]
