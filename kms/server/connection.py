@@ -61,11 +61,13 @@ class Connection(ASGIProtocol):
     _busy = False  # a thread works on the request in hand
     _answered = 0
     _answered_at = 0.0
+    accepted_at = 0.0  # of the loop's clock
     _peer = ""
     _chain: tuple[bytes, ...] = ()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.worker.shaking.discard(self)
         if self.worker.nr_conns > self.cfg.worker_connections:
             transport.abort()
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from typing import Any
+from weakref import WeakSet
 
 from gunicorn.asgi.lifespan import LifespanManager, LifespanStartupFailed
 from gunicorn.workers.gasgi import ASGIWorker
@@ -23,6 +24,7 @@ BACKLOG = 2048
 HANDSHAKE_SECONDS = 10.0
 FRESH_SECONDS = 1.0
 FRESH_TURNS = 20
+SHAKE_SECONDS = 3.0
 BOOT_FAILED = 3  # gunicorn stops its arbiter on this exit code instead of forking for ever
 _TICK_SECONDS = 0.25
 _HEARTBEAT_TICKS = 4
@@ -38,6 +40,8 @@ class Worker(ASGIWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.connections: set[Connection] = set()
+        # Accepted, and still in the TLS handshake. One that fails there says nothing, and is collected.
+        self.shaking: WeakSet[Connection] = WeakSet()
 
     async def _serve(self) -> None:
         self.lifespan = LifespanManager(self.asgi, self.log, self.state)
@@ -65,27 +69,43 @@ class Worker(ASGIWorker):
         extra = {"ssl_handshake_timeout": HANDSHAKE_SECONDS} if context is not None else {}
         for listener in self.sockets:
             server = await self.loop.create_server(
-                lambda: Connection(self), sock=listener.sock, ssl=context, backlog=1, **extra
+                self._accepted, sock=listener.sock, ssl=context, backlog=1, **extra
             )
             # asyncio takes up to `backlog` connections at a time: with 1, workers share them evenly.
             listener.sock.listen(BACKLOG)
             self.servers.append(server)
 
+    def _accepted(self) -> Connection:
+        connection = Connection(self)
+        connection.accepted_at = self.loop.time()
+        self.shaking.add(connection)
+        return connection
+
+    def _still_coming(self) -> bool:
+        """Whether a client has connected just now and not had the chance to send its request."""
+        begun = self.loop.time() - SHAKE_SECONDS
+        return any(connection.fresh for connection in self.connections) or any(
+            connection.accepted_at > begun for connection in self.shaking
+        )
+
     async def _part(self) -> None:
         """Take no new connection and let go of the idle ones.
 
         Clients keep connections open for long; only those with a request are worth waiting for, and, for
-        a moment, those that were made just now and have not sent one.
+        a moment, those that were made just now, or are being made, and have not sent one.
         """
         for server in self.servers:
             server.close()
-        for _ in range(FRESH_TURNS):
+        began = self.loop.time()
+        while True:
+            # At least one turn: what was accepted before the close becomes a connection only now.
+            await asyncio.sleep(FRESH_SECONDS / FRESH_TURNS)
             for connection in list(self.connections):
                 if connection.idle and not connection.fresh:
                     connection.transport.close()
-            if not any(connection.fresh for connection in self.connections):
-                return
-            await asyncio.sleep(FRESH_SECONDS / FRESH_TURNS)
+            patience = SHAKE_SECONDS if self.shaking else FRESH_SECONDS
+            if not self._still_coming() or self.loop.time() - began > patience:
+                break
         for connection in list(self.connections):
             if connection.idle:
                 connection.transport.close()
