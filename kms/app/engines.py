@@ -11,9 +11,10 @@ from kms.http.vault.route import Route
 from kms.jobs.maintenance import Chore, Errand
 from kms.keys import KeyService
 from kms.keys.store import TABLES as KEY_TABLES
-from kms.operation import Operation
+from kms.operation import MountRef, Operation
 from kms.operations import operations as transit_operations
 from kms.policy import PolicyService
+from kms.system.mounts import MountTable
 from kms.tables import Table, Transaction
 from pki.acme import store as acme_store
 from pki.acme.operations import operations as acme_operations
@@ -59,9 +60,19 @@ SEALED: tuple[Table[Any], ...] = (*DIGESTED, CERTIFICATES, TIDY, SSH_CERTIFICATE
 
 
 def engines(
-    keys: KeyService, pki: PkiService, acme: AcmeService, ssh: SshService, policies: PolicyService
+    keys: KeyService,
+    pki: PkiService,
+    acme: AcmeService,
+    ssh: SshService,
+    policies: PolicyService,
+    mounts: MountTable,
 ) -> tuple[Engine, ...]:
     """All engines of one process."""
+
+    def transit_mount(path: str) -> MountRef | None:
+        found = mounts.resolve(path)
+        exact = found is not None and found[0].path == path and found[0].type == "transit"
+        return found[0] if found is not None and exact else None
 
     def retire_pki(tx: Transaction, mount_id: str) -> int:
         acme.retire_mount(tx, mount_id)
@@ -71,7 +82,7 @@ def engines(
         Engine(
             "transit",
             transit_routes.ROUTES,
-            tuple(transit_operations(keys, policies.decide)),
+            tuple(transit_operations(keys, policies.decide, transit_mount)),
             keys.retire_mount,
             keys.chores,
         ),

@@ -196,7 +196,7 @@ class App:
         wanted = self.config.acme
         ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)
         self.acme = AcmeService(store, self.pki, lambda: store.derived("acme-nonce"), ports)
-        self.engines = engines(self.keys, self.pki, self.acme, self.ssh, self.policies)
+        self.engines = engines(self.keys, self.pki, self.acme, self.ssh, self.policies, self.mounts)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )

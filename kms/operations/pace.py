@@ -52,6 +52,8 @@ def quick_between(service: KeyService) -> Judge:
     opens = quick(service, Use.DECRYPT, "ciphertext")
 
     def judge(call: Call) -> bool:
+        if call.args["destination_mount"]:
+            return False
         live = service.peek(call.mount.id, call.args["destination"])
         version = live.opened(live.key.latest_version) if live is not None else None
         if live is None or version is None or not opens(call):

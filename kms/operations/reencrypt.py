@@ -1,13 +1,14 @@
-"""reencrypt: what one key sealed, sealed by another key of the same mount, without the caller seeing it.
+"""reencrypt: what one key sealed, sealed by another key of this or another mount, without the caller seeing it.
 
 Policy is asked twice, and both keys must be granted: `update` on `<mount>/reencrypt/<source>` (the path
-of the request, so the road itself asks) and `update` on `<mount>/reencrypt/to/<destination>`. Neither
-grants the other, and neither grants encrypt or decrypt. The second question comes before any key is
-looked up: whoever may not use a destination does not learn whether it exists.
+of the request, so the road itself asks) and `update` on `<destination's mount>/reencrypt/to/<destination>`.
+Neither grants the other, and neither grants encrypt or decrypt. The second question comes before any key or
+mount is looked up: whoever may not use a destination does not learn whether it exists.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.ids import check_name
 from kms.keys.service import KeyService
-from kms.operation import Call, Principal, Result
+from kms.operation import Call, MountRef, Principal, Result
 from kms.operations.batch import Item, each, items_of, number, text
 from kms.operations.encrypt import key_of, warnings
 from kms.operations.sealing import Opener, Sealer, payload
@@ -23,13 +24,21 @@ from kms.policy import Decision
 
 _MISSING: Final = "missing ciphertext to re-encrypt"
 _NO_DESTINATION: Final = "missing destination: the name of the key to encrypt with"
+_MOUNT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*\Z")
+_MAX_MOUNT_CHARACTERS: Final = 255
 
 Decide = Callable[[Principal, Call], Decision]
+FindMount = Callable[[str], MountRef | None]
+"""The transit mount at exactly this path (which ends in "/"), or None."""
 
 
 def nobody(_principal: Principal, _call: Call) -> Decision:
     """The answer of a server that was given no policy: no."""
     return Decision(allowed=False, rule="", why="no_policy")
+
+
+def no_mount(_path: str) -> None:
+    """The answer where there is no table of mounts: none."""
 
 
 class Reencryption:
@@ -38,11 +47,13 @@ class Reencryption:
     Args:
         service: where the keys are.
         decide: policy's answer for a principal and a call; asked for the destination.
+        find: looks up another mount.
     """
 
-    def __init__(self, service: KeyService, decide: Decide) -> None:
+    def __init__(self, service: KeyService, decide: Decide, find: FindMount) -> None:
         self._service = service
         self._decide = decide
+        self._find = find
 
     def reencrypt(self, call: Call) -> Result:
         """Decrypt with the source, encrypt with the destination. A batch answers 200, item by item.
@@ -52,13 +63,13 @@ class Reencryption:
 
         Raises:
             KmsError(DENIED): policy does not grant the destination.
-            KmsError(INVALID): no such key, or the ciphertext does not open.
+            KmsError(INVALID): no such key or mount, or the ciphertext does not open.
         """
         args = call.args
         rule = self._authorise(call)
         items = items_of(args)
         source = key_of(self._service, call)
-        destination = self._service.get(call.mount.id, args["destination"])
+        destination = self._service.get(self._mount(call).id, args["destination"])
         if destination is None:
             raise invalid("destination key not found")
         opener, sealer = Opener(source), Sealer(destination, len(items) if items else 1)
@@ -98,12 +109,31 @@ class Reencryption:
         if not destination:
             raise invalid(_NO_DESTINATION)
         check_name(destination, "destination")
-        decision = self._decide(
-            call.principal, replace(call, path=f"{call.mount.path}reencrypt/to/{destination}")
-        )
+        path = f"{_mount_path(call)}reencrypt/to/{destination}"
+        decision = self._decide(call.principal, replace(call, path=path))
         if not decision.allowed:
             raise KmsError(ErrorKind.DENIED, "permission denied")
         return decision.rule
+
+    def _mount(self, call: Call) -> MountRef:
+        path = _mount_path(call)
+        mount = call.mount if path == call.mount.path else self._find(path)
+        if mount is None:
+            raise invalid(f"destination_mount {call.args['destination_mount']!r} is not a transit mount")
+        return mount
+
+
+def _mount_path(call: Call) -> str:
+    """Path of the destination's mount, in the one spelling that policy knows."""
+    given: str = call.args["destination_mount"]
+    if not given:
+        return call.mount.path
+    if len(given) > _MAX_MOUNT_CHARACTERS or not _MOUNT.match(given):
+        # One spelling, also for rules about parameters: "/a", "a/" and "a//b" would be others.
+        raise invalid(
+            "destination_mount is the path of a mount without slashes around it, as in 'teams/archive'"
+        )
+    return f"{given}/"
 
 
 _ITEM: Final = (

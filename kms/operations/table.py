@@ -13,7 +13,7 @@ from kms.operations.keytable import clear, management
 from kms.operations.mac import Macs
 from kms.operations.pace import quick, quick_between, quick_verify, small
 from kms.operations.random import Randomness
-from kms.operations.reencrypt import Decide, Reencryption, nobody
+from kms.operations.reencrypt import Decide, FindMount, Reencryption, no_mount, nobody
 from kms.operations.rehearsal import with_dry_run
 from kms.operations.rewrap import Rewrapping
 from kms.operations.sign import Signing
@@ -35,19 +35,20 @@ _ALGORITHMS: Final = (
 )
 
 
-def operations(service: KeyService, decide: Decide = nobody) -> list[Operation]:
+def operations(service: KeyService, decide: Decide = nobody, find: FindMount = no_mount) -> list[Operation]:
     """Every operation of one `KeyService`, for the registry.
 
     Args:
         service: where the keys are.
         decide: policy, for the operations that ask it about a second key.
+        find: another transit mount, for those that reach one.
     """
 
     def table(keys: KeyService) -> list[Operation]:
         return [
             *management(keys, decide),
             *_encryption(keys),
-            *_beyond(keys, decide),
+            *_beyond(keys, decide, find),
             *_authenticity(keys),
             *_wrapping(keys),
             *_keyless(keys),
@@ -105,17 +106,18 @@ def _encryption(service: KeyService) -> list[Operation]:
     ]
 
 
-def _beyond(service: KeyService, decide: Decide) -> list[Operation]:
+def _beyond(service: KeyService, decide: Decide, find: FindMount) -> list[Operation]:
     """What the Vault API has no path for, in its style."""
     return [
         Operation(
             "transit.reencrypt",
             Capability.UPDATE,
-            Reencryption(service, decide).reencrypt,
+            Reencryption(service, decide, find).reencrypt,
             runs=Runs.INLINE,
             inline_if=quick_between(service),
             fields=(
                 clear("destination"),
+                clear("destination_mount"),
                 Field("ciphertext", default=""),
                 *_CONTEXT,
                 Field("destination_context", default=""),

@@ -114,6 +114,42 @@ def test_a_caller_with_both_rights_moves_what_it_cannot_read(
     assert SECRET not in str(record.event)
 
 
+INTO_OTHER = 'path "{m}/reencrypt/to/into" {{ capabilities = ["update"] }}\n'
+MISSPELT = ("{o}/", "/{o}", "{o}//x", "./{o}", "{o}/../{o}", "{o}%2f", " {o}", "{o}\\x", "{u}")
+
+
+def test_another_mount_needs_a_grant_there_and_is_spelt_in_one_way(
+    server: DevServer, api: Api, transit: str, mount: Mount, token_with: TokenFactory
+) -> None:
+    other, pki = mount("transit"), mount("pki")
+    api.ok("POST", f"{other}/keys/into", {"type": "chacha20-poly1305"})
+    path, body = f"{transit}/reencrypt/from", {"destination": "into", "ciphertext": seal(api, transit)}
+    # A grant for the key of that name in the own mount is none for the other's.
+    with server.api(token_with((FROM + TO).format(m=transit))) as caller:
+        for where in (other, pki, "nosuch"):
+            assert caller.post(path, {**body, "destination_mount": where}).status == 403
+        assert caller.post(path, {**body, "destination_mount": transit}).status == 200
+    with server.api(token_with(FROM.format(m=transit) + INTO_OTHER.format(m=other))) as caller:
+        assert caller.post(path, body).status == 403
+        moved = caller.ok("POST", path, {**body, "destination_mount": other})
+        for form in MISSPELT:
+            given = form.format(o=other, u=other.upper())
+            assert caller.post(path, {**body, "destination_mount": given}).status in (400, 403), given
+        assert caller.ok("POST", path, {**body, "destination_mount": other, "dry_run": True}) == {
+            "dry_run": True
+        }
+    assert api.ok("POST", f"{other}/decrypt/into", {"ciphertext": moved["ciphertext"]})["plaintext"] == SECRET
+    assert api.post(f"{transit}/decrypt/into", {"ciphertext": moved["ciphertext"]}).status == 400
+    for where in (pki, "nosuch", f"{other}/keys"):
+        refused = api.post(path, {**body, "destination_mount": where})
+        assert (refused.status, refused.errors) == (
+            400,
+            [f"destination_mount '{where}' is not a transit mount"],
+        )
+    record = [e for e in entries(server.audit) if e.resource == path and e.outcome == "ok"][-1]
+    assert record.event["fields"]["destination_mount"] == other
+
+
 def test_contexts_associated_data_versions_and_batches(api: Api, transit: str) -> None:
     aad, context = base64.b64encode(b"row 7").decode(), base64.b64encode(b"tenant 7").decode()
     api.ok("POST", f"{transit}/keys/tenants", {"derived": True})
