@@ -51,8 +51,9 @@ def ca_spec(key_type: str, bits: int) -> KeySpec:
     if sizes is None:
         raise invalid(f"unknown ssh key pair algorithm: {key_type}")
     if bits not in sizes:
-        known = ", ".join(str(size) for size in sizes if size)
-        raise invalid(f"{key_type} keys of CAs have {known} bits, not {bits}")
+        if key_type == "ec":
+            raise invalid(f"unknown ECDSA key pair algorithm and bits: {key_type} / {bits}")
+        raise invalid(f"refusing to generate {key_type} key: {bits} bits; use 2048, 3072 or 4096")
     return sizes[bits]
 
 

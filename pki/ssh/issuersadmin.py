@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kms.errors import KmsError, invalid, not_found
+from kms.errors import KmsError, invalid
 from kms.operation import Call, Change, Result
 from kms.tables import Reader, Store, Transaction
 from pki.leftovers import retire_key
@@ -129,10 +129,7 @@ class SshIssuersAdmin:
 
     def public_key(self, call: Call) -> Result:
         """The line for TrustedUserCAKeys or known_hosts."""
-        try:
-            issuer = self.authorities.issuer(call.mount.id, str(call.args.get("issuer_ref") or DEFAULT))
-        except KmsError as error:
-            raise not_found(error.detail) from None
+        issuer = self.authorities.issuer(call.mount.id, _ref(call))
         return Result(raw=(f"{issuer.public_key}\n".encode("ascii"), "text/plain"))
 
 

@@ -62,6 +62,8 @@ def wanted(role: SshRole, args: Mapping[str, Any]) -> tuple[str, int]:
     if asked in {"rsa", "ssh-rsa"}:
         size = bits or 4096
         if size not in _RSA_BITS:
+            if size < 2048:
+                raise invalid(f"refusing to generate weak {asked} key: {bits} bits < 2048 bits")
             raise invalid(f"RSA keys have 2048, 3072, 4096 or 8192 bits, not {bits}")
         return "rsa", size
     if asked in {"ed25519", "ssh-ed25519"}:

@@ -22,7 +22,7 @@ from pki.store import put
 CA, OTP = "ca", "otp"
 _SECONDS = {"ttl", "max_ttl", "not_before_duration"}
 _OF_OTP = ("default_user", "cidr_list", "exclude_cidr_list", "key_type", "port", "allowed_users")
-_NOT_OF_CA = ("cidr_list", "exclude_cidr_list", "port", "allow_wildcards_in_identity_templates")
+_NOT_OF_CA = ("cidr_list", "exclude_cidr_list", "port")
 _SHA1 = "ssh-rsa signs with SHA-1, which OpenSSH refuses since 8.8: use rsa-sha2-256 or rsa-sha2-512"
 _ALGORITHMS = {"": Algorithm.DEFAULT, **{str(algorithm): algorithm for algorithm in Algorithm}}
 

@@ -59,7 +59,7 @@ class Declared:
     fields: tuple[tuple[str, str], ...]  # name, declared type
 
 
-def declared(path: Path = DECLARED) -> list[Declared]:
+def declared(path: Path = DECLARED, engine: str = "transit") -> list[Declared]:
     """All paths of the list."""
     found: list[Declared] = []
     for line in path.read_text().splitlines():
@@ -67,7 +67,7 @@ def declared(path: Path = DECLARED) -> list[Declared]:
             continue
         if not line.startswith(" "):
             verbs, where = line.split()
-            found.append(Declared(tuple(verbs.split(",")), where.removeprefix("/transit/"), ()))
+            found.append(Declared(tuple(verbs.split(",")), where.removeprefix(f"/{engine}/"), ()))
         else:
             fields = (each.strip().split(":", 1) for each in re.split(r", (?=[a-z_]+:)", line.strip()))
             pairs = tuple((name, type_.split("=")[0].rstrip("*")) for name, type_ in fields)

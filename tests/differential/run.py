@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from tests.differential.rules import Comparison
 from tests.differential.shape import shape
@@ -10,10 +11,16 @@ from tests.differential.sides import Request, Side
 
 
 def run(
-    theirs: Side, ours: Side, requests: Iterable[Request], comparison: Comparison, *, loose: bool = False
+    theirs: Side,
+    ours: Side,
+    requests: Iterable[Request],
+    comparison: Comparison,
+    *,
+    loose: bool = False,
+    form: Callable[[Any], Any] = shape,
 ) -> None:
     """All of them, in order: later requests may stand on what earlier ones made."""
     for request in requests:
         their_status, their_body = theirs.ask(request)
         our_status, our_body = ours.ask(request)
-        comparison.add(request, (their_status, shape(their_body)), (our_status, shape(our_body)), loose=loose)
+        comparison.add(request, (their_status, form(their_body)), (our_status, form(our_body)), loose=loose)

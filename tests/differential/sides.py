@@ -75,6 +75,8 @@ class Side:
         content = json.dumps(body) if writes and body is not None else None
         params = body if not writes and body else None
         answer = self.client.request(request.verb, path, content=content, params=params, headers=headers)
+        if answer.headers.get("content-type", "").startswith("text/"):
+            return answer.status_code, answer.text
         parsed = json.loads(answer.text) if answer.text.strip() else None
         for name, member in request.keep:
             found: Any = (parsed or {}).get("data")
@@ -90,26 +92,25 @@ class Side:
         return json.loads(answer.text) if answer.text.strip() else {}
 
 
-def _prepare(client: httpx.Client) -> Side:
-    mount = f"transit-{secrets.token_hex(3)}"
+def _prepare(client: httpx.Client, engine: str) -> Side:
+    mount = f"{engine}-{secrets.token_hex(3)}"
     side = Side(client, mount)
-    side.system("POST", f"sys/mounts/{mount}", {"type": "transit"})
+    side.system("POST", f"sys/mounts/{mount}", {"type": engine})
     side.system("POST", "sys/policies/acl/nothing", {"policy": 'path "none" { capabilities = ["read"] }'})
     token = {"policies": ["nothing"], "no_default_policy": True}
     side.denied = side.system("POST", "auth/token/create", token)["auth"]["client_token"]
     return side
 
 
-def ours(server: DevServer) -> Side:
+def ours(server: DevServer, engine: str = "transit") -> Side:
     """A new mount on a server of ours; the caller closes `client`."""
     headers = {"X-Vault-Token": server.token}
-    return _prepare(
-        httpx.Client(base_url=f"{server.address}/v1/", headers=headers, trust_env=False, timeout=60)
-    )
+    client = httpx.Client(base_url=f"{server.address}/v1/", headers=headers, trust_env=False, timeout=60)
+    return _prepare(client, engine)
 
 
 @contextmanager
-def theirs() -> Iterator[Side]:
+def theirs(engine: str = "transit") -> Iterator[Side]:
     """A new mount on a real server of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -125,7 +126,7 @@ def theirs() -> Iterator[Side]:
     ):
         try:
             _await(client)
-            yield _prepare(client)
+            yield _prepare(client, engine)
         finally:
             process.terminate()
 
