@@ -157,6 +157,7 @@ class Call:
             holds that one's key and nothing else; nobody has looked at who issued it.
         bound: those of `given` that are part of the path; rules about parameters do not count them.
         credential: the presented token, if any; only identity reads it.
+        idempotency_key: chosen by the caller for this request and its repetitions, "" for none.
     """
 
     operation: Operation
@@ -175,6 +176,7 @@ class Call:
     now: float = 0.0
     wrap_ttl: int = 0
     unverified_chain: tuple[bytes, ...] = ()
+    idempotency_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

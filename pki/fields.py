@@ -121,3 +121,23 @@ VERBATIM_FIELDS = (
     clear("use_pss", Type.BOOL, False),
     clear("basic_constraints_valid_for_non_ca", Type.BOOL, False),
 )
+SEARCH_FIELDS = (
+    *(
+        clear(name)
+        for name in (
+            "common_name",
+            "dns_name",
+            "domain",
+            "email",
+            "ip_address",
+            "uri",
+            "public_key_sha256",
+            "issuer_ref",
+            "role",
+            "state",
+            "expires_after",
+            "expires_before",
+        )
+    ),
+    *LIST_FIELDS,
+)

@@ -16,23 +16,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
 
-from kms.errors import ErrorKind, KmsError
+from kms.errors import ErrorKind, KmsError, invalid
 from kms.operation import Call, External, MountRef, Result
 from kms.tables import Row, Store, Transaction
 from pki import constraints, leafkeys, ledger
 from pki.authority import Authorities, Authority, pem
-from pki.goodkey import Blocklist, spki_der
+from pki.goodkey import Blocklist, spki_der, spki_hash
 from pki.hsmkey import CaToken
 from pki.lint import Linter
 from pki.model import Certificate, CertificateState, Role, serial_hex, wire_serial
 from pki.names import Names
-from pki.profiles import Draft, Leaf, leaf
+from pki.profiles import Draft, Leaf, leaf, named
+from pki.profiles.draft import CA_PROFILE
 from pki.requests import names_from_api, names_from_csr, parse_csr
 from pki.rolebook import ReadyRole, RoleBook
 from pki.signing import Prepared, prepare_leaf, sign
@@ -56,6 +58,8 @@ class Issuance:
     def issue(self, call: Call, issuer_ref: str = "") -> External[bytes]:
         """Make a key and a certificate for it; the private key is in the answer and nowhere else."""
         ready, authority = self._ready(call, issuer_ref)
+        if ready.role.profile == CA_PROFILE:
+            raise invalid("the key of a CA is not made here and sent away: use sign with a CSR")
         args = call.args
         form = leafkeys.check_format(args)
         names = names_from_api(args)
@@ -84,7 +88,7 @@ class Issuance:
         args = call.args
         form = leafkeys.check_format(args)
         csr = parse_csr(str(args.get("csr") or ""))
-        public, key_type = leafkeys.csr_key(csr, ready.role, self.blocklist, is_ca_key(self.store))
+        public, key_type = leafkeys.csr_key(csr, ready.role, self.blocklist, self._reserved(ready, authority))
         names, source = names_from_csr(csr, args, ready.role)
         self._allow(call, ready, authority, names, source)
         valid, warnings = leaf_window(call, ready.role, authority)
@@ -108,6 +112,7 @@ class Issuance:
         """Certify the key of a CSR for names that were proven elsewhere (ACME); those of the CSR are not read."""
         authority = self.authorities.get(call.mount.id, issuer_ref)
         ready = self.roles.ready(row, authority)
+        named.check_proven(ready.role)
         public, key_type = leafkeys.csr_key(csr, ready.role, self.blocklist, is_ca_key(self.store))
         self._allow(call, ready, authority, names, "the order")
         valid, warnings = leaf_window(call, ready.role, authority)
@@ -129,7 +134,18 @@ class Issuance:
 
     def _allow(self, call: Call, ready: ReadyRole, authority: Authority, names: Names, source: str) -> None:
         ready.rules.check(names, call.principal.display_name, source)
+        named.check_names(ready.role, names)
         constraints.check(names, authority.constraints)
+
+    def _reserved(self, ready: ReadyRole, authority: Authority) -> Callable[[str], bool]:
+        """Which keys no certificate under this role may carry, by the SHA-256 of their SPKI."""
+        if ready.role.profile != CA_PROFILE:
+            return is_ca_key(self.store)
+        if authority.path_length == 0:
+            raise invalid("the issuing CA has a path length of 0: it may sign no CA below itself")
+        # Keys of CAs here are what the CAs below have; only the issuer's own would be a loop.
+        own = spki_hash(spki_der(authority.public_key))
+        return lambda found: hmac.compare_digest(found, own)
 
     def _external(
         self,
@@ -149,6 +165,7 @@ class Issuance:
             token=self.token,
             role=str(call.args["role"]),
             stored=not ready.role.no_store,
+            planned=ready.role.profile == CA_PROFILE,
             finish=finish,
             warnings=warnings,
         )
@@ -166,7 +183,9 @@ def leaf_window(call: Call, role: Role, authority: Authority) -> tuple[tuple[int
         issuer_until=authority.issuer.not_after,
         truncate=authority.issuer.leaf_not_after_behavior == "truncate",
     )
-    return window(call.args, role, limits)
+    valid, warnings = window(call.args, role, limits)
+    named.check_life(role, limits.now, valid[1])
+    return valid, warnings
 
 
 def is_ca_key(store: Store) -> Callable[[str], bool]:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kms.errors import integrity, invalid
 from pki.model import CRL_EXPIRY_MAX, PublicCrl
 from pki.names import check_dns, check_email, check_uri
-from pki.profiles.draft import Draft
+from pki.profiles.draft import CA_PROFILES, Draft
 
 _SHAPES_KEPT = 10_000
 SAMPLE = 1_000
@@ -113,7 +113,7 @@ def check_copy(der: bytes, draft: Draft) -> None:
             _check_names(extension.value)
             _demand(critical or bool(list(copy.subject)), "criticality of the alternative name")
         elif isinstance(extension.value, x509.BasicConstraints):
-            ca = draft.profile in {"root", "intermediate"}
+            ca = draft.profile in CA_PROFILES
             _demand(extension.value.ca is ca and critical, "BasicConstraints")
 
 

@@ -246,6 +246,8 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     use_csr_common_name: bool = True
     use_csr_sans: bool = True
     use_pss: bool = False
+    profile: str = ""  # pki.profiles.named
+    no_rev_avail: bool = False  # RFC 9608
 
 
 def wire_serial(serial: str) -> str:

@@ -14,6 +14,7 @@ from kms.tables import Store, Transaction
 from pki.authority import Authorities
 from pki.listing import listed, page
 from pki.model import Role
+from pki.profiles.named import check_role
 from pki.rolewrite import make_role
 from pki.store import ROLES, put
 
@@ -49,6 +50,7 @@ class RolesAdmin:
         return self._store_role(call, make_role(call.args, row.value, call.given))
 
     def _store_role(self, call: Call, role: Role) -> Change:
+        check_role(role, call.args, call.given)
         warnings = self._role_warnings(call, role)
 
         def write(tx: Transaction) -> Result:

@@ -10,6 +10,7 @@ import msgspec
 from kms.errors import invalid
 from kms.operation import Field, Record, Type
 from pki.model import Role
+from pki.profiles import named
 from pki.profiles.leaf import SUBJECT_FIELDS, certificate_policies
 from pki.profiles.subject import fixed_attributes
 from pki.profiles.usages import ext_key_usages, leaf_key_usage
@@ -69,7 +70,7 @@ def make_role(args: Mapping[str, Any], base: Role | None = None, given: frozense
         if name in names and value is not None and (given is None or name in given)
     }
     role = msgspec.structs.replace(base, **values) if base is not None else Role(**values)
-    role = msgspec.structs.replace(role, key_bits=key_bits(role.key_type, role.key_bits))
+    role = named.settled(msgspec.structs.replace(role, key_bits=key_bits(role.key_type, role.key_bits)))
     _check(role)
     return role
 

@@ -17,7 +17,9 @@ from pki.ceremony import Ceremonies
 from pki.crl import CrlMaker
 from pki.goodkey import Blocklist
 from pki.hsmkey import CaToken, LateToken
+from pki.idempotency import Derive, Idempotency
 from pki.importing import Imports
+from pki.index import CertificateIndex
 from pki.issuance import Issuance
 from pki.issuersadmin import IssuersAdmin
 from pki.keysadmin import KeysAdmin
@@ -30,6 +32,7 @@ from pki.requesting import Requests
 from pki.revocation import RevocationDesk
 from pki.rolebook import RoleBook
 from pki.rolesadmin import RolesAdmin
+from pki.search import CertificateSearch
 from pki.selfissued import SelfIssued
 from pki.settings import Settings
 from pki.subordinate import Subordinates
@@ -54,6 +57,7 @@ class PkiService:
 
     Args:
         get_token: gives the open HSM, or says why there is none.
+        derive: keys of this instance for named uses; called while it is unsealed.
         blocklist: keys that no certificate may carry.
         lint_sample: pkilint sees one certificate in this many of a known shape, 1 for every one.
     """
@@ -64,6 +68,7 @@ class PkiService:
         get_token: Callable[[], CaToken],
         clock: Clock,
         *,
+        derive: Derive,
         blocklist: Blocklist | None = None,
         lint_sample: int = SAMPLE,
     ) -> None:
@@ -71,6 +76,7 @@ class PkiService:
         token = LateToken(get_token)
         self.clock = clock
         self.linter = Linter(lint_sample)
+        self.idempotency = Idempotency(store, derive)
         self.authorities = Authorities(store)
         crls = CrlMaker(store, token, self.linter)
         self.ceremonies = Ceremonies(store, token, self.linter, crls)
@@ -90,16 +96,19 @@ class PkiService:
         self.keys = KeysAdmin(store, token, self.authorities)
         self.lists = CertificateLists(store)
         self.public = PublicDocuments(store)
+        self.index = CertificateIndex(store, derive)
+        self.searching = CertificateSearch(store, self.authorities, self.index)
         self.tidying = Tidying(store)
 
     def chores(self, now: float) -> Iterator[Chore]:
         """What the jobs process runs, each minute or so: CRLs before they end or when they lag behind the
-        revocations, and HSM objects of failed ceremonies.
+        revocations, and HSM objects of failed ceremonies. Ends with what leaves no record: rows past their time.
         """
         for mount_id, issuer_id in self.renewals.due(int(now)):
             yield Chore("pki.crl-rotate", mount_id, self.renewals.renewal(mount_id, issuer_id))
         for mount_id, key in self.leftovers.unwanted(int(now)):
             yield Chore("pki.key-delete", mount_id, self.leftovers.removal(mount_id, key))
+        self.idempotency.reap(int(now))
 
     def retire_mount(self, tx: Transaction, mount_id: str) -> int:
         """A mount is being removed: nothing of it signs or is served any more. Returns how many keys.

@@ -15,6 +15,7 @@ from typing import Any
 from kms.errors import invalid
 from kms.operation import MountRef
 from pki.model import DEFAULT_LEAF_TTL, SYSTEM_MAX_TTL, Role
+from pki.profiles.named import SHORT_LIVED_MAX
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)\Z")
 _TIME_BOUNDS = ("permit", "ttl-limited", "forbid")
@@ -40,10 +41,10 @@ class Limits:
 
 def leaf_limits(role: Role, mount: MountRef) -> tuple[int, int]:
     """Default and maximum TTL of leaves under a role."""
-    return (
-        role.ttl or mount.default_lease_ttl or DEFAULT_LEAF_TTL,
-        role.max_ttl or mount.max_lease_ttl or SYSTEM_MAX_TTL,
-    )
+    maximum = role.max_ttl or mount.max_lease_ttl or SYSTEM_MAX_TTL
+    if role.no_rev_avail:
+        maximum = min(maximum, SHORT_LIVED_MAX)
+    return role.ttl or mount.default_lease_ttl or DEFAULT_LEAF_TTL, maximum
 
 
 def ca_limits(mount: MountRef) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from pki.acme.service import AcmeService
 from pki.http.acme import ROUTES as ACME_ROUTES
 from pki.http.routes import ROUTES as PKI_ROUTES
 from pki.http.ssh import ROUTES as SSH_ROUTES
+from pki.idempotency import REMEMBERED
 from pki.operations import operations as pki_operations
 from pki.service import PkiService
 from pki.ssh.operations import operations as ssh_operations
@@ -55,7 +56,14 @@ class Engine:
 
 DIGESTED: tuple[Table[Any], ...] = (*KEY_TABLES, *PKI_TABLES, *SSH_TABLES, *acme_store.TABLES)
 """Tables of the engines whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*DIGESTED, CERTIFICATES, TIDY, SSH_CERTIFICATES, *acme_store.OTHERS)
+SEALED: tuple[Table[Any], ...] = (
+    *DIGESTED,
+    CERTIFICATES,
+    TIDY,
+    REMEMBERED,
+    SSH_CERTIFICATES,
+    *acme_store.OTHERS,
+)
 """All sealed tables of the engines: what is sealed anew after a keyring was stolen."""
 
 
@@ -94,6 +102,7 @@ def engines(
             pki.chores,
             (
                 Errand("acme.validate", 0.25, acme.validator.busy, acme.validator.step),
+                Errand("pki.index", 1.0, pki.index.due, lambda _: pki.index.step()),
                 Errand("acme.clean", 60.0, lambda: True, lambda _: acme.clean()),
             ),
         ),

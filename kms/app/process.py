@@ -191,7 +191,7 @@ class App:
         demand = self.config.keys.protection
         self.wrapping = Wrapping(store, self.tokens)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
-        self.pki = PkiService(store, self.token.get, clock)
+        self.pki = PkiService(store, self.token.get, clock, derive=store.derived)
         self.ssh = SshService(store, self.token.get, clock, demand=demand)
         wanted = self.config.acme
         ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)

@@ -35,6 +35,7 @@ def table(service: PkiService) -> list[Operation]:
     def sign_self_issued(call: Call) -> External[bytes]:
         return service.selfissued.sign(call, str(call.args.get("issuer_ref") or "default"))
 
+    once = service.idempotency
     issuers, keys, key = service.issuers, service.keys, (clear("key_ref"),)
     by_default = (clear("issuer_ref", default="default"),)
     self_issued = (
@@ -48,7 +49,9 @@ def table(service: PkiService) -> list[Operation]:
         external("intermediate-cross-sign", service.requests.cross_sign, undo, CSR_FIELDS),
         external("intermediate-set-signed", service.imports.certificates, nothing_happened, IMPORT_FIELDS),
         external("import-bundle", service.imports.bundle, nothing_happened, IMPORT_FIELDS),
-        external("sign-intermediate", sign, close, (*SUBORDINATE_FIELDS, *by_default)),
+        external(
+            "sign-intermediate", once.guard(sign), once.closing(close), (*SUBORDINATE_FIELDS, *by_default)
+        ),
         external("sign-self-issued", sign_self_issued, close, (*self_issued, *by_default), sudo=True),
         state("issuer-write", issuers.issuer_write, ISSUER_FIELDS),
         Operation(

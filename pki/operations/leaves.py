@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from kms.operation import Call, External, Operation, Runs
-from pki.fields import ISSUE_FIELDS, ISSUER, ROLE, SIGN_FIELDS, VERBATIM_FIELDS, clear
+from kms.operation import Call, External, Field, Operation, Runs
+from pki.fields import ISSUE_FIELDS, ISSUER, ROLE, SEARCH_FIELDS, SIGN_FIELDS, VERBATIM_FIELDS, clear
 from pki.issuance import resolve_issue
-from pki.operations.kinds import Facts, external, listing
+from pki.operations.kinds import Facts, external, listing, read
 from pki.service import PkiService
 
 
@@ -36,13 +37,18 @@ def table(service: PkiService) -> list[Operation]:
     def verbatim_by(call: Call) -> External[bytes]:
         return service.verbatim.sign(call, str(call.args["issuer_ref"]))
 
+    def once(name: str, act: Callable[[Call], External[bytes]], fields: tuple[Field, ...]) -> Operation:
+        guard = service.idempotency
+        return external(name, guard.guard(act), guard.closing(close), fields, Runs.THREAD)
+
     role = (clear("role", default=""),)
     return [
-        external("issue", issue, close, (*ROLE, *ISSUE_FIELDS), Runs.THREAD),
-        external("sign", sign, close, (*ROLE, *SIGN_FIELDS), Runs.THREAD),
-        external("issuer-issue", issue_by, close, (*ISSUER, *ROLE, *ISSUE_FIELDS), Runs.THREAD),
-        external("issuer-sign", sign_by, close, (*ISSUER, *ROLE, *SIGN_FIELDS), Runs.THREAD),
-        external("sign-verbatim", verbatim, close, (*role, *VERBATIM_FIELDS), Runs.THREAD),
-        external("issuer-sign-verbatim", verbatim_by, close, (*ISSUER, *role, *VERBATIM_FIELDS), Runs.THREAD),
+        once("issue", issue, (*ROLE, *ISSUE_FIELDS)),
+        once("sign", sign, (*ROLE, *SIGN_FIELDS)),
+        once("issuer-issue", issue_by, (*ISSUER, *ROLE, *ISSUE_FIELDS)),
+        once("issuer-sign", sign_by, (*ISSUER, *ROLE, *SIGN_FIELDS)),
+        once("sign-verbatim", verbatim, (*role, *VERBATIM_FIELDS)),
+        once("issuer-sign-verbatim", verbatim_by, (*ISSUER, *role, *VERBATIM_FIELDS)),
         listing("certs-list", service.lists.cert_list),
+        read("certs-search", service.searching.search, SEARCH_FIELDS),
     ]

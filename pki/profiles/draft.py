@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
+CA_PROFILE = "ca"  # of CAs that a role makes
+CA_PROFILES = frozenset({"root", "intermediate", CA_PROFILE})
 Extensions = tuple[tuple[x509.ExtensionType, bool], ...]
 
 

@@ -14,11 +14,11 @@ from pki import der
 from pki.goodkey import LeafPublicKey
 from pki.model import Role
 from pki.names import Names
-from pki.profiles import splice
-from pki.profiles.draft import Draft, Extensions, new_serial
+from pki.profiles import named, splice
+from pki.profiles.draft import CA_PROFILE, Draft, Extensions, new_serial
 from pki.profiles.splice import Splice
 from pki.profiles.subject import alternative_names, check_subject, fixed_attributes, kinds, subject
-from pki.profiles.usages import ext_key_usages, leaf_key_usage, parse_oid
+from pki.profiles.usages import ca_key_usage, ext_key_usages, leaf_key_usage, parse_oid
 
 _KEY_TYPES = ("rsa", "ec", "ed25519", "mldsa")
 _SPLICES_KEPT = 256
@@ -51,7 +51,13 @@ class LeafTemplate:
 
 def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: Role) -> LeafTemplate:
     """Raises KmsError(INVALID) for a role whose settings make no valid certificate."""
-    usages = ext_key_usages(_flagged(role) + list(role.ext_key_usage), role.ext_key_usage_oids)
+    named_usages = named.usages(role)
+    if named_usages is not None:
+        usages = list(named_usages)
+    else:
+        usages = ext_key_usages(_flagged(role) + list(role.ext_key_usage), role.ext_key_usage_oids)
+    authority = role.profile == CA_PROFILE
+    common = named.extensions(role, common)
     shared: list[tuple[x509.ExtensionType, bool]] = []
     if usages:
         shared.append((x509.ExtendedKeyUsage(usages), False))
@@ -62,8 +68,8 @@ def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: R
     constant = {}
     for key_type in _KEY_TYPES:
         extensions: Extensions = (
-            (x509.BasicConstraints(ca=False, path_length=None), True),
-            (leaf_key_usage(role.key_usage, key_type), True),
+            (x509.BasicConstraints(ca=authority, path_length=0 if authority else None), True),
+            (ca_key_usage() if authority else leaf_key_usage(role.key_usage, key_type), True),
             *shared,
             *common,
         )
@@ -72,7 +78,7 @@ def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: R
             digest.update(value.oid.dotted_string.encode() + bytes([critical]) + value.public_bytes())
         constant[key_type] = (extensions, digest.hexdigest())
     return LeafTemplate(
-        profile=_profile_name(usages),
+        profile=role.profile or _profile_name(usages),
         issuer=issuer,
         hash_name=hash_name,
         attributes=attributes,
@@ -125,7 +131,7 @@ class Leaf:
     @property
     def plain(self) -> bool:
         """Whether `splice` can write it; the rare rest is always built."""
-        return not self.names.others and self.not_before >= 0
+        return not self.names.others and self.not_before >= 0 and self.profile != CA_PROFILE
 
     def learn(self, tbs: bytes) -> Splice:
         """What the certificates of this shape share, from the bytes of this one."""
@@ -181,8 +187,11 @@ def leaf(
     if empty and not names.has_sans:
         raise invalid("a certificate needs a common name or a subject alternative name")
     # With the role's attributes, `added` stands for the kinds of attributes in the subject.
-    shape = (template.constant[key[1]][1], kinds(names), added)
-    return Leaf(template, new_serial(window[0]), names, key, window[0], window[1], empty, shape)
+    shape: Hashable = (template.constant[key[1]][1], kinds(names), added)
+    serial = new_serial(window[0])
+    if template.profile == CA_PROFILE:
+        shape = (shape, serial)  # each is linted in full
+    return Leaf(template, serial, names, key, window[0], window[1], empty, shape)
 
 
 def leaf_draft(

@@ -95,6 +95,7 @@ class Bench:
     step: Callable[[str], None] = lambda _: None
     intents: dict[str, tuple[str, Mapping[str, str | int]]] = field(default_factory=dict)
     display_name: str = "tester"
+    accessor: str = "accessor-of-the-tester"
     subjects: list[Mapping[str, str | int]] = field(default_factory=list)
 
     def mount(self, path: str, default_ttl: int = 0, max_ttl: int = 10 * YEAR) -> MountRef:
@@ -109,7 +110,7 @@ class Bench:
             )
         return self.mounts[path]
 
-    def result(self, name: str, mount: str = "pki", /, **given: Any) -> Result:
+    def result(self, name: str, mount: str = "pki", /, *, idempotency_key: str = "", **given: Any) -> Result:
         """Run an operation as the pipeline does."""
         operation = self.operations[f"pki.{name}"]
         self.store.refresh()
@@ -122,7 +123,8 @@ class Bench:
             peer="127.0.0.1",
             door="test",
             given=frozenset(given),
-            principal=Principal(display_name=self.display_name),
+            principal=Principal(accessor=self.accessor, display_name=self.display_name),
+            idempotency_key=idempotency_key,
             capability=Capability.UPDATE,
             now=self.clock.now(),
         )
@@ -257,7 +259,9 @@ def wire(serial: int) -> str:
 def make_bench(store: SqliteStore, hsm: Hsm, blocklist: Blocklist | None = None) -> Bench:
     """A process that lints every certificate with pkilint."""
     token, clock = WatchedToken(hsm), StepClock()
-    service = PkiService(store, lambda: token, clock, blocklist=blocklist, lint_sample=1)
+    service = PkiService(
+        store, lambda: token, clock, derive=store.derived, blocklist=blocklist, lint_sample=1
+    )
     table = {operation.name: operation for operation in operations(service)}
     return Bench(store, token, clock, service, table)
 

@@ -66,7 +66,9 @@ def _sound(text: str) -> bool:
     return True
 
 
-TEXT = st.one_of(HOST, st.text(min_size=1, max_size=64).filter(_sound))
+TEXT = st.one_of(
+    HOST, st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=64).filter(_sound)
+)
 TEXTS = st.lists(TEXT, max_size=2).map(tuple)
 ROLES = st.builds(
     Role,

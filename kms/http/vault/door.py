@@ -28,6 +28,7 @@ from kms.http.vault import body as bodies
 from kms.http.vault.canonical import Redirect, canonical, query_fields, wants_list
 from kms.http.vault.coerce import wrap_seconds
 from kms.http.vault.errors import OPERATIONAL, multi, nothing, render_error
+from kms.http.vault.idempotency import idempotency_key
 from kms.http.vault.render import render
 from kms.http.vault.route import Rendered
 from kms.http.vault.router import Match, Router
@@ -92,6 +93,7 @@ class _Asked:
     content_type: str = ""
     namespace: bytes = b""
     wrap_ttl: bytes = b""
+    idempotency_key: bytes = b""
 
 
 class Door:
@@ -237,6 +239,8 @@ class Door:
             raise KmsError(ErrorKind.NOT_FOUND, "namespace not found")
         if asked.wrap_ttl:
             call.wrap_ttl = wrap_seconds(asked.wrap_ttl)
+        if asked.idempotency_key:
+            call.idempotency_key = idempotency_key(asked.idempotency_key)
         if routed.verb == "PATCH":
             bodies.check_patch(asked.content_type)
         if routed.match is None:
@@ -297,6 +301,10 @@ def _read(headers: Headers) -> _Asked:
             asked.namespace = value.strip()
         elif name == b"x-vault-wrap-ttl":
             asked.wrap_ttl = value.strip()
+        elif name == b"idempotency-key":
+            if asked.idempotency_key:
+                raise invalid("Idempotency-Key is given twice")
+            asked.idempotency_key = value.strip()
     asked.token = asked.token or bearer
     return asked
 

@@ -14,5 +14,6 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "issuer/{issuer_ref}/sign-verbatim", "pki.issuer-sign-verbatim"),
     Route("POST", "issuer/{issuer_ref}/sign-verbatim/{role}", "pki.issuer-sign-verbatim"),
     Route("LIST", "certs", "pki.certs-list"),
+    Route("GET", "certs/search", "pki.certs-search"),
     Route("LIST", "certs/revoked", "pki.certs-revoked-list"),
 )
