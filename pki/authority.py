@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cryptography import x509
@@ -19,7 +19,7 @@ from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import KeySpec, Purpose, Resident
 from kms.ids import CkaId
 from kms.tables import Cache, Row, Store
-from pki import softkeys
+from pki import shards, softkeys
 from pki.hsmkey import CaRef, SoftwareRef
 from pki.model import CaKey, Issuer, KeyState, MountConfig, Protection, Urls
 from pki.profiles.draft import Extensions
@@ -38,6 +38,8 @@ class Authority:
         chain: PEM of the issuer and of what is above it in this mount, issuer first.
         roots: for each of `chain`, whether it is self-issued.
         path_length: pathLenConstraint, None for no limit.
+        points: the distribution point of each shard of its CRL; empty without shards.
+        freshest: where its delta CRL is, for the complete one.
     """
 
     mount_id: str
@@ -50,6 +52,15 @@ class Authority:
     roots: tuple[bool, ...]
     path_length: int | None
     constraints: x509.NameConstraints | None
+    points: tuple[x509.CRLDistributionPoints, ...] = ()
+    freshest: x509.FreshestCRL | None = None
+
+    @property
+    def leaf_common(self) -> Extensions:
+        """`common` for leaves: with shards, the distribution point is chosen for each of them."""
+        if not self.points:
+            return self.common
+        return tuple(pair for pair in self.common if not isinstance(pair[0], x509.CRLDistributionPoints))
 
     @cached_property
     def not_before(self) -> int:
@@ -141,7 +152,10 @@ class Authorities:
                 ders.append(row.value.certificate)
         ref = key_ref(self._store, mount_id, key)
         urls = filled(issuer.urls or config.urls, config, issuer.id)
-        return assemble(mount_id, issuer, ref, urls, ders)
+        authority = assemble(mount_id, issuer, ref, urls, ders)
+        return replace(
+            authority, points=shards.points(config, urls, issuer.id), freshest=freshest(config, urls)
+        )
 
 
 def assemble(mount_id: str, issuer: Issuer, ref: CaRef, urls: Urls, chain: list[bytes]) -> Authority:
@@ -218,6 +232,13 @@ def url_extensions(urls: Urls) -> Extensions:
     if urls.delta_crl_distribution_points:
         extensions.append((x509.FreshestCRL(_points(urls.delta_crl_distribution_points)), False))
     return tuple(extensions)
+
+
+def freshest(config: MountConfig, urls: Urls) -> x509.FreshestCRL | None:
+    """Where the delta CRL is (RFC 5280 5.2.6)."""
+    if not config.enable_delta or not urls.delta_crl_distribution_points:
+        return None
+    return x509.FreshestCRL(_points(urls.delta_crl_distribution_points))
 
 
 def _points(urls: Iterable[str]) -> list[x509.DistributionPoint]:

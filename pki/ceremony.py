@@ -10,7 +10,7 @@ from kms.errors import KmsError, integrity, invalid
 from kms.ids import new_uuid
 from kms.operation import Call, External, Result
 from kms.tables import Row, Store, Transaction
-from pki import cafields, ledger
+from pki import cafields, ledger, marks
 from pki.authority import assemble
 from pki.cakeys import KeyForm, NewKey, ceremony_key, key_intent, wanted
 from pki.crl import CrlMaker
@@ -20,7 +20,6 @@ from pki.lint import Linter
 from pki.model import (
     Certificate,
     CertificateState,
-    CrlNumber,
     Issuer,
     MountConfig,
     PublicCrl,
@@ -32,7 +31,7 @@ from pki.profiles import Draft, ca_draft, new_serial
 from pki.profiles.ca import CaRequest
 from pki.schemes import algorithm_name, scheme_for
 from pki.signing import prepare, sign
-from pki.store import CRL_NUMBERS, PUBLIC_CRLS, issuers, mount_config, put
+from pki.store import issuers, mount_config
 from pki.validity import Limits, ca_limits, window
 
 NEXT = "next"
@@ -157,7 +156,7 @@ class RootAct:
         prepared = prepare(draft, public, self.ceremonies.linter)
         der = sign(prepared, public, self.ceremonies.token, self.new.ref)
         authority = assemble(self.new.mount_id, self._issuer(der), self.new.ref, Urls(), [der])
-        return Root(spki, der, self.ceremonies.crls.make(authority, 1, self.config, self.now))
+        return Root(spki, der, self.ceremonies.crls.first(authority, self.config, self.now))
 
     def _draft(self, spki: bytes, public: CaPublicKey) -> Draft:
         bits, pss = self.scheme
@@ -215,6 +214,5 @@ def install(tx: Transaction, mount_id: str, issuer: Issuer, crl: PublicCrl | Non
     """Store a new issuer with its first CRL; `settle` follows when all are stored."""
     store_issuer(tx, mount_id, issuer)
     if crl is not None:
-        put(tx, CRL_NUMBERS, f"{mount_id}/{issuer.id}", CrlNumber(crl.number))
-        put(tx, PUBLIC_CRLS, f"{mount_id}/{issuer.id}", crl)
+        marks.introduce(tx, mount_id, issuer.id, crl)
     choose_default(tx, mount_id, issuer)

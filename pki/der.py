@@ -68,15 +68,15 @@ def attribute(identifier: bytes, value: str, string_tag: int = UTF8_STRING) -> b
     return tlv(SET, tlv(SEQUENCE, identifier + tlv(string_tag, value.encode())))
 
 
-def elements(data: bytes) -> list[bytes]:
-    """The elements that stand one after another in `data`, each with its tag and length.
+def elements(data: bytes, most: int = 0) -> list[bytes]:
+    """The elements that stand one after another in `data`, each with its tag and length; the first `most` if given.
 
     Raises:
         KmsError(INTEGRITY): it is not a row of elements with low tag numbers and definite lengths.
     """
-    found = []
+    found: list[bytes] = []
     at = 0
-    while at < len(data):
+    while at < len(data) and not len(found) == most > 0:
         _, end = _content(data, at)
         if end > len(data):
             raise integrity("an element of a certificate ends after its container")

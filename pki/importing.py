@@ -17,7 +17,7 @@ from kms.errors import KmsError, invalid
 from kms.ids import new_uuid
 from kms.operation import Call, External, Outcome, Result
 from kms.tables import Store, Transaction
-from pki import goodkey, softkeys
+from pki import goodkey, marks, softkeys
 from pki.authority import assemble, key_ref
 from pki.bundle import MAX_PEM, parse_certificates
 from pki.cakeys import new_key
@@ -27,15 +27,13 @@ from pki.crl import CrlMaker
 from pki.goodkey import Blocklist, spki_der, spki_hash
 from pki.hsmkey import CaRef, SoftwareRef
 from pki.issuers import check_new_names, settle, store_issuer
-from pki.model import CaKey, CrlNumber, Issuer, KeyMaterial, KeyState, PublicCrl, Urls, serial_hex
+from pki.model import CaKey, Issuer, KeyMaterial, KeyState, PublicCrl, Urls, serial_hex
 from pki.schemes import CaPrivateKey
 from pki.store import (
-    CRL_NUMBERS,
     ISSUERS,
     KEYS,
     MATERIAL,
     MOUNTS,
-    PUBLIC_CRLS,
     active_keys,
     issuers,
     mount_config,
@@ -221,7 +219,7 @@ class Imports:
                 if issuer.key_id:
                     ref = plan.refs[issuer.key_id]
                     authority = assemble(mount_id, issuer, ref, Urls(), [issuer.certificate])
-                    made[issuer.id] = self.crls.make(authority, 1, config, int(call.now))
+                    made[issuer.id] = self.crls.first(authority, config, int(call.now))
             return made
 
         def conclude(tx: Transaction, crls: dict[str, PublicCrl]) -> Result:
@@ -231,8 +229,7 @@ class Imports:
                 tx.insert(MATERIAL, f"{mount_id}/{key.id}", KeyMaterial(softkeys.pkcs8(private)))
             for issuer in plan.linked:
                 store_issuer(tx, mount_id, issuer)
-                put(tx, CRL_NUMBERS, f"{mount_id}/{issuer.id}", CrlNumber(crls[issuer.id].number))
-                put(tx, PUBLIC_CRLS, f"{mount_id}/{issuer.id}", crls[issuer.id])
+                marks.introduce(tx, mount_id, issuer.id, crls[issuer.id])
             for issuer in plan.issuers:
                 install(tx, mount_id, issuer, crls.get(issuer.id))
             _default_key(tx, plan)

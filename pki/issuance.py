@@ -226,6 +226,7 @@ class Act:
             "not_before": draft.not_before,
             "not_after": draft.not_after,
             "stored": int(self.stored),
+            "shard": draft.shard,
             "tbs_sha256": hashlib.sha256(self.prepared.tbs).hexdigest(),
         }
         begin = self.begin if self.planned else None
@@ -246,6 +247,7 @@ class Act:
             tbs=self.prepared.tbs,
             created_at=self.now,
             stored=self.stored,
+            shard=draft.shard,
         )
 
     def begin(self, tx: Transaction) -> None:  # (3)
@@ -296,6 +298,7 @@ def resolve_issue(intent: Mapping[str, str | int], now: int) -> External[None]:
         not_after=int(intent["not_after"]),
         created_at=now,
         stored=bool(intent["stored"]),
+        shard=int(intent.get("shard", -1)),
     )
 
     def conclude(tx: Transaction, done: None) -> Result:

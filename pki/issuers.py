@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 from cryptography import x509
@@ -10,8 +11,21 @@ from cryptography.exceptions import InvalidSignature
 
 from kms.errors import invalid
 from kms.tables import Reader, T, Table, Transaction
+from pki import shards
 from pki.model import CaKey, Issuer, KeyState, MountConfig, PublicIssuer
-from pki.store import DEFAULT, ISSUERS, KEYS, MOUNTS, PUBLIC_CRLS, PUBLIC_ISSUERS, issuers, mount_config, put
+from pki.store import (
+    CRL_MARKS,
+    CRL_SHARDS,
+    DEFAULT,
+    ISSUERS,
+    KEYS,
+    MOUNTS,
+    PUBLIC_CRLS,
+    PUBLIC_ISSUERS,
+    issuers,
+    mount_config,
+    put,
+)
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_-])?\Z")
 _MAX_CHAIN = 10
@@ -58,6 +72,11 @@ def remove_issuer(tx: Transaction, mount_id: str, issuer_id: str) -> bool:
     for key in (issuer_id, DEFAULT) if was_default else (issuer_id,):
         _remove(tx, PUBLIC_ISSUERS, f"{mount_id}/{key}")
     _remove(tx, PUBLIC_CRLS, f"{mount_id}/{issuer_id}")
+    derived: tuple[Table[Any], ...] = (PUBLIC_CRLS, CRL_MARKS)
+    for table in derived:
+        for key in tx.keys(table, f"{mount_id}/{issuer_id}/"):
+            _remove(tx, table, key)
+    _remove(tx, CRL_SHARDS, f"{mount_id}/{issuer_id}")
     _remove(tx, ISSUERS, f"{mount_id}/{issuer_id}")
     if was_default:
         put(tx, MOUNTS, mount_id, msgspec.structs.replace(config, default_issuer=""))
@@ -95,6 +114,7 @@ def settle(tx: Transaction, mount_id: str) -> None:
             chain=tuple(by_id[above].certificate for above in chain),
         )
         _publish(tx, f"{mount_id}/{issuer.id}", public)
+        shards.note(tx, mount_id, issuer, config)
         if issuer.id == config.default_issuer:
             _publish(tx, f"{mount_id}/{DEFAULT}", public)
 

@@ -16,7 +16,7 @@ import msgspec
 
 from kms.errors import ErrorKind, KmsError
 from kms.tables import Row, Transaction
-from pki.crl import allocate
+from pki.marks import allocate, enter
 from pki.model import Certificate, CertificateState, Revocation
 from pki.store import CERTIFICATES, REVOCATIONS
 
@@ -91,7 +91,7 @@ def unissued(tx: Transaction, planned: Certificate, now: int, *, signed: bool) -
 
 
 def revoke(tx: Transaction, row: Row[Certificate], now: int, reason: str = "") -> Revocation:
-    """Mark a serial revoked and allocate the CRL number that must show it; durable with the commit."""
+    """Mark a serial revoked, and the CRLs that must show it as behind; durable with the commit."""
     certificate = row.value
     tx.replace(CERTIFICATES, row, msgspec.structs.replace(certificate, revoked_at=now))
     revocation = Revocation(
@@ -102,7 +102,9 @@ def revoke(tx: Transaction, row: Row[Certificate], now: int, reason: str = "") -
         not_after=certificate.not_after,
         crl_number=allocate(tx, certificate.mount_id, certificate.issuer_id),
         reason=reason,
+        shard=certificate.shard,
     )
     key = f"{certificate.mount_id}/{certificate.issuer_id}/{certificate.serial}"
     tx.insert(REVOCATIONS, key, revocation)
+    enter(tx, revocation)
     return revocation

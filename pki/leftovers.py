@@ -20,7 +20,9 @@ from pki.hsmkey import CaToken
 from pki.model import RETIRED_KEY_WAIT, CaKey, Certificate, CertificateState, KeyState
 from pki.store import (
     CERTIFICATES,
+    CRL_MARKS,
     CRL_NUMBERS,
+    CRL_SHARDS,
     ISSUERS,
     KEYS,
     MATERIAL,
@@ -87,7 +89,15 @@ class Leftovers:
     def retire_mount(self, tx: Transaction, mount_id: str, now: int) -> int:
         """Take roles, issuers and documents away; keys wait for their destruction."""
         prefix = f"{mount_id}/"
-        tables: tuple[Table[Any], ...] = (ROLES, ISSUERS, PUBLIC_ISSUERS, PUBLIC_CRLS, CRL_NUMBERS)
+        tables: tuple[Table[Any], ...] = (
+            ROLES,
+            ISSUERS,
+            PUBLIC_ISSUERS,
+            PUBLIC_CRLS,
+            CRL_NUMBERS,
+            CRL_MARKS,
+            CRL_SHARDS,
+        )
         for table in tables:
             delete_all(tx, table, prefix)
         keys = tx.scan(KEYS, prefix)

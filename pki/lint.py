@@ -13,7 +13,7 @@ A finding refuses the request; nothing has been recorded or signed by then.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kms.errors import integrity, invalid
 from pki.model import CRL_EXPIRY_MAX, PublicCrl
 from pki.names import check_dns, check_email, check_uri
-from pki.profiles.draft import CA_PROFILES, Draft
+from pki.profiles.draft import CA_PROFILES, Draft, Extensions
 
 _SHAPES_KEPT = 10_000
 SAMPLE = 1_000
@@ -73,16 +73,28 @@ class Linter:
             _refuse(self._validators.certificate(der), "certificate")
             self._remember(draft.shape)
 
-    def crl(self, der: bytes, wanted: PublicCrl, issuer: x509.Name, longest: int = CRL_EXPIRY_MAX) -> None:
-        """Judge the unsigned copy of a CRL; pkilint sees the first empty and the first full one.
+    def crl(
+        self,
+        der: bytes,
+        wanted: PublicCrl,
+        issuer: x509.Name,
+        longest: int = CRL_EXPIRY_MAX,
+        *,
+        extensions: Extensions = (),
+        sample: Callable[[], bytes] | None = None,
+    ) -> None:
+        """Judge the unsigned copy of a CRL; pkilint sees the first empty and the first full one of each kind.
+
+        `extensions` are all that it must have, if given; `sample` makes a copy with few entries, for pkilint.
 
         Raises:
             KmsError: as for certificates.
         """
-        check_crl_copy(der, wanted, issuer, longest)
-        shape = ("crl", wanted.entries == 0)
+        check_crl_copy(der, wanted, issuer, longest, extensions)
+        kind = tuple((value.oid.dotted_string, critical) for value, critical in extensions)
+        shape = ("crl", kind, wanted.entries == 0)
         if shape not in self._passed:
-            _refuse(self._validators.crl(der), "CRL")
+            _refuse(self._validators.crl(sample() if sample is not None else der), "CRL")
             self._remember(shape)
 
     def _remember(self, shape: Hashable) -> None:
@@ -117,7 +129,13 @@ def check_copy(der: bytes, draft: Draft) -> None:
             _demand(extension.value.ca is ca and critical, "BasicConstraints")
 
 
-def check_crl_copy(der: bytes, wanted: PublicCrl, issuer: x509.Name, longest: int = CRL_EXPIRY_MAX) -> None:
+def check_crl_copy(
+    der: bytes,
+    wanted: PublicCrl,
+    issuer: x509.Name,
+    longest: int = CRL_EXPIRY_MAX,
+    extensions: Extensions = (),
+) -> None:
     """Our own gate for CRLs. Raises KmsError(INTEGRITY) naming the field."""
     copy = x509.load_der_x509_crl(der)
     number = copy.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
@@ -128,6 +146,8 @@ def check_crl_copy(der: bytes, wanted: PublicCrl, issuer: x509.Name, longest: in
     _demand(next_update is not None and int(next_update.timestamp()) == wanted.next_update, "nextUpdate")
     _demand(0 < wanted.next_update - wanted.this_update <= longest, "life of the CRL")
     _demand(len(copy) == wanted.entries, "number of entries")
+    found = tuple((extension.value, extension.critical) for extension in copy.extensions)
+    _demand(not extensions or found == extensions, "extensions")
 
 
 def _check_names(names: x509.SubjectAlternativeName) -> None:

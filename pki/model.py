@@ -118,6 +118,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int = 0
     revoked_at: int = 0
     stored: bool = True  # False: the role says no_store; the row goes when the signature is made
+    shard: int = -1  # of the CRL that its distribution point names; -1: it names the complete one, or none
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +131,7 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True):
     not_after: int
     crl_number: int  # the first CRL that must list it
     reason: str = ""  # RFC 5280 5.3.1 name, or "" for no extension
+    shard: int = -1
 
 
 class CrlNumber(msgspec.Struct, frozen=True):
@@ -138,14 +140,46 @@ class CrlNumber(msgspec.Struct, frozen=True):
     allocated: int
 
 
+class CrlMark(msgspec.Struct, frozen=True, kw_only=True):
+    """How fresh one CRL is. It is behind while `marked` is greater than `built`.
+
+    Args:
+        marked: number of the newest revocation that it must list.
+        built: number of the published one.
+        base: of a delta: the number of the complete CRL that it adds to.
+        places: of a shard: the distribution points that it was issued under.
+        claimant: who makes one just now, since `claimed_at`; "" for nobody.
+    """
+
+    marked: int = 0
+    built: int = 0
+    this_update: int = 0
+    next_update: int = 0
+    base: int = 0
+    places: tuple[str, ...] = ()
+    claimant: str = ""
+    claimed_at: int = 0
+
+
+class Shards(msgspec.Struct, frozen=True, kw_only=True):
+    """The shards of an issuer: as many as there ever were, under all URLs that certificates name.
+
+    Shards are never taken away, because certificates that name them are out.
+    """
+
+    count: int
+    places: tuple[str, ...]
+
+
 class PublicCrl(msgspec.Struct, frozen=True, kw_only=True):
-    """The published CRL of an issuer."""
+    """A published CRL of an issuer."""
 
     number: int
     this_update: int
     next_update: int
     entries: int
     der: bytes
+    base: int = 0  # of a delta
 
 
 class PublicIssuer(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +207,8 @@ class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow_expired_cert_revocation: bool = False
     cluster_path: str = ""
     cluster_aia_path: str = ""
+    enable_delta: bool = False
+    crl_shards: int = 0
 
 
 class TidyStatus(msgspec.Struct, frozen=True, kw_only=True):

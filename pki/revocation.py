@@ -1,9 +1,7 @@
-"""Revoking: when the answer leaves, the CRL that everybody fetches lists the serial.
+"""Revoking: when the answer leaves, no OCSP answer and no CRL fetched after it calls the serial good.
 
-The first commit marks the serial revoked, durably; then a CRL that must contain it is signed and
-published. If the HSM fails in between, the caller gets the error and the serial stays revoked:
-repeating the request, or the next renewal, publishes it. A failed revocation that had changed nothing
-would be worse.
+One commit marks the serial revoked and its CRLs as behind. Nothing is signed, so it costs the same however
+many are revoked, and needs no HSM: whoever fetches a CRL next has it made first (pki.freshness).
 """
 
 from __future__ import annotations
@@ -17,14 +15,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kms.clock import rfc3339
 from kms.errors import ErrorKind, KmsError, invalid
-from kms.operation import Call, External, Outcome, Result
+from kms.operation import Call, Change, Outcome, Result
 from kms.tables import Reader, Store, Transaction
 from pki import ledger
 from pki.authority import Authorities
 from pki.bundle import parse_certificate
 from pki.model import Certificate, CertificateState, Revocation, parse_serial, serial_hex, wire_serial
-from pki.renewal import CrlAct, Crls, Renewals
-from pki.store import CERTIFICATES, PUBLIC_CRLS, REVOCATIONS, issuers
+from pki.shards import shard_of
+from pki.store import CERTIFICATES, CRL_SHARDS, REVOCATIONS, issuers
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class RevocationDesk:
 
     store: Store
     authorities: Authorities
-    renewals: Renewals
 
     def revoke(self, call: Call) -> Outcome:
         """By `serial_number`, or by `certificate` for those of roles that store nothing.
@@ -47,43 +44,18 @@ class RevocationDesk:
             raise invalid("The serial number or certificate to revoke must be provided.")
         certificate = self._brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
         self._check_revocable(certificate, int(call.now))
-        if not certificate.revoked_at:
-            return self._first(certificate, int(call.now), str(call.args.get("reason") or ""))
-        revocation = _revocation(self.store.reader(), certificate, int(call.now))
-        public = self.store.reader().get(PUBLIC_CRLS, f"{certificate.mount_id}/{certificate.issuer_id}")
-        if public is not None and public.value.number >= revocation.crl_number:
+        if certificate.revoked_at:
+            revocation = _revocation(self.store.reader(), certificate, int(call.now))
             return Result(data=_revoked(revocation), subject=_facts(certificate))
-        # Its first request died on the way to the CRL: publish one now.
-        return CrlAct(
-            self.renewals,
-            certificate.mount_id,
-            (certificate.issuer_id,),
-            finish=lambda: _revoked(revocation),
-            facts=_facts(certificate),
-        ).external()
-
-    def _first(self, certificate: Certificate, now: int, reason: str) -> External[Crls]:
-        # Asked before anything is marked: a revocation that no CRL can ever show is refused.
+        # A revocation that no CRL can ever show is refused.
         self.authorities.get(certificate.mount_id, certificate.issuer_id, "crl-signing")
-        done: list[Revocation] = []
-        key = f"{certificate.mount_id}/{certificate.serial}"
+        reason = str(call.args.get("reason") or "")
 
-        def mark(tx: Transaction) -> int | None:
-            row = tx.get(CERTIFICATES, key) or tx.insert(CERTIFICATES, key, certificate)
-            if row.value.revoked_at:  # another request was quicker
-                done.append(_revocation(tx, row.value, now))
-                return None
-            done.append(ledger.revoke(tx, row, now, reason))
-            return done[0].crl_number
+        def mark(tx: Transaction) -> Result:
+            revocation = revoke(tx, certificate, int(call.now), reason)
+            return Result(data=_revoked(revocation), subject=_facts(certificate))
 
-        return CrlAct(
-            self.renewals,
-            certificate.mount_id,
-            (certificate.issuer_id,),
-            mark=mark,
-            finish=lambda: _revoked(done[0]),
-            facts=_facts(certificate),
-        ).external()
+        return Change(mark)
 
     def _stored(self, mount_id: str, given: str) -> Certificate:
         serial = parse_serial(given)
@@ -100,6 +72,7 @@ class RevocationDesk:
         for issuer in issuers(self.store.reader(), mount_id):
             if not issuer.key_id or not _signed_by(certificate, issuer.certificate):
                 continue
+            shards = self.store.reader().get(CRL_SHARDS, f"{mount_id}/{issuer.id}")
             return Certificate(
                 mount_id=mount_id,
                 serial=serial,
@@ -110,6 +83,7 @@ class RevocationDesk:
                 not_after=int(certificate.not_valid_after_utc.timestamp()),
                 certificate=certificate.public_bytes(Encoding.DER),
                 revoked_at=row.value.revoked_at if row is not None else 0,
+                shard=shard_of(certificate, issuer.id, shards.value if shards is not None else None),
             )
         raise invalid("this certificate was not signed by an issuer of this mount")
 
@@ -124,6 +98,15 @@ class RevocationDesk:
                 f"certificate with serial {wire_serial(certificate.serial)} already expired; refusing to add"
                 " to CRL. Enable 'AllowExpiredCertRevocation' to allow revoking expired certificates."
             )
+
+
+def revoke(tx: Transaction, certificate: Certificate, now: int, reason: str = "") -> Revocation:
+    """Revoke a serial in the caller's commit; idempotent. A certificate without a row gets one."""
+    key = f"{certificate.mount_id}/{certificate.serial}"
+    row = tx.get(CERTIFICATES, key) or tx.insert(CERTIFICATES, key, certificate)
+    if row.value.revoked_at:  # another request was quicker
+        return _revocation(tx, row.value, now)
+    return ledger.revoke(tx, row, now, reason)
 
 
 def _signed_by(certificate: x509.Certificate, issuer: bytes) -> bool:

@@ -56,9 +56,10 @@ class RoleBook:
         role = row.value
         template = leaf_template(
             authority.certificate.subject,
-            authority.common,
+            authority.leaf_common,
             authority.hash_name(role.signature_bits, pss=role.use_pss),
             role,
+            authority.points,
         )
         ready = ReadyRole(RoleRules(role), template)
         if len(self._ready) >= _READY_KEPT:

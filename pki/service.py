@@ -15,6 +15,8 @@ from kms.tables import Store, Transaction
 from pki.authority import Authorities
 from pki.ceremony import Ceremonies
 from pki.crl import CrlMaker
+from pki.crldocuments import CrlDocuments
+from pki.freshness import FreshCrls, Road
 from pki.goodkey import Blocklist
 from pki.hsmkey import CaToken, LateToken
 from pki.idempotency import Derive, Idempotency
@@ -27,7 +29,7 @@ from pki.leftovers import Leftovers
 from pki.lint import SAMPLE, Linter
 from pki.listing import CertificateLists
 from pki.public import PublicDocuments
-from pki.renewal import Renewals
+from pki.renewal import OPERATION, Renewals
 from pki.requesting import Requests
 from pki.revocation import RevocationDesk
 from pki.rolebook import RoleBook
@@ -88,7 +90,8 @@ class PkiService:
         self.issuance = Issuance(store, token, self.authorities, book, self.linter, blocked)
         self.verbatim = Verbatim(store, token, self.authorities, book, self.linter, blocked)
         self.renewals = Renewals(store, self.authorities, crls, clock)
-        self.revocations = RevocationDesk(store, self.authorities, self.renewals)
+        self.crls = FreshCrls(store, self.renewals, clock)
+        self.revocations = RevocationDesk(store, self.authorities)
         self.leftovers = Leftovers(store, token)
         self.settings = Settings(store, self.authorities)
         self.roles = RolesAdmin(store, self.authorities)
@@ -96,16 +99,21 @@ class PkiService:
         self.keys = KeysAdmin(store, token, self.authorities)
         self.lists = CertificateLists(store)
         self.public = PublicDocuments(store)
+        self.crl_documents = CrlDocuments(self.public, self.crls)
         self.index = CertificateIndex(store, derive)
         self.searching = CertificateSearch(store, self.authorities, self.index)
         self.tidying = Tidying(store)
+
+    def travel(self, road: Road) -> None:
+        """Let requests that find a document out of date have it made; without, the last one is served."""
+        self.crls.road = road
 
     def chores(self, now: float) -> Iterator[Chore]:
         """What the jobs process runs, each minute or so: CRLs before they end or when they lag behind the
         revocations, and HSM objects of failed ceremonies. Ends with what leaves no record: rows past their time.
         """
-        for mount_id, issuer_id in self.renewals.due(int(now)):
-            yield Chore("pki.crl-rotate", mount_id, self.renewals.renewal(mount_id, issuer_id))
+        for scope, whole in self.renewals.due(int(now)):
+            yield Chore(OPERATION, scope.mount_id, self.renewals.renewal(scope, whole=whole))
         for mount_id, key in self.leftovers.unwanted(int(now)):
             yield Chore("pki.key-delete", mount_id, self.leftovers.removal(mount_id, key))
         self.idempotency.reap(int(now))

@@ -15,6 +15,7 @@ from pki.authority import Authorities
 from pki.ceremony import NEXT
 from pki.issuers import find_key, settings
 from pki.model import CRL_EXPIRY_MAX, MountConfig
+from pki.shards import checked_count
 from pki.store import mount_config
 from pki.urls import URL_FIELDS, changed_urls, checked_urls
 from pki.validity import parse_go_duration
@@ -67,7 +68,9 @@ class Settings:
     def crl_write(self, call: Call) -> Change:
         """config/crl; the next CRL follows it."""
         changes = _crl_changes(call.args, call.given)
-        return self._configure(call, lambda config: msgspec.structs.replace(config, **changes), _crl_data)
+        return self._configure(
+            call, lambda config: _checked(msgspec.structs.replace(config, **changes)), _crl_data
+        )
 
     def issuers_config_read(self, call: Call) -> Result:
         """config/issuers."""
@@ -144,18 +147,17 @@ def _crl_data(config: MountConfig) -> dict[str, Any]:
         "auto_rebuild_grace_period": config.auto_rebuild_grace_period,
         "delta_rebuild_interval": config.delta_rebuild_interval,
         "disable": False,
-        "enable_delta": False,
+        "enable_delta": config.enable_delta,
         "expiry": config.crl_expiry,
         "ocsp_disable": config.ocsp_disable,
         "ocsp_expiry": config.ocsp_expiry,
+        "shards": config.crl_shards,
     }
 
 
 def _crl_changes(args: Mapping[str, Any], given: frozenset[str]) -> dict[str, Any]:
     if args.get("disable"):
         raise invalid("CRLs cannot be disabled here: revoked certificates would be accepted again")
-    if args.get("enable_delta"):
-        raise invalid("delta CRLs are not supported by this server")
     changes: dict[str, Any] = {}
     for name in ("expiry", "ocsp_expiry", "auto_rebuild_grace_period", "delta_rebuild_interval"):
         if name not in given:
@@ -168,7 +170,26 @@ def _crl_changes(args: Mapping[str, Any], given: frozenset[str]) -> dict[str, An
         if name == "expiry" and not 3600 <= seconds <= CRL_EXPIRY_MAX:
             raise invalid("given expiry must be between 1h and 240h (CA/B BR 7.2)")
         changes["crl_expiry" if name == "expiry" else name] = text
-    for name in ("allow_expired_cert_revocation", "auto_rebuild", "ocsp_disable"):
+    for name in ("allow_expired_cert_revocation", "auto_rebuild", "enable_delta", "ocsp_disable"):
         if name in given:
             changes[name] = bool(args[name])
+    if "shards" in given:
+        changes["crl_shards"] = checked_count(int(args["shards"]))
     return changes
+
+
+def _checked(config: MountConfig) -> MountConfig:
+    """Rules between settings, in the peer's words. Raises KmsError(INVALID)."""
+    if not config.enable_delta:
+        return config
+    if not config.auto_rebuild:
+        raise invalid(
+            "Delta CRLs cannot be enabled when auto rebuilding is disabled as the complete CRL is always regenerated!"
+        )
+    interval, expiry = config.delta_rebuild_interval, config.crl_expiry
+    if parse_go_duration(interval) >= parse_go_duration(expiry):
+        raise invalid(
+            f"CRL delta rebuild window ({interval}) must be strictly shorter than CRL expiry ({expiry}) value when"
+            " delta CRLs are enabled"
+        )
+    return config

@@ -6,6 +6,7 @@ from kms.tables import Reader, Row, T, Table, Transaction
 from pki.model import (
     CaKey,
     Certificate,
+    CrlMark,
     CrlNumber,
     Issuer,
     KeyMaterial,
@@ -14,6 +15,7 @@ from pki.model import (
     PublicIssuer,
     Revocation,
     Role,
+    Shards,
     TidyStatus,
 )
 
@@ -48,15 +50,35 @@ REVOCATIONS = Table(
 CRL_NUMBERS = Table(
     tag="pki.crl-number", name="pki_crl_numbers", model=CrlNumber, digest=_DOMAIN
 )  # mount/issuer
+CRL_JOURNAL = Table(
+    tag="pki.crl-journal", name="pki_crl_journal", model=Revocation, digest=_DOMAIN
+)  # mount/issuer/shard/number
+CRL_MARKS = Table(
+    tag="pki.crl-mark", name="pki_crl_marks", model=CrlMark, cached=True, digest=_DOMAIN
+)  # mount/issuer/scope
+CRL_SHARDS = Table(
+    tag="pki.crl-shards", name="pki_crl_shards", model=Shards, cached=True, digest=_DOMAIN
+)  # mount/issuer
 PUBLIC_ISSUERS = Table(
     tag="pki.public-issuer", name="pki_public_issuers", model=PublicIssuer, sealed=False, cached=True
 )  # mount/issuer and mount/default
 PUBLIC_CRLS = Table(
     tag="pki.public-crl", name="pki_public_crls", model=PublicCrl, sealed=False, cached=True
-)  # mount/issuer
+)  # mount/issuer; mount/issuer/scope for others than the complete one
 TIDY = Table(tag="pki.tidy", name="pki_tidy", model=TidyStatus)  # key: mount
 
-TABLES = (MOUNTS, ROLES, KEYS, MATERIAL, ISSUERS, REVOCATIONS, CRL_NUMBERS)
+TABLES = (
+    MOUNTS,
+    ROLES,
+    KEYS,
+    MATERIAL,
+    ISSUERS,
+    REVOCATIONS,
+    CRL_NUMBERS,
+    CRL_JOURNAL,
+    CRL_MARKS,
+    CRL_SHARDS,
+)
 """Those whose state digests the sweep compares."""
 
 DEFAULT = "default"

@@ -8,8 +8,9 @@ from typing import Any
 from kms.clock import rfc3339
 from kms.operation import Call, Change, Result
 from kms.tables import Store, Transaction
-from pki.model import DAY, TidyStatus
-from pki.store import CERTIFICATES, PUBLIC_CRLS, REVOCATIONS, TIDY, put
+from pki.marks import complete, journal_key, shard
+from pki.model import DAY, Revocation, TidyStatus
+from pki.store import CERTIFICATES, CRL_JOURNAL, CRL_MARKS, REVOCATIONS, TIDY, put
 
 BATCH = 5_000  # rows of each kind in one request: bounds the transaction
 
@@ -77,11 +78,12 @@ def _delete(
         for revocation in tx.find(
             REVOCATIONS, {"mount_id": mount_id}, below=("not_after", before), limit=BATCH
         ):
-            crl = tx.get(PUBLIC_CRLS, f"{mount_id}/{revocation.value.issuer_id}")
-            # Still owed one CRL after its end (RFC 5280 3.3).
-            if crl is not None and crl.value.this_update <= revocation.value.not_after:
+            if _owed(tx, revocation.value):
                 continue
             tx.delete(REVOCATIONS, revocation)
+            entry = tx.get(CRL_JOURNAL, journal_key(revocation.value))
+            if entry is not None:
+                tx.delete(CRL_JOURNAL, entry)
             gone[1] += 1
     if certificates:
         for certificate in tx.find(
@@ -90,6 +92,15 @@ def _delete(
             tx.delete(CERTIFICATES, certificate)
             gone[0] += 1
     return gone[0], gone[1]
+
+
+def _owed(tx: Transaction, revocation: Revocation) -> bool:
+    """Whether each CRL that lists it must still be issued once after its end (RFC 5280 3.3)."""
+    scopes = [complete(revocation.mount_id, revocation.issuer_id)]
+    if revocation.shard >= 0:
+        scopes.append(shard(revocation.mount_id, revocation.issuer_id, revocation.shard))
+    rows = [tx.get(CRL_MARKS, scope.key) for scope in scopes]
+    return any(row is not None and row.value.this_update <= revocation.not_after for row in rows)
 
 
 def _status_data(status: TidyStatus) -> dict[str, Any]:

@@ -52,7 +52,7 @@ from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
-from kms.operation import Operation, Principal
+from kms.operation import External, Operation, Principal
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
 from kms.policy import operations as policy_operations
@@ -275,6 +275,10 @@ class App:
             meter=self.meter,
             clock=self.clock,
         )
+        self.pki.travel(self._errand)
+
+    def _errand(self, operation: str, mount_id: str, work: External[Any]) -> object:
+        return self.pipeline.chore(self.registry[operation], f"pki/{mount_id}", work)
 
     def _tables(self) -> Sequence[Sequence[Operation]]:
         status = StatusHandlers(

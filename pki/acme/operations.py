@@ -90,10 +90,7 @@ def _signed(service: AcmeService, now: Callable[[], float]) -> list[Operation]:
         proof("certificate", service.certificates.read, *_ORDER, clear("chain"), effect=none),
         proof("authorization", service.authorizations.read, *_AUTHORIZATION),
         proof("challenge", service.authorizations.challenge, *_AUTHORIZATION, clear("type")),
-        # The revocation is in the log and the CRL before its signature (pki.revocation): a crash leaves it true.
-        proof(
-            "revoke-cert", service.certificates.revoke, effect=external, resolve=service.resolve_revocation
-        ),
+        proof("revoke-cert", service.certificates.revoke),
     ]
 
 

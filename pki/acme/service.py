@@ -50,7 +50,6 @@ class AcmeService:
         self.entrance = Entrance(self.directories, self.nonces)
         self.settings = AcmeSettings(store, self.directories, pki.authorities, roles)
         self.bindings = Bindings(store, self.directories)
-        self.resolve_revocation = pki.renewals.resolve
         self.accounts = Accounts(store, callers, pki.issuance.blocklist)
         self.orders = Orders(store, callers)
         self.authorizations = Authorizations(store, callers)

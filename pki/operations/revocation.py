@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kms.operation import Capability, Effect, Field, Operation, Type
 from pki.fields import clear
-from pki.operations.kinds import external, listing, read, state
+from pki.operations.kinds import listing, read, state
 from pki.service import PkiService
 
 
@@ -12,12 +12,19 @@ def table(service: PkiService) -> list[Operation]:
     """Operations of this file, for the registry."""
     renew = service.renewals.resolve
     return [
-        external("revoke", service.revocations.revoke, renew, (clear("serial_number"), Field("certificate"))),
+        state("revoke", service.revocations.revoke, (clear("serial_number"), Field("certificate"))),
         listing("certs-revoked-list", service.lists.revoked_list),
         Operation(
             "pki.crl-rotate",
             Capability.READ,
             service.renewals.rotate,
+            effect=Effect.EXTERNAL,
+            resolve=renew,
+        ),
+        Operation(
+            "pki.crl-rotate-delta",
+            Capability.READ,
+            service.renewals.rotate_delta,
             effect=Effect.EXTERNAL,
             resolve=renew,
         ),

@@ -32,7 +32,7 @@ def table(service: PkiService) -> list[Operation]:
             "config-urls-write", settings.urls_write, (*URLS, clear("enable_templating", Type.BOOL, False))
         ),
         read("config-crl-read", settings.crl_read),
-        state("config-crl-write", settings.crl_write, (*text, *flags)),
+        state("config-crl-write", settings.crl_write, (*text, *flags, clear("shards", Type.INT, 0))),
         read("config-issuers-read", settings.issuers_config_read),
         state("config-issuers-write", settings.issuers_config_write, (clear("default"), follows)),
         state("root-replace", settings.replace_root, (clear("default", default="next"),)),

@@ -23,6 +23,7 @@ class Draft:
         not_after: the last second of validity (RFC 5280 4.1.2.5: inclusive).
         shape: equal for drafts that differ only in serial, times, key and the text of names; such
             drafts pass or fail pkilint together.
+        shard: the shard of the CRL that its distribution point names, -1 for none.
     """
 
     profile: str
@@ -36,6 +37,7 @@ class Draft:
     extensions: Extensions
     hash_name: str
     shape: Hashable
+    shard: int = -1
 
 
 def new_serial(at: int | None = None) -> int:

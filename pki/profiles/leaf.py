@@ -31,6 +31,8 @@ class LeafTemplate:
     Args:
         fixed: `attributes` in DER.
         constant: key type -> the extensions that do not vary, and the digest of their bytes.
+        points: the CRL distribution points to choose from, one for each shard, with their Extension in DER;
+            empty where `constant` says all.
         splices: shape -> what its certificates share; filled by pki.signing as they are linted.
     """
 
@@ -40,6 +42,7 @@ class LeafTemplate:
     attributes: tuple[x509.NameAttribute[str], ...]
     fixed: bytes
     constant: dict[str, tuple[Extensions, str]]
+    points: tuple[tuple[x509.CRLDistributionPoints, bytes], ...] = ()
     splices: dict[Hashable, Splice] = field(default_factory=dict)
 
     def keep(self, shape: Hashable, learnt: Splice) -> None:
@@ -49,7 +52,13 @@ class LeafTemplate:
         self.splices[shape] = learnt
 
 
-def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: Role) -> LeafTemplate:
+def leaf_template(
+    issuer: x509.Name,
+    common: Extensions,
+    hash_name: str,
+    role: Role,
+    points: tuple[x509.CRLDistributionPoints, ...] = (),
+) -> LeafTemplate:
     """Raises KmsError(INVALID) for a role whose settings make no valid certificate."""
     named_usages = named.usages(role)
     if named_usages is not None:
@@ -77,6 +86,9 @@ def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: R
         for value, critical in extensions:
             digest.update(value.oid.dotted_string.encode() + bytes([critical]) + value.public_bytes())
         constant[key_type] = (extensions, digest.hexdigest())
+    if role.no_rev_avail or role.profile == "ocsp":
+        points = ()  # nobody asks whether these were revoked
+    point = der.oid(x509.CRLDistributionPoints.oid.dotted_string)
     return LeafTemplate(
         profile=role.profile or _profile_name(usages),
         issuer=issuer,
@@ -84,6 +96,7 @@ def leaf_template(issuer: x509.Name, common: Extensions, hash_name: str, role: R
         attributes=attributes,
         fixed=der.content(x509.Name(attributes).public_bytes()),
         constant=constant,
+        points=tuple((value, der.extension(point, value.public_bytes())) for value in points),
     )
 
 
@@ -115,6 +128,7 @@ class Leaf:
     not_after: int
     empty: bool  # no subject
     shape: Hashable
+    shard: int = -1  # of `template.points`
 
     @property
     def profile(self) -> str:
@@ -146,8 +160,10 @@ class Leaf:
         if self.serial.bit_length() != 159 or self.not_before > self.not_after or not self.plain:
             raise integrity("a certificate that cannot be spliced")
         name = splice.subject_name(self.template.fixed, self.names)
-        alternatives = splice.alternative_names(self.names, critical=self.empty)
-        return shared.tbs(self.serial, (self.not_before, self.not_after), name, self.spki, alternatives)
+        added = splice.alternative_names(self.names, critical=self.empty)
+        if self.shard >= 0:
+            added += self.template.points[self.shard][1]
+        return shared.tbs(self.serial, (self.not_before, self.not_after), name, self.spki, added)
 
     def draft(self) -> Draft:
         """The same certificate for the builder and the linter."""
@@ -155,6 +171,8 @@ class Leaf:
         variable: Extensions = ((x509.SubjectKeyIdentifier.from_public_key(public), False),)
         if self.names.has_sans:
             variable = (*variable, (alternative_names(self.names), self.empty))
+        if self.shard >= 0:
+            variable = (*variable, (self.template.points[self.shard][0], False))
         return Draft(
             profile=self.profile,
             serial=self.serial,
@@ -167,6 +185,7 @@ class Leaf:
             extensions=(*self.template.constant[key_type][0], *variable),
             hash_name=self.hash_name,
             shape=self.shape,
+            shard=self.shard,
         )
 
 
@@ -187,11 +206,13 @@ def leaf(
     if empty and not names.has_sans:
         raise invalid("a certificate needs a common name or a subject alternative name")
     # With the role's attributes, `added` stands for the kinds of attributes in the subject.
-    shape: Hashable = (template.constant[key[1]][1], kinds(names), added)
+    # Shards differ in the text of a URL alone.
+    shape: Hashable = (template.constant[key[1]][1], kinds(names), added, bool(template.points))
     serial = new_serial(window[0])
+    shard = serial % len(template.points) if template.points else -1
     if template.profile == CA_PROFILE:
         shape = (shape, serial)  # each is linted in full
-    return Leaf(template, serial, names, key, window[0], window[1], empty, shape)
+    return Leaf(template, serial, names, key, window[0], window[1], empty, shape, shard)
 
 
 def leaf_draft(

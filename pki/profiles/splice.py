@@ -38,12 +38,10 @@ class Splice:
     issuer: bytes
     constant: bytes
 
-    def tbs(
-        self, serial: int, window: tuple[int, int], subject: bytes, spki: bytes, alternatives: bytes
-    ) -> bytes:
-        """TBSCertificate (RFC 5280 4.1). `subject` is a whole Name, `alternatives` a whole Extension or empty."""
+    def tbs(self, serial: int, window: tuple[int, int], subject: bytes, spki: bytes, added: bytes) -> bytes:
+        """TBSCertificate (RFC 5280 4.1). `subject` is a whole Name, `added` are whole Extensions, or empty."""
         validity = der.time(window[0]) + der.time(window[1])
-        extensions = self.constant + key_identifier(spki) + alternatives
+        extensions = self.constant + key_identifier(spki) + added
         return der.tlv(
             der.SEQUENCE,
             b"".join(

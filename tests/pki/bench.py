@@ -135,7 +135,7 @@ class Bench:
             with self.store.transaction() as tx:
                 result = outcome.write(tx)
         else:
-            result = self._external(operation, outcome)
+            result = self.run(operation, outcome)
         self.subjects.append(result.subject)
         return result
 
@@ -149,7 +149,8 @@ class Bench:
         assert document is not None
         return document[0]
 
-    def _external(self, operation: Operation, external: External[Any]) -> Result:
+    def run(self, operation: Operation, external: External[Any]) -> Result:
+        """An external act with its steps, as the pipeline takes them."""
         intent_id = new_id()
         self.step("begin")
         if external.begin is None:
@@ -206,7 +207,7 @@ class Bench:
         self.store.refresh()
         due = list(self.service.chores(self.clock.now()))
         for chore in due:
-            self._external(self.operations[chore.operation], chore.external)
+            self.run(self.operations[chore.operation], chore.external)
         return len(due)
 
     def transaction(self) -> Any:
@@ -247,6 +248,9 @@ class Bench:
     def crl(self, mount: str = "pki") -> x509.CertificateRevocationList:
         return x509.load_der_x509_crl(self.raw("crl", mount))
 
+    def crl_number(self, mount: str = "pki") -> int:
+        return self.crl(mount).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
     def listed(self, mount: str = "pki") -> set[str]:
         """Serials on the published CRL, as aa:bb."""
         return {wire(entry.serial_number) for entry in self.crl(mount)}
@@ -263,7 +267,9 @@ def make_bench(store: SqliteStore, hsm: Hsm, blocklist: Blocklist | None = None)
         store, lambda: token, clock, derive=store.derived, blocklist=blocklist, lint_sample=1
     )
     table = {operation.name: operation for operation in operations(service)}
-    return Bench(store, token, clock, service, table)
+    made = Bench(store, token, clock, service, table)
+    service.travel(lambda name, _mount, work: made.run(table[name], work))
+    return made
 
 
 def load(pem: str) -> x509.Certificate:
