@@ -19,6 +19,12 @@
     environment = {}                       # variables that the module reads
     deadline_seconds = 10                  # a request waits so long for the HSM; 0 for ever (in-process tokens)
     omit = []                              # guards that the token does not know: "copyable", "local"
+    name = ""                              # what the API calls it; else its label
+
+    [[hsm.others]]                         # a further token; the keys of [hsm], and
+    token_label = "second"
+    pin_file = "/etc/keystead/second-pin"
+    relation = "own-keys"                  # or "same-keys", for a copy that the vendor makes
 
     [tls]
     certificate = "/etc/keystead/tls.pem"  # with its chain
@@ -79,10 +85,11 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     audit: Path
 
 
-class HsmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which token holds the roots.
+class TokenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A token and how to reach it.
 
     Args:
+        name: what the API and doctor call it; the label where this is left out.
         profile: a file of hsm-config/profiles, which gives defaults for what follows.
         module: the vendor's PKCS#11 library; may be left out where a profile knows its places.
         token_label: exactly one token must carry it.
@@ -95,6 +102,7 @@ class HsmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         omit: guards that the token's objects do not know, "copyable" or "local".
     """
 
+    name: Annotated[str, msgspec.Meta(pattern="^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")] = ""
     profile: str = ""
     module: Path | None = None
     token_label: str
@@ -105,6 +113,37 @@ class HsmSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     environment: dict[_VariableName, str] = {}
     omit: tuple[Literal["copyable", "local"], ...] = ()
     deadline_seconds: Annotated[int, msgspec.Meta(ge=0, le=600)] | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+        return self.name or self.token_label
+
+
+class OtherToken(TokenSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A further token. It serves once it was enrolled (sys/hsm/tokens).
+
+    Args:
+        relation: "own-keys": it has roots of its own, and keys that are born there live there; "same-keys": the vendor
+            copies the first token's objects to it.
+    """
+
+    relation: Literal["own-keys", "same-keys"]
+
+
+class HsmSection(TokenSection, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which token holds the roots.
+
+    Args:
+        others: further tokens, the preferred one first.
+    """
+
+    others: tuple[OtherToken, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[TokenSection, ...]:
+        """All of them, this one first."""
+        return (self, *self.others)
 
 
 class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -261,9 +300,11 @@ def check_files(config: Config) -> None:
     Raises:
         KmsError(INVALID): missing, or readable by others.
     """
-    if config.hsm.module is not None and not config.hsm.module.is_file():
-        raise invalid(f"hsm.module {config.hsm.module} does not exist; install the token's PKCS#11 library")
-    check_private(config.hsm.pin_file, "hsm.pin_file")
+    for section in config.hsm.tokens:
+        if section.module is not None and not section.module.is_file():
+            raise invalid(f"hsm.module {section.module} does not exist; install the token's PKCS#11 library")
+    for section in config.hsm.tokens:
+        check_private(section.pin_file, "hsm.pin_file")
     if config.tls is not None:
         check_private(config.tls.key, "tls.key")
         if not config.tls.certificate.is_file():
@@ -360,10 +401,7 @@ def _check(config: Config, name: str) -> None:
             f"{name}: listen {config.listen} can be reached from outside, so [tls] with certificate and "
             "key is required; listen on 127.0.0.1 to do without"
         )
-    if config.hsm.module is None and not config.hsm.profile:
-        raise invalid(f"{name}: [hsm] needs a module, or a profile that knows where it is")
-    if (config.hsm.deadline_seconds or 0) >= config.limits.request_seconds:
-        raise invalid(f"{name}: hsm.deadline_seconds must be less than limits.request_seconds")
+    _check_tokens(config, name)
     if config.proxy is not None:
         _check_networks(config.proxy, name)
     _check_acme(config.acme, name)
@@ -391,6 +429,19 @@ def _check_acme(section: AcmeSection, name: str) -> None:
             raise invalid(f"{name}: acme.networks: {error}") from None
 
 
+def _check_tokens(config: Config, name: str) -> None:
+    for section in config.hsm.tokens:
+        if section.module is None and not section.profile:
+            raise invalid(f"{name}: [hsm] needs a module, or a profile that knows where it is")
+        if (section.deadline_seconds or 0) >= config.limits.request_seconds:
+            raise invalid(f"{name}: hsm.deadline_seconds must be less than limits.request_seconds")
+    titles = [section.title for section in config.hsm.tokens]
+    if len(set(titles)) != len(titles):
+        raise invalid(f"{name}: two tokens have one name; give one of them another with hsm.others.name")
+    if sum(other.relation == "own-keys" for other in config.hsm.others) > 1:
+        raise invalid(f"{name}: at most two tokens may have keys of their own; any number may be copies")
+
+
 __all__ = [
     "AcmeSection",
     "Config",
@@ -398,8 +449,10 @@ __all__ = [
     "HsmSection",
     "KeysConfig",
     "LimitsConfig",
+    "OtherToken",
     "ProxyConfig",
     "TlsConfig",
+    "TokenSection",
     "check_files",
     "check_private",
     "is_loopback",

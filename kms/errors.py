@@ -41,6 +41,9 @@ class KmsError(Exception):
         data: optional structured part of the answer (a batch's partial results).
         status: a code for doors whose dialect wants another than the kind's usual one. Only for
             compatibility with a documented wire behaviour; kinds are the rule.
+
+    Attributes:
+        for_caller: the detail is for callers too, where those of its kind are for the operator alone.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class KmsError(Exception):
         self.detail = detail
         self.data = data
         self.status = status
+        self.for_caller = False
         self.recorded = False  # set by the pipeline once a record of this failure exists
 
 

@@ -26,9 +26,8 @@ from kms.audit.recovery import recover
 from kms.audit.sequencer import Snapshot
 from kms.clock import Clock
 from kms.config import Config
-from kms.errors import integrity
+from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import Hsm
-from kms.hsm.profiles import configured
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
 from kms.http.vault import sys_quorum as quorum_routes
@@ -45,13 +44,15 @@ from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
+from kms.keys.enrolment import Enroller
 from kms.keys.keyring import Keyring, open_ending, open_keyring, open_term
-from kms.keys.lost import Losses, open_knowing
+from kms.keys.lost import Losses
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
+from kms.keys.tokens import open_tokens
 from kms.operation import External, Operation, Principal
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
@@ -73,6 +74,7 @@ from kms.system.rekey import Rekeying
 from kms.system.sealing import Sealing
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
+from kms.system.tokens import TokenHandlers
 from kms.tables import Table
 from pki.acme.service import AcmeService
 from pki.acme.validation import Ports
@@ -127,6 +129,7 @@ class App:
             origin=self.origin,
             hash_key=lambda: self.store.derived_anew("audit-hmac"),
         )
+        self._losses = Losses(self.store)
         self.token = TokenHolder(self._open_hsm)  # (3)
         self.state = ServerState(
             self.store,
@@ -144,7 +147,7 @@ class App:
     # -- (3) the token and what it opens -----------------------------------------------------------
 
     def _open_hsm(self) -> Hsm:
-        return open_knowing(configured(self.config.hsm), self.clock, Losses(self.store))
+        return open_tokens(self.config.hsm, self.clock, self.store, self._losses)
 
     def _open_keyring(self, instance_id: str) -> None:
         self.token.allow()
@@ -199,6 +202,9 @@ class App:
         self.engines = engines(self.keys, self.pki, self.acme, self.ssh, self.policies, self.mounts)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
+        )
+        self.enroller = Enroller(
+            store, self.token.get, self.roots, clock, self.config.hsm.title, lambda: self.instance_id
         )
         self.keyring = KeyringRotator(
             store,
@@ -298,6 +304,7 @@ class App:
             mounts.table(),
             KeyringHandlers(self.keyring).table(),
             self.compromise.table(),
+            TokenHandlers(self.store, self.token.get, self.enroller, self.config.hsm.tokens).table(),
             quorum_operations(
                 RootGeneration(self.store, self.shared, self.tokens.create_root),
                 Rekeying(self.store, self.shared, self._opened_keyring, self.shared.bump_seal_epoch),
@@ -355,6 +362,7 @@ class App:
             sweep=lambda: self._compare(DIGESTED),
             trim=self.store.trim_changes,
             compromise=self.compromise.due,
+            enrolment=self.enroller.due,
         )
 
     def mend(self) -> None:
@@ -405,6 +413,11 @@ def build(config: Config, shared: Shared, clock: Clock, role: Role) -> App:
     """
     app = App(config, shared, clock, role)
     if role == "start":
-        app.mend()
+        try:
+            app.mend()
+        except KmsError as error:
+            # What a token that is away holds is mended by the jobs process when it is back.
+            if error.kind is not ErrorKind.HSM_UNAVAILABLE:
+                raise
         app.inspect()
     return app

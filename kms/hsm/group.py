@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
@@ -23,6 +23,7 @@ from kms.hsm.hsm import Hsm, accept
 from kms.hsm.importing import Parcel
 from kms.hsm.members import House, MemberGate, houses
 from kms.hsm.model import HsmConfig, KeyRef, KeySpec, Purpose, Resident, Scheme, TokenInfo, Wrapped
+from kms.hsm.module import unavailable
 from kms.ids import CkaId
 
 T = TypeVar("T")
@@ -33,10 +34,21 @@ class AwayError(KmsError):
 
     def __init__(self, names: Iterable[str]) -> None:
         tokens = ", ".join(f'"{name}"' for name in names)
-        super().__init__(
-            ErrorKind.HSM_UNAVAILABLE,
-            f"this key is in the HSM token {tokens}, which does not answer; try again",
-        )
+        detail = f"this key is in the HSM token {tokens}, which does not answer; try again"
+        super().__init__(ErrorKind.HSM_UNAVAILABLE, detail)
+        self.for_caller = True
+
+
+class Names(Protocol):
+    """Which tokens may be used, by name."""
+
+    def names(self) -> Container[str]:
+        """As far as this process has heard."""
+        ...
+
+    def clear(self) -> None:
+        """Look again when asked the next time."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class HsmGroup(Hsm):
         self,
         members: Sequence[Member],
         built: Sequence[House],
-        enrolled: Callable[[], Container[str]],
+        enrolled: Names,
         refuse: Callable[[KeyRef], None],
     ) -> None:
         super().__init__(members[0].gate)
@@ -80,7 +92,7 @@ class HsmGroup(Hsm):
 
     def at(self, name: str) -> Hsm:
         for member in self._members:
-            if member.name == name:
+            if name in ("", member.name):
                 return member.hsm
         raise KmsError(ErrorKind.INVALID, f'the configuration names no HSM token "{name}"')
 
@@ -91,26 +103,23 @@ class HsmGroup(Hsm):
             if not member.up
         }
 
-    def nearest(self, ids: Sequence[CkaId]) -> CkaId:
+    def order(self, ids: Sequence[CkaId]) -> list[CkaId]:
         if len(ids) == 1:
-            return ids[0]
-        for member in self._here():
-            for cka_id in ids:
-                if self._holds(member, cka_id):
-                    return cka_id
-        raise AwayError(self.away())
+            return list(ids)
+        here = [cka_id for member in self._here() for cka_id in ids if self._holds(member, cka_id)]
+        return list(dict.fromkeys([*here, *ids]))
 
     def reachable(self, cka_id: CkaId) -> bool:
         return any(self._holds(member, cka_id) for member in self._here())
 
     def _ours(self) -> list[Member]:
-        enrolled = self._enrolled()
+        enrolled = self._enrolled.names()
         return [member for member in self._members if member.name in enrolled]
 
     def _here(self) -> list[Member]:
-        """Tokens that answer, as far as is known; all of them when none does, so that one says why."""
+        """Tokens that answer, as far as is known, surely before perhaps; all of them when none does, so that one says why."""
         ours = self._ours()
-        return [member for member in ours if member.up] or ours
+        return sorted((member for member in ours if member.up), key=lambda member: member.gate.lost) or ours
 
     def _holds(self, member: Member, cka_id: CkaId) -> bool:
         """Whether it is known, or the token says, that it holds this object. False also when it does not answer."""
@@ -142,6 +151,7 @@ class HsmGroup(Hsm):
                 yield member
         if found:
             return
+        self._enrolled.clear()  # perhaps one was enrolled that this process has not heard of
         # What was not asked, or did not answer, is away, even if it is back by now: the next call will find it.
         away = [member.name for member in self._ours() if member not in here or member.gate.lost]
         if away:
@@ -197,7 +207,15 @@ class HsmGroup(Hsm):
         return self._try(self._anyone(), Hsm.mechanisms)
 
     def check(self) -> None:
-        self._try(self._anyone(), Hsm.check)
+        """Use the sentinel of each token.
+
+        Raises:
+            KmsError(HSM_UNAVAILABLE): one does not answer, though the others may do its work.
+        """
+        for member in self._here():
+            member.hsm.check()
+        for name, why in self.away().items():
+            raise unavailable(f'the HSM token "{name}" does not answer: {why or "it was lost just now"}')
 
     def self_test(self, *, thorough: bool = False) -> list[str]:
         return [line for member in self._here() for line in member.hsm.self_test(thorough=thorough)]
@@ -295,7 +313,7 @@ class HsmGroup(Hsm):
 def open_group(
     configs: Sequence[tuple[str, HsmConfig]],
     clock: Clock,
-    enrolled: Callable[[], Container[str]],
+    enrolled: Names,
     refuse: Callable[[KeyRef], None],
 ) -> HsmGroup:
     """Open several tokens.

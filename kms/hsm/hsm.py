@@ -99,16 +99,16 @@ class Hsm:
     # --- several tokens (group.py) ---
 
     def at(self, _name: str) -> Hsm:
-        """The verbs for one token alone, by its name in the configuration. Here there is one."""
+        """The verbs for one token alone, by its name in the configuration, "" for the first. Here there is one."""
         return self
 
     def away(self) -> dict[str, str]:
         """Tokens that do not answer, as far as is known, and why. Of one token, it is the calls that tell."""
         return {}
 
-    def nearest(self, ids: Sequence[CkaId]) -> CkaId:
-        """Of objects that can stand in for each other, the one in the first token that answers."""
-        return ids[0]
+    def order(self, ids: Sequence[CkaId]) -> list[CkaId]:
+        """Objects that can stand in for each other: those first whose token answers, the preferred token's before others."""
+        return list(ids)
 
     def reachable(self, _cka_id: CkaId) -> bool:
         """Whether the token that holds the object answers, as far as is known. False also for one that is nowhere."""

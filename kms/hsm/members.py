@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from kms.clock import Clock
-from kms.errors import KmsError
+from kms.errors import KmsError, invalid
 from kms.hsm.connection import Connection
 from kms.hsm.durable import TokenFolder
 from kms.hsm.gate import DEAD_MODULE, DRAIN_SECONDS, FIRST_DELAY, LAST_DELAY, Gate, Work
@@ -250,6 +250,7 @@ def houses(
     Raises:
         KmsError(HSM_UNAVAILABLE): no token is there, for the reason that the first one has.
     """
+    _check_alike(configs)
     built: dict[Path, House] = {}
     gates: dict[int, MemberGate] = {}
     opened = False
@@ -270,3 +271,14 @@ def houses(
         if not opened:
             for house in built.values():
                 house.close()
+
+
+def _check_alike(configs: Sequence[HsmConfig]) -> None:
+    """A module is initialised once, so its tokens share what it reads then."""
+    first: dict[Path, HsmConfig] = {}
+    for config in configs:
+        other = first.setdefault(config.module, config)
+        if (other.variables, other.init_args) != (config.variables, config.init_args):
+            raise invalid(
+                f"two tokens of the module {config.module} need the same softhsm2_conf, environment and init_args"
+            )

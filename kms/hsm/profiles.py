@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from kms.config import HsmSection
+from kms.config import TokenSection
 from kms.errors import invalid
 from kms.hsm.model import RESIDENT_LIMIT, HsmConfig, Seal
 from kms.hsm.token import config_folder
@@ -89,7 +89,7 @@ def _decode(kind: type, value: object) -> object:
     raise ValueError(f"expected an absolute path, not {value!r}")
 
 
-def configured(section: HsmSection) -> HsmConfig:
+def configured(section: TokenSection) -> HsmConfig:
     """The [hsm] section with its profile's defaults.
 
     Raises:

@@ -80,6 +80,7 @@ class Maintenance:
         sweep: compares the state digests; raises KmsError(INTEGRITY).
         trim: drops old announcements.
         compromise: portions of a recovery from a stolen keyring, while one runs.
+        enrolment: what tokens lack that were away, once they answer again.
     """
 
     store: Store
@@ -101,6 +102,7 @@ class Maintenance:
     sweep: Callable[[], None]
     trim: Callable[[], int]
     compromise: Callable[[], Iterable[Work]]
+    enrolment: Callable[[], Iterable[External[Any]]]
 
     def tasks(self, fence: Fence) -> Sequence[Task]:
         """The tasks of the jobs process that holds `fence`."""
@@ -131,6 +133,7 @@ class Maintenance:
             Task("audit.mend", 2.0, self.mend),
             Task("hsm.check", 15.0, serving(lambda: self.hsm().check())),
             Task("hsm.self-test", 600.0, serving(lambda: self.hsm().self_test())),
+            Task("hsm.tokens", 2.0, serving(self._complete_tokens)),
             Task("tokens.reap", 30.0, serving(self._reap)),
             Task("keys.abandoned", 60.0, serving(self.keys.destroy_abandoned)),
             Task("roots.discarded", 60.0, serving(self.roots.destroy_discarded)),
@@ -191,6 +194,10 @@ class Maintenance:
         for portion in self.compromise():
             self._run(portion.operation, portion.resource, portion.work)
             self.store.refresh(thorough=True)
+
+    def _complete_tokens(self) -> None:
+        for work in self.enrolment():
+            self._run("sys.hsm.tokens.complete", "sys/hsm/tokens", work)
 
     def _run(self, operation: str, resource: str, work: Change | External[Any]) -> None:
         self.pipeline.chore(self.registry[operation], resource, work)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from kms.errors import KmsError, integrity, invalid
+from kms.errors import ErrorKind, KmsError, integrity, invalid
 from kms.hsm import Hsm, KeySpec, Parcel, Purpose, Resident, Wrapped
 from kms.ids import CkaId, new_cka_id
 from kms.keys.catalogue import HMAC_BYTES, Duty, Kind, Protection
@@ -219,11 +219,20 @@ class Envelope:
             raise lacks_oaep(key.oaep_hash, hsm.oaep(purpose))
         if purpose not in _ROOTS or not hsm.can_wrap(spec):
             return ResidentMaterial(purpose.value, spec.value, new_cka_id()), b""
-        root = self._roots.current(_ROOTS[purpose])
-        wrapped: Wrapped = hsm.generate_wrapped(
-            purpose, spec, root, context(self._instance, key, number, purpose)
-        )
+        wrapped = self._wrapped(purpose, spec, context(self._instance, key, number, purpose))
         return to_material(wrapped), wrapped.public
+
+    def _wrapped(self, purpose: Purpose, spec: KeySpec, place: bytes) -> Wrapped:
+        """A new blob; under the root of another token where the preferred one does not answer: nothing stayed there."""
+        hsm = self._hsm()
+        *first, last = self._roots.candidates(_ROOTS[purpose])
+        for root in first:
+            try:
+                return hsm.generate_wrapped(purpose, spec, root, place)
+            except KmsError as error:
+                if error.kind is not ErrorKind.HSM_UNAVAILABLE:
+                    raise
+        return hsm.generate_wrapped(purpose, spec, last, place)
 
 
 def lacks_oaep(hash_name: str, offered: tuple[str, ...]) -> KmsError:

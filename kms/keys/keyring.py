@@ -11,12 +11,12 @@ such a row put back opens, as long as its root does, but the newer term's word s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from kms.errors import ErrorKind, KmsError
+from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import Hsm
 from kms.ids import CkaId
 from kms.keys.roots import Root
@@ -28,10 +28,19 @@ ANEW_BYTES = 2 * TERM_BYTES  # a term's key, and a derivation secret
 FIRST_TERMS = (0, 1)
 
 
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """A term sealed by one token: the first three fields of `Term`."""
+
+    root: str
+    root_version: int
+    sealed: bytes
+
+
 class Term(msgspec.Struct, frozen=True, kw_only=True):
     """One keyring term at rest. `sealed` is what `Hsm.seal` returned.
 
     Args:
+        copies: the same term under the roots of other tokens.
         anew: it carries a derivation secret.
         ended: terms from 1 to below this are ended. Terms made later repeat it.
     """
@@ -44,6 +53,12 @@ class Term(msgspec.Struct, frozen=True, kw_only=True):
     recovery: bytes = b""  # under recovery=quorum: the term sealed (HPKE) to the custodians' public key
     anew: bool = False
     ended: int = 0
+    copies: tuple[Form, ...] = ()
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The term as each token sealed it."""
+        return (Form(root=self.root, root_version=self.root_version, sealed=self.sealed), *self.copies)
 
 
 TERMS = Table("keyring-term", "keyring_terms", Term, index=("root_version",), sealed=False)
@@ -82,6 +97,42 @@ def seal_term(hsm: Hsm, root: Root, instance: str, term: int, key: Sensitive, en
     return hsm.seal(root.cka_id, key.reveal(ACCESS), _aad(instance, term, root.version, ended))
 
 
+def seal_forms(
+    hsm: Hsm, roots: Sequence[Root], instance: str, term: Term, key: Sensitive, kept: Sequence[Form] = ()
+) -> Term:
+    """`term` under each of these roots whose token answers, beside the forms that are kept.
+
+    Raises:
+        KmsError(HSM_UNAVAILABLE): none of them does.
+    """
+    forms: list[Form] = []
+    failure: KmsError | None = None
+    for root in roots:
+        try:
+            sealed = seal_term(hsm, root, instance, term.term, key, term.ended)
+        except KmsError as error:
+            if error.kind is not ErrorKind.HSM_UNAVAILABLE:
+                raise
+            failure = error  # it is sealed there when that token is back (kms.keys.enrolment)
+        else:
+            forms.append(Form(root=root.cka_id.hex(), root_version=root.version, sealed=sealed))
+    if failure is not None and not forms:
+        raise failure
+    return with_forms(term, [*forms, *kept])
+
+
+def with_forms(term: Term, forms: Sequence[Form]) -> Term:
+    """`term` in these forms and no others."""
+    first = forms[0]
+    return msgspec.structs.replace(
+        term,
+        root=first.root,
+        root_version=first.root_version,
+        sealed=first.sealed,
+        copies=tuple(forms[1:]),
+    )
+
+
 def open_keyring(hsm: Hsm, instance: str, reader: Reader) -> Keyring:
     """Every term, opened by the HSM.
 
@@ -117,10 +168,23 @@ def open_ending(hsm: Hsm, instance: str, reader: Reader, known: int) -> int:
 
 
 def open_row(hsm: Hsm, instance: str, term: Term) -> Sensitive:
-    """The key of this row; KmsError(INTEGRITY) when it is not what the HSM sealed."""
-    aad = _aad(instance, term.term, term.root_version, term.ended)
+    """The key of this row, by the first token that answers; KmsError(INTEGRITY) when it is not what the HSM sealed."""
+    forms = {CkaId(bytes.fromhex(form.root)): form for form in term.forms}
+    failure: KmsError | None = None
+    for root in hsm.order(list(forms)):
+        try:
+            return _open_form(hsm, instance, term, root, forms[root])
+        except KmsError as error:
+            if error.kind is not ErrorKind.HSM_UNAVAILABLE:
+                raise
+            failure = failure or error
+    raise failure or integrity(f"keyring term {term.term} has no form")
+
+
+def _open_form(hsm: Hsm, instance: str, term: Term, root: CkaId, form: Form) -> Sensitive:
+    aad = _aad(instance, term.term, form.root_version, term.ended)
     try:
-        return Sensitive(hsm.unseal(CkaId(bytes.fromhex(term.root)), term.sealed, aad))
+        return Sensitive(hsm.unseal(root, form.sealed, aad))
     except KmsError as error:
         if error.kind is not ErrorKind.INVALID:
             raise
@@ -145,15 +209,32 @@ def new_terms(hsm: Hsm, random: Callable[[int], bytes]) -> dict[int, Sensitive]:
     return {term: fresh_key(hsm, random) for term in FIRST_TERMS}
 
 
-def reseal(hsm: Hsm, instance: str, reader: Reader, root: Root) -> list[tuple[Row[Term], Term]]:
-    """Every term that is not yet under `root`, with its new form. Nothing is written."""
+def reseal(
+    hsm: Hsm,
+    instance: str,
+    reader: Reader,
+    roots: Sequence[Root],
+    replaced: Collection[str] = (),
+    sealer: Hsm | None = None,
+) -> list[tuple[Row[Term], Term]]:
+    """Every term that is not yet under all of `roots`, with its new forms. Nothing is written.
+
+    Args:
+        hsm: opens, and seals unless there is a `sealer`: a token that does not serve yet.
+        instance: id of the server.
+        reader: of the database.
+        roots: of one or several tokens.
+        replaced: hex CKA_IDs of the roots of the same tokens before: forms under them go, all others stay.
+        sealer: see `hsm`.
+    """
     changed = []
+    wanted = {root.cka_id.hex() for root in roots}
     for row in reader.scan(TERMS):
         old = row.value
-        if old.root_version == root.version:
+        if wanted <= {form.root for form in old.forms}:
             continue
-        sealed = seal_term(hsm, root, instance, old.term, open_row(hsm, instance, old), old.ended)
-        new = msgspec.structs.replace(old, root=root.cka_id.hex(), root_version=root.version, sealed=sealed)
+        kept = [form for form in old.forms if form.root not in replaced and form.root not in wanted]
+        new = seal_forms(sealer or hsm, roots, instance, old, open_row(hsm, instance, old), kept)
         changed.append((row, new))
     return changed
 
@@ -161,15 +242,8 @@ def reseal(hsm: Hsm, instance: str, reader: Reader, root: Root) -> list[tuple[Ro
 def reseal_known(
     hsm: Hsm, instance: str, rows: Sequence[Row[Term]], keys: Mapping[int, Sensitive], root: Root
 ) -> list[tuple[Row[Term], Term]]:
-    """Every term under `root`, from keys that custodians opened. Nothing is written."""
-    changed = []
-    for row in rows:
-        sealed = seal_term(hsm, root, instance, row.value.term, keys[row.value.term], row.value.ended)
-        new = msgspec.structs.replace(
-            row.value, root=root.cka_id.hex(), root_version=root.version, sealed=sealed
-        )
-        changed.append((row, new))
-    return changed
+    """Every term under `root` alone, from keys that custodians opened. Nothing is written."""
+    return [(row, seal_forms(hsm, [root], instance, row.value, keys[row.value.term])) for row in rows]
 
 
 def store_terms(tx: Transaction, terms: list[Term]) -> None:

@@ -6,6 +6,7 @@ private half is refused, before the new HSM is asked for an object that it never
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Container, Iterator
 from typing import Final
 
@@ -47,7 +48,7 @@ class LostObject(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
 
 
-LOST_OBJECTS: Final = Table("lost-object", "lost_objects", LostObject, sealed=False)
+LOST_OBJECTS: Final = Table("lost-object", "lost_objects", LostObject, sealed=False, cached=True)
 
 
 class LostVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,18 +110,35 @@ def _bond(material: Material | None) -> str | None:
 
 
 class Losses:
-    """Knows what was lost. Nothing is added while a server runs, so it is read once a process."""
+    """Knows what was lost; in memory until more is."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: frozenset[bytes] | None = None
+        self._changes = 0
+        self._lock = threading.Lock()
+        store.watch(LOST_OBJECTS, self)
+        store.watch(ROOTS, self)
+
+    def drop(self, _key: str) -> None:
+        """A root or another object changed (kms.tables.CacheListener)."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Look again (kms.tables.CacheListener)."""
+        with self._lock:
+            self._known = None
+            self._changes += 1
 
     def refuse(self, ref: KeyRef) -> None:
         """Raise KmsError(INVALID) when this key is bound to a lost HSM."""
         known = self._known
         if known is None:
+            changes = self._changes
             known = frozenset(bytes.fromhex(one) for one in lost_ids(self._store.reader()))
-            self._known = known
+            with self._lock:
+                if changes == self._changes:
+                    self._known = known
         if known and (ref.cka_id if isinstance(ref, Resident) else ref.wrapping) in known:
             raise LostKeyError
 

@@ -23,8 +23,8 @@ from kms.keys.states import State
 class RootProvider(Protocol):
     """Where the wrapping keys come from."""
 
-    def current(self, purpose: Purpose) -> CkaId:
-        """CKA_ID of the active root of this purpose: what new blobs are wrapped under.
+    def candidates(self, purpose: Purpose) -> list[CkaId]:
+        """CKA_IDs of the active roots of this purpose, the one first that new blobs are wrapped under if its token answers.
 
         Raises:
             KmsError(UNINITIALIZED): there is none.

@@ -1,7 +1,7 @@
 """The root keys: which token objects seal the keyring and wrap `hsm` keys, and in which state each is.
 
 A root lives through: planned (row with our CKA_ID, nothing in the token yet), active (exactly one per
-purpose), retired (opens and unwraps what it once closed, closes nothing new); or lost, with the HSM that
+purpose and token), retired (opens and unwraps what it once closed, closes nothing new); or lost, with the HSM that
 held it. Token objects are written once; everything that changes is in these rows.
 
 Two processes may make the same version at once. Each attempt has rows and objects of its own, as a token
@@ -42,6 +42,7 @@ class RootObject(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bytes = b""  # the log key where the token has no Ed25519: its seed under the seal root ...
     sealed_under: str = ""  # ... of this hex CKA_ID
     attempt: str = ""  # who makes it; "" for a recovery, which runs alone
+    token: str = ""  # which token it is in; "" while there is only one (kms.keys.tokens)
 
 
 ROOTS = Table(
@@ -77,7 +78,7 @@ class Roots:
         self._store = store
         self._hsm = hsm
         self._clock = clock
-        self._current: dict[Purpose, Root] = {}
+        self._current: dict[Purpose, list[Root]] = {}
         self._lock = threading.Lock()
         store.watch(ROOTS, self)
 
@@ -99,18 +100,38 @@ class Roots:
         return self.active(purpose).cka_id
 
     def active(self, purpose: Purpose) -> Root:
-        """The active root of this purpose; same errors as `current`."""
+        """The active root of this purpose in the first token that answers; same errors as `current`."""
+        roots = self._active(purpose)
+        if len(roots) == 1:
+            return roots[0]
+        first = self.candidates(purpose)[0]
+        return next(root for root in roots if root.cka_id == first)
+
+    def candidates(self, purpose: Purpose) -> list[CkaId]:
+        """The active roots of this purpose, those first whose token answers; same errors as `current`."""
+        ids = [root.cka_id for root in self._active(purpose)]
+        return ids if len(ids) == 1 else self._hsm().order(ids)
+
+    def every(self, purpose: Purpose) -> list[Root]:
+        """The active roots of this purpose in all tokens, the newest first."""
+        return list(self._active(purpose))
+
+    def newest(self, purpose: Purpose) -> Root:
+        """The active root with the highest version, whether its token answers or not."""
+        return self._active(purpose)[0]
+
+    def _active(self, purpose: Purpose) -> list[Root]:
         with self._lock:
             known = self._current.get(purpose)
         if known is not None:
             return known
-        root = _root(active_row(self._store.reader(), purpose))
+        roots = [_root(row) for row in active_rows(self._store.reader(), purpose)]
         with self._lock:
-            self._current[purpose] = root
-        return root
+            self._current[purpose] = roots
+        return roots
 
-    def ensure(self, purpose: Purpose, version: int, attempt: str = "") -> Root:
-        """The root of this purpose, version and attempt, made now if it is not there; resumable at every step.
+    def ensure(self, purpose: Purpose, version: int, attempt: str = "", token: str = "") -> Root:
+        """The root of this purpose, version, attempt and token, made now if it is not there; resumable at every step.
 
         Plan the row, generate the object under the row's CKA_ID, note its public key. A crash
         between any two steps is healed by calling again, or by another attempt: the planned row names
@@ -120,10 +141,11 @@ class Roots:
             purpose: what it is for.
             version: counts from 1.
             attempt: names the one thread that makes it; another attempt gets another object.
+            token: where; "" for the first.
         """
-        row = self._planned(purpose, version, attempt)
+        row = self._planned(purpose, version, attempt, token)
         cka_id = CkaId(bytes.fromhex(row.key))
-        hsm = self._hsm()
+        hsm = self._hsm().at(token)
         if row.value.state == PLANNED:
             label = f"keystead {purpose.value} v{version}"
             form = hsm.root_form(purpose, _SPECS[purpose])
@@ -144,14 +166,16 @@ class Roots:
         changed = msgspec.structs.replace(row.value, lacks=lacks)
         if row.value.purpose == Purpose.LOG_SIGN.value:
             seals = self._store.reader().find(ROOTS, {"purpose": Purpose.ROOT_SEAL.value})
-            ours = [each for each in seals if _usable(each.value, row.value.attempt)]
+            ours = [each for each in seals if _usable(each.value, row.value)]
             seal = max(ours, key=lambda each: each.value.version)
             pair = Ed25519PrivateKey.generate()
             root = CkaId(bytes.fromhex(seal.key))
             changed = msgspec.structs.replace(
                 changed,
                 public=pair.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-                sealed=self._hsm().seal(root, pair.private_bytes_raw(), _log_aad(row.key)),
+                sealed=self._hsm()
+                .at(row.value.token)
+                .seal(root, pair.private_bytes_raw(), _log_aad(row.key)),
                 sealed_under=seal.key,
             )
         with self._store.transaction() as tx:
@@ -170,9 +194,10 @@ class Roots:
         seed = self._hsm().unseal(root, row.value.sealed, _log_aad(row.key))
         return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
 
-    def _planned(self, purpose: Purpose, version: int, attempt: str) -> Row[RootObject]:
+    def _planned(self, purpose: Purpose, version: int, attempt: str, token: str) -> Row[RootObject]:
         for row in self._store.reader().find(ROOTS, {"purpose": purpose.value}):
-            if row.value.version == version and row.value.attempt == attempt:
+            wanted = (row.value.version, row.value.attempt, row.value.token)
+            if wanted == (version, attempt, token) and row.value.state != LOST:
                 return row
         root = RootObject(
             purpose=purpose.value,
@@ -180,6 +205,7 @@ class Roots:
             state=PLANNED,
             created=self._clock.now(),
             attempt=attempt,
+            token=token,
         )
         with self._store.transaction() as tx:
             return tx.insert(ROOTS, new_cka_id().hex(), root)
@@ -195,7 +221,7 @@ class Roots:
         """
         rows = [*self._store.reader().find(ROOTS, {"state": DISCARDED}), *self._stale()]
         for row in rows:
-            self._hsm().destroy(CkaId(bytes.fromhex(row.key)))
+            self._hsm().at(row.value.token).destroy(CkaId(bytes.fromhex(row.key)))
             if self._settled(row.value):
                 with self._store.transaction() as tx:
                     tx.delete(ROOTS, row)
@@ -205,11 +231,11 @@ class Roots:
         """Planned after the version was made by somebody else, and left by an attempt that was killed."""
         reader = self._store.reader()
         planned = reader.find(ROOTS, {"state": PLANNED})
-        made = {row.value.purpose: row.value.version for row in reader.find(ROOTS, {"state": ACTIVE})}
+        made = {_place(row.value): row.value.version for row in reader.find(ROOTS, {"state": ACTIVE})}
         return [
             row
             for row in planned
-            if row.value.version <= made.get(row.value.purpose, 0) and self._settled(row.value)
+            if row.value.version <= made.get(_place(row.value), 0) and self._settled(row.value)
         ]
 
     def _settled(self, root: RootObject) -> bool:
@@ -224,28 +250,47 @@ def _log_aad(key: str) -> bytes:
     return b"keystead log key " + key.encode()
 
 
-def active_row(reader: Reader, purpose: Purpose) -> Row[RootObject]:
-    """The row of the one active root of this purpose."""
+def active_rows(reader: Reader, purpose: Purpose) -> list[Row[RootObject]]:
+    """The rows of the active roots of this purpose, one of each token, the newest first.
+
+    Raises:
+        KmsError(UNINITIALIZED): there is none. KmsError(INTEGRITY): one token has two.
+    """
     rows = reader.find(ROOTS, {"purpose": purpose.value, "state": ACTIVE})
     if not rows:
         raise KmsError(ErrorKind.UNINITIALIZED, "the server is not initialized; run 'keystead init'")
-    if len(rows) > 1:
+    if len({row.value.token for row in rows}) != len(rows):
         raise integrity(f"two active roots for {purpose.value}")
-    return rows[0]
+    return sorted(rows, key=lambda row: row.value.version, reverse=True)
 
 
-def _usable(root: RootObject, attempt: str) -> bool:
-    return root.state in {ACTIVE, RETIRED} or (root.state == PLANNED and root.attempt == attempt)
+def active_row(reader: Reader, purpose: Purpose) -> Row[RootObject]:
+    """The newest of `active_rows`."""
+    return active_rows(reader, purpose)[0]
+
+
+def _place(root: RootObject) -> tuple[str, str]:
+    return root.purpose, root.token
+
+
+def _usable(root: RootObject, other: RootObject) -> bool:
+    if root.token != other.token:
+        return False
+    return root.state in {ACTIVE, RETIRED} or (root.state == PLANNED and root.attempt == other.attempt)
 
 
 def activate(tx: Transaction, purpose: Purpose, version: int, attempt: str) -> None:
-    """Make this attempt's version the active one, in the caller's transaction.
+    """Make this attempt's version the active one, in each token where it made one, in the caller's transaction.
 
     Its predecessor is retired, and what other attempts at a version so far planned is discarded.
     """
-    for row in tx.find(ROOTS, {"purpose": purpose.value}):
-        if row.value.version == version and row.value.attempt == attempt:
+    rows = tx.find(ROOTS, {"purpose": purpose.value})
+    made = {row.key: row.value.token for row in rows if _made(row.value, version, attempt)}
+    for row in rows:
+        if row.key in made:
             state = ACTIVE
+        elif row.value.token not in made.values():
+            continue
         elif row.value.state == ACTIVE:
             state = RETIRED
         elif row.value.state == PLANNED and row.value.version <= version:
@@ -254,6 +299,10 @@ def activate(tx: Transaction, purpose: Purpose, version: int, attempt: str) -> N
             continue
         if row.value.state != state:
             tx.replace(ROOTS, row, msgspec.structs.replace(row.value, state=state))
+
+
+def _made(root: RootObject, version: int, attempt: str) -> bool:
+    return root.version == version and root.attempt == attempt and root.state in {PLANNED, ACTIVE}
 
 
 def discard(tx: Transaction, attempt: str) -> None:
@@ -288,6 +337,7 @@ __all__ = [
     "Roots",
     "activate",
     "active_row",
+    "active_rows",
     "discard",
     "replace_lost",
 ]

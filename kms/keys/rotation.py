@@ -5,7 +5,7 @@ stay loadable: retired roots unwrap, and wrap nothing. Every step can be repeate
 a crash cut off is finished at the next start:
 
     (1) plan        rotation row `running`, in the commit of the intent
-    (2) generate    each new root: planned row, object, public part (kms.keys.roots.Roots.ensure)
+    (2) generate    each new root, in each token that answers: planned row, object, public part (kms.keys.roots.Roots.ensure)
     (3) reseal      every keyring term, in memory, by the HSM
     (4) switch      one commit: terms, active roots, rotation `complete`
 """
@@ -23,7 +23,7 @@ from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, Purpose
 from kms.ids import new_id
 from kms.keys.keyring import TERMS, Term, reseal
-from kms.keys.roots import RETIRED, ROOTS, ROTATED, Roots, activate, active_row, discard
+from kms.keys.roots import RETIRED, ROOTS, ROTATED, Roots, activate, active_row, active_rows, discard
 from kms.operation import External, Result
 from kms.tables import Row, Store, Table, Transaction
 
@@ -58,6 +58,9 @@ class _Steps:
     clock: Clock
     version: int
     attempt: str  # another thread's attempt at this version makes other objects
+    tokens: tuple[
+        str, ...
+    ]  # in which new roots are made; others follow when they answer (kms.keys.enrolment)
 
     def begin(self, tx: Transaction) -> None:
         self._not_overtaken(tx)
@@ -71,8 +74,13 @@ class _Steps:
             tx.replace(ROTATIONS, row, running)
 
     def perform(self) -> _Resealed:
-        new = {purpose: self.roots.ensure(purpose, self.version, self.attempt) for purpose in ROTATED}
-        return reseal(self.hsm(), self.instance(), self.store.reader(), new[Purpose.ROOT_SEAL])
+        new = {
+            purpose: [self.roots.ensure(purpose, self.version, self.attempt, token) for token in self.tokens]
+            for purpose in ROTATED
+        }
+        reader = self.store.reader()
+        before = [row.key for row in active_rows(reader, Purpose.ROOT_SEAL) if row.value.token in self.tokens]
+        return reseal(self.hsm(), self.instance(), reader, new[Purpose.ROOT_SEAL], before)
 
     def _not_overtaken(self, tx: Transaction) -> None:
         if active_row(tx, Purpose.ROOT_SEAL).value.version >= self.version:
@@ -138,7 +146,7 @@ class RootRotator:
 
     def rotate(self) -> External[_Resealed]:
         """A new rotation, or the rest of the one that is running."""
-        version = self._roots.active(Purpose.ROOT_SEAL).version
+        version = self._roots.newest(Purpose.ROOT_SEAL).version
         return self._to(version + 1)
 
     def resume(self, intent: Mapping[str, str | int]) -> External[Any] | None:
@@ -147,7 +155,7 @@ class RootRotator:
         Unless another request made that version meanwhile: then this one did nothing.
         """
         version = int(intent["to_version"])
-        if self._roots.active(Purpose.ROOT_SEAL).version >= version:
+        if self._roots.newest(Purpose.ROOT_SEAL).version >= version:
             return External(
                 intent,
                 begin=lambda _tx: None,
@@ -158,14 +166,29 @@ class RootRotator:
         return self._to(version)
 
     def _to(self, version: int) -> External[_Resealed]:
-        step = _Steps(self._store, self._hsm, self._roots, self._instance, self._clock, version, new_id())
+        step = _Steps(
+            self._store,
+            self._hsm,
+            self._roots,
+            self._instance,
+            self._clock,
+            version,
+            new_id(),
+            self._present(),
+        )
         return External({"to_version": version}, step.begin, step.perform, step.conclude, step.abandon)
+
+    def _present(self) -> tuple[str, ...]:
+        """The tokens that answer, as far as is known."""
+        away = self._hsm().away()
+        rows = active_rows(self._store.reader(), Purpose.ROOT_SEAL)
+        return tuple(row.value.token for row in rows if row.value.token not in away)
 
     def progress(self) -> dict[str, Any]:
         """The newest rotation and what is still under retired roots."""
         reader = self._store.reader()
         row = reader.get(ROTATIONS, _NEWEST)
-        active = self._roots.active(Purpose.ROOT_SEAL).version
+        active = self._roots.newest(Purpose.ROOT_SEAL).version
         retired = [
             found.key
             for purpose in ROTATED

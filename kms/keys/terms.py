@@ -11,9 +11,9 @@ import msgspec
 from kms.clock import Clock, rfc3339
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, Purpose
-from kms.keys.keyring import ANEW_BYTES, TERM_BYTES, TERMS, Term, fresh_key, open_row, seal_term, term_key
+from kms.keys.keyring import ANEW_BYTES, TERM_BYTES, TERMS, Term, fresh_key, open_row, seal_forms, term_key
 from kms.keys.recovery import to_custodians
-from kms.keys.roots import Roots, active_row
+from kms.keys.roots import Roots, active_rows
 from kms.operation import Change, Result
 from kms.sensitive import Sensitive
 from kms.tables import Store, Table, Transaction
@@ -137,16 +137,11 @@ class KeyringRotator:
         return Change(write, self._announce)
 
     def _sealed(self, term: Term, key: Sensitive) -> Term:
-        """`term` under the active root, and for the custodians."""
+        """`term` under the active root of each token that answers, and for the custodians."""
         instance, public = self._instance()
-        root = self._roots.active(Purpose.ROOT_SEAL)
-        return msgspec.structs.replace(
-            term,
-            root=root.cka_id.hex(),
-            root_version=root.version,
-            sealed=seal_term(self._hsm(), root, instance, term.term, key, term.ended),
-            recovery=to_custodians(public, instance, term.term, key, term.ended),
-        )
+        sealed = seal_forms(self._hsm(), self._roots.every(Purpose.ROOT_SEAL), instance, term, key)
+        recovery = to_custodians(public, instance, term.term, key, term.ended)
+        return msgspec.structs.replace(sealed, recovery=recovery)
 
     def status(self) -> dict[str, Any]:
         """The body of sys/key-status."""
@@ -195,5 +190,6 @@ class KeyringRotator:
 
 
 def _under_active_root(tx: Transaction, term: Term) -> None:
-    if active_row(tx, Purpose.ROOT_SEAL).key != term.root:
+    active = {row.key for row in active_rows(tx, Purpose.ROOT_SEAL)}
+    if not {form.root for form in term.forms} <= active:
         raise KmsError(ErrorKind.CONFLICT, "the root was rotated at the same time; try again")

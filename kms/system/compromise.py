@@ -141,7 +141,7 @@ class CompromiseRecovery:
             step="root",
             reason=str(call.args.get("reason") or ""),
             started=self._clock.now(),
-            from_root=self._roots.active(Purpose.ROOT_SEAL).version,
+            from_root=self._roots.newest(Purpose.ROOT_SEAL).version,
             from_term=self._newest_term(),
         )
 
@@ -193,7 +193,7 @@ class CompromiseRecovery:
             yield work
 
     def _root(self, now: Compromise) -> Work:
-        if self._roots.active(Purpose.ROOT_SEAL).version > now.from_root:
+        if self._roots.newest(Purpose.ROOT_SEAL).version > now.from_root:
             return self._go_on("term")
         return Work("sys.root.rotate", "sys/hsm/root/rotate", self._rotator.rotate())
 

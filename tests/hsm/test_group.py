@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,7 +54,8 @@ class Pair:
 
 @contextmanager
 def opened(configs: dict[str, HsmConfig]) -> Iterator[HsmGroup]:
-    group = open_group(list(configs.items()), SystemClock(), lambda: set(configs), lambda _ref: None)
+    names = SimpleNamespace(names=lambda: set(configs), clear=lambda: None)
+    group = open_group(list(configs.items()), SystemClock(), names, lambda _ref: None)
     try:
         yield group
     finally:
@@ -113,7 +115,7 @@ def test_each_key_is_used_where_it_is(configs: dict[str, HsmConfig]) -> None:
         assert not group.at("second").exists(born)
         assert not group.exists(new_cka_id())
         assert group.away() == {}
-        assert group.nearest(list(reversed(pair.roots.values()))) == pair.roots["keystead"]
+        assert group.order(list(reversed(pair.roots.values())))[0] == pair.roots["keystead"]
 
 
 @pytest.mark.parametrize("gone", ["keystead", "second"])
@@ -134,7 +136,7 @@ def test_one_goes_and_comes_back(gone: str, which: str, request: pytest.FixtureR
         for _ in range(3):
             pair.encrypt(other)
             pair.sign(other)
-        assert group.nearest(list(pair.roots.values())) == pair.roots[other]
+        assert group.order(list(pair.roots.values()))[0] == pair.roots[other]
         born = new_cka_id()
         group.generate(Purpose.KEY_SIGN, KeySpec.EC_P256, born, "born meanwhile")
         assert group.exists(born)

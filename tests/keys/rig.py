@@ -90,6 +90,9 @@ class FixedRoots:
     def current(self, purpose: Purpose) -> CkaId:
         return self._ids[purpose]
 
+    def candidates(self, purpose: Purpose) -> list[CkaId]:
+        return [self.current(purpose)]
+
 
 class NoHsm:
     """For tests of software keys: any use of the HSM is a failure of the test."""
@@ -97,7 +100,7 @@ class NoHsm:
     def __call__(self) -> Hsm:
         raise AssertionError("a software key used the HSM")
 
-    def current(self, _purpose: Purpose) -> CkaId:
+    def candidates(self, _purpose: Purpose) -> list[CkaId]:
         raise AssertionError("a software key used a root")
 
 

@@ -73,7 +73,7 @@ OPERATIONAL = frozenset(
 def render_error(error: KmsError) -> Rendered:
     """`{"errors": [...]}`, with `data` beside it where the operation has partial results."""
     form = TABLE[error.kind]
-    body: dict[str, object] = {"errors": form.texts(error.detail)}
+    body: dict[str, object] = {"errors": [error.detail] if error.for_caller else form.texts(error.detail)}
     if error.data is not None:
         body["data"] = error.data
     return Rendered(error.status or form.status, encode(body) + b"\n")

@@ -44,6 +44,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "internal/ui/mounts/{path...}", "sys.internal.mount"),
     Route("POST", "hsm/root/rotate", "sys.root.rotate"),
     Route("GET", "hsm/root/rotate", "sys.root.progress"),
+    Route("GET", "hsm/tokens", "sys.hsm.tokens.list"),
+    Route("POST", "hsm/tokens/{name}", "sys.hsm.tokens.enrol"),
     Route("POST", "hsm/recover-compromise", "sys.compromise.start"),
     Route("GET", "hsm/recover-compromise", "sys.compromise.status"),
 )

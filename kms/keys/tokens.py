@@ -1,0 +1,105 @@
+"""Which HSM tokens serve. While there is one, nothing is written down and the token has no name.
+
+Rows are not sealed, as they are read before the keyring is open. Who changes them can make a server use a token that its
+configuration names; that one has no roots which the keyring is sealed to, unless it was enrolled.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import msgspec
+
+from kms.clock import Clock
+from kms.config import HsmSection
+from kms.errors import invalid
+from kms.hsm import Hsm, open_group
+from kms.hsm.profiles import configured
+from kms.keys.lost import Losses, open_knowing
+from kms.tables import Reader, Store, Table
+
+ENROLLING, ENROLLED, REMOVED = "enrolling", "enrolled", "removed"
+OWN_KEYS: Final = "own-keys"
+SAME_KEYS: Final = "same-keys"
+
+
+class HsmToken(msgspec.Struct, frozen=True, kw_only=True):
+    """One token. Key: its name in the configuration.
+
+    Args:
+        relation: "own-keys" or "same-keys"; the first token's is "own-keys".
+        serial: what it said of itself when it was enrolled.
+        since: of the state, Unix seconds.
+        terms: when keyring terms or roots were last made for it, Unix seconds.
+    """
+
+    state: str
+    relation: str
+    serial: str
+    since: float
+    terms: float = 0.0
+
+
+HSM_TOKENS: Final = Table("hsm-token", "hsm_tokens", HsmToken, sealed=False, cached=True)
+
+
+class Enrolled:
+    """The names of the tokens that may be used; in memory until one changes.
+
+    Args:
+        first: the name of the first token of the configuration, which serves until another is enrolled.
+    """
+
+    def __init__(self, store: Store, first: str) -> None:
+        self._store = store
+        self._first = first
+        self._known: frozenset[str] | None = None
+        self._changes = 0
+        self._lock = threading.Lock()
+        store.watch(HSM_TOKENS, self)
+
+    def drop(self, _key: str) -> None:
+        """A token changed (kms.tables.CacheListener)."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Look again (kms.tables.CacheListener)."""
+        with self._lock:
+            self._known = None
+            self._changes += 1
+
+    def names(self) -> frozenset[str]:
+        """Those that are enrolled, or the first while no row says anything."""
+        known = self._known
+        if known is None:
+            changes = self._changes
+            known = enrolled(self._store.reader()) or frozenset({self._first})
+            with self._lock:
+                if changes == self._changes:
+                    self._known = known
+        return known
+
+
+def enrolled(reader: Reader) -> frozenset[str]:
+    """The names of the enrolled tokens; empty while there has only been one."""
+    return frozenset(row.key for row in reader.scan(HSM_TOKENS) if row.value.state == ENROLLED)
+
+
+def open_tokens(section: HsmSection, clock: Clock, store: Store, losses: Losses) -> Hsm:
+    """Open every token of the configuration that is there.
+
+    Raises:
+        KmsError(HSM_UNAVAILABLE): none is. KmsError(INVALID): an enrolled one is not in the configuration.
+    """
+    titles = [token.title for token in section.tokens]
+    for name in enrolled(store.reader()):
+        if name not in titles:
+            raise invalid(
+                f'the HSM token "{name}" is enrolled, but the configuration does not name it: add it, or remove it '
+                "with DELETE sys/hsm/tokens/NAME while it is in the configuration"
+            )
+    if len(titles) == 1:
+        return open_knowing(configured(section), clock, losses)
+    configs = [(token.title, configured(token)) for token in section.tokens]
+    return open_group(configs, clock, Enrolled(store, titles[0]), losses.refuse)

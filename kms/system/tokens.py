@@ -1,0 +1,114 @@
+"""sys/hsm/tokens: the HSM tokens of the configuration, and their enrolment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kms.clock import rfc3339
+from kms.config import OtherToken, TokenSection
+from kms.errors import ErrorKind, KmsError, invalid, not_found
+from kms.hsm import Hsm, Purpose
+from kms.keys.enrolment import Enroller
+from kms.keys.keyring import TERMS
+from kms.keys.roots import ACTIVE, ROOTS
+from kms.keys.tokens import ENROLLED, HSM_TOKENS, OWN_KEYS
+from kms.operation import Call, Capability, Effect, External, Field, Operation, Record, Result
+from kms.tables import Store
+
+
+@dataclass(frozen=True)
+class TokenHandlers:
+    """The operations.
+
+    Args:
+        configured: the tokens of the configuration, the first one first.
+    """
+
+    store: Store
+    hsm: Callable[[], Hsm]
+    enroller: Enroller
+    configured: Sequence[TokenSection]
+
+    def list(self, _call: Call) -> Result:
+        """Every token that serves, served, or could serve."""
+        away = self.hsm().away()
+        reader = self.store.reader()
+        rows = {row.key: row.value for row in reader.scan(HSM_TOKENS)}
+        names = dict.fromkeys([*(section.title for section in self.configured), *rows])
+        tokens = {}
+        for name in names:
+            row = rows.get(name)
+            serves = row.state == ENROLLED if row is not None else not rows and name == self._first.title
+            tokens[name] = {
+                "relation": row.relation if row is not None else self._relation(name),
+                "configured": any(section.title == name for section in self.configured),
+                "state": row.state if row is not None else ENROLLED if serves else "not enrolled",
+                "answers": name not in away if serves else None,
+                "serial": row.serial if row is not None else "",
+                "since": rfc3339(row.since) if row is not None else "",
+                **self._holds("" if row is None and serves else name),
+            }
+        return Result({"tokens": tokens, "terms": reader.count(TERMS, {})})
+
+    def _holds(self, token: str) -> dict[str, Any]:
+        """Its root version, and how many keyring terms are sealed to its roots."""
+        reader = self.store.reader()
+        seals = reader.find(ROOTS, {"purpose": Purpose.ROOT_SEAL.value, "state": ACTIVE})
+        mine = {row.key: row.value.version for row in seals if row.value.token == token}
+        terms = [row.value for row in reader.scan(TERMS)]
+        sealed = sum(any(form.root in mine for form in term.forms) for term in terms)
+        return {"root_version": max(mine.values(), default=0), "terms": sealed}
+
+    def enrol(self, call: Call) -> External[Any]:
+        """Make a further token ready to serve."""
+        section = self._section(str(call.args["name"]))
+        if not isinstance(section, OtherToken):
+            raise invalid(f'the HSM token "{section.title}" serves already')
+        if section.relation != OWN_KEYS:
+            raise invalid("copies cannot be enrolled yet")
+        return self.enroller.enrol(section.title)
+
+    @property
+    def _first(self) -> TokenSection:
+        return self.configured[0]
+
+    def _relation(self, name: str) -> str:
+        section = self._section(name)
+        return section.relation if isinstance(section, OtherToken) else OWN_KEYS
+
+    def _section(self, name: str) -> TokenSection:
+        for section in self.configured:
+            if section.title == name:
+                return section
+        raise not_found(f'the configuration names no HSM token "{name}"; add it under [[hsm.others]]')
+
+    def table(self) -> Sequence[Operation]:
+        """The operations; the last is the jobs process's own and has no route."""
+        name = Field("name", required=True, record=Record.CLEAR)
+        update = Capability.UPDATE
+        return [
+            Operation("sys.hsm.tokens.list", Capability.READ, self.list),
+            Operation(
+                "sys.hsm.tokens.enrol",
+                update,
+                self.enrol,
+                effect=Effect.EXTERNAL,
+                sudo=True,
+                fields=(name,),
+                resolve=self.enroller.resume,
+            ),
+            Operation(
+                "sys.hsm.tokens.complete",
+                update,
+                _for_jobs,
+                effect=Effect.EXTERNAL,
+                sudo=True,
+                resolve=self.enroller.resume,
+            ),
+        ]
+
+
+def _for_jobs(_call: Call) -> External[Any]:
+    raise KmsError(ErrorKind.UNSUPPORTED, "unsupported operation")

@@ -1,0 +1,160 @@
+"""A server on two HSM tokens: either may go and come back while it serves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.api import Api
+from tests.harness.processes import wait_for
+from tests.harness.tokens import FIRST, SECOND, TwoTokens
+
+P = b64encode(b"card 4711").decode()
+CALLERS = 4
+PER_SECOND = 60
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[TwoTokens]:
+    """Four workers, the second token enrolled, and a key in each token."""
+    server = TwoTokens(tmp_path / "server")
+    server.prepare()
+    server.start()
+    try:
+        server.enrol()
+        with server.api() as api:
+            api.ok("POST", "sys/mounts/transit", {"type": "transit"})
+            api.ok("POST", "transit/keys/soft", {"type": "aes256-gcm96", "protection": "software"})
+            make(api, f"in-{FIRST}")
+        with_one_away(server, FIRST, f"in-{SECOND}")
+        yield server
+    finally:
+        server.stop()
+
+
+def make(api: Api, name: str) -> None:
+    api.ok("POST", f"transit/keys/{name}", {"type": "aes256-gcm96", "protection": "hsm"})
+
+
+def with_one_away(server: TwoTokens, gone: str, name: str) -> None:
+    """Make a key in the token that is left."""
+    files = server.pulled(gone)
+    files.vanish()
+    with server.api() as api:
+        make(api, name)
+    files.come_back()
+    server.wait_back()
+
+
+def encrypt(api: Api, name: str) -> str:
+    ciphertext: str = api.ok("POST", f"transit/encrypt/{name}", {"plaintext": P})["ciphertext"]
+    return ciphertext
+
+
+def tokens(api: Api) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = api.ok("GET", "sys/hsm/tokens")["tokens"]
+    return found
+
+
+class Callers:
+    """Threads that encrypt with a software key, decrypt with a key of each token, and make keys."""
+
+    def __init__(self, server: TwoTokens, ciphertexts: dict[str, str]) -> None:
+        self.seen: Counter[tuple[str, int]] = Counter()
+        self.wrong: list[str] = []
+        self._server = server
+        self._ciphertexts = ciphertexts
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(n,)) for n in range(CALLERS)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self, number: int) -> None:
+        made = 0
+        with self._server.api() as api:
+            while not self._stop.is_set():
+                made += 1
+                self._one(api, made, f"new-{number}-{made}")
+                time.sleep(CALLERS / PER_SECOND)
+
+    def _one(self, api: Api, made: int, new: str) -> None:
+        names = ["soft", *self._ciphertexts]
+        name = names[made % len(names)]
+        path, body = f"decrypt/{name}", {"ciphertext": self._ciphertexts.get(name, "")}
+        if name == "soft":
+            path, body = "encrypt/soft", {"plaintext": P}
+        if made % 10 == 0:
+            name, path, body = "new", f"keys/{new}", {"type": "aes256-gcm96", "protection": "hsm"}
+        answer = api.post(f"transit/{path}", body)
+        self.seen[name, answer.status] += 1
+        if answer.status == 200:
+            if path.startswith("decrypt") and answer.data["plaintext"] != P:
+                self.wrong.append(f"{path}: a wrong plaintext")
+        elif answer.status != 503 or not name.startswith("in-") or f'"{name[3:]}"' not in answer.errors[0]:
+            self.wrong.append(f"{path}: {answer.status} {answer.errors}")
+
+
+@pytest.mark.timeout(300)
+def test_each_token_goes_and_comes_back_under_load(two: TwoTokens) -> None:
+    with two.api() as api:
+        names = [f"in-{FIRST}", f"in-{SECOND}"]
+        ciphertexts = {name: encrypt(api, name) for name in names}
+        callers = Callers(two, ciphertexts)
+        callers.start()
+        try:
+            for gone, left in ((FIRST, SECOND), (SECOND, FIRST)):
+                files = two.pulled(gone)
+                files.vanish()
+                time.sleep(1.5)
+                # A term that the missing token does not have.
+                assert api.post("sys/rotate").status == 204
+                shown = tokens(api)
+                assert shown[gone]["answers"] is False
+                assert shown[left]["answers"] is True
+                assert int(str(shown[gone]["terms"])) < int(str(shown[left]["terms"]))
+                time.sleep(1)
+                files.come_back()
+                two.wait_back()
+                terms = api.ok("GET", "sys/hsm/tokens")["terms"]
+                wait_for(
+                    lambda gone=gone, terms=terms: tokens(api)[gone]["terms"] == terms,  # type: ignore[misc]
+                    30,
+                    f"terms of {gone}",
+                )
+        finally:
+            callers.stop()
+        print(dict(callers.seen))
+        assert callers.wrong == []
+        for name in names:
+            assert callers.seen[name, 200]
+            assert api.ok("POST", f"transit/decrypt/{name}", {"ciphertext": ciphertexts[name]})
+        # Every key that was made meanwhile is usable.
+        for name in api.list("transit/keys").data["keys"]:
+            if name.startswith("new"):
+                encrypt(api, name)
+    # It starts with either.
+    for gone, name in ((FIRST, SECOND), (SECOND, FIRST)):
+        two.stop()
+        files = two.pulled(gone)
+        files.vanish()
+        two.start()
+        with two.api() as api:
+            encrypt(api, "soft")
+            encrypt(api, f"in-{name}")
+            refused = api.post(f"transit/encrypt/in-{gone}", {"plaintext": P})
+            assert (refused.status, f'"{gone}"' in refused.errors[0]) == (503, True)
+        files.come_back()
+        two.wait_back()
