@@ -90,8 +90,8 @@ class Enroller:
             first = HsmToken(state=ENROLLED, relation=OWN_KEYS, serial=serials[self.first], since=now)
             tx.insert(HSM_TOKENS, self.first, first)
             for root in tx.scan(ROOTS):
-                if not root.value.token:
-                    tx.replace(ROOTS, root, msgspec.structs.replace(root.value, token=self.first))
+                if not root.value.home:
+                    tx.replace(ROOTS, root, msgspec.structs.replace(root.value, home=self.first))
         fresh = HsmToken(state=ENROLLING, relation=OWN_KEYS, serial=serials[name], since=now)
         row = tx.get(HSM_TOKENS, name)
         if row is None:
@@ -137,7 +137,7 @@ class Enroller:
         row = tx.get(HSM_TOKENS, name)
         if row is None or row.value.state not in {ENROLLING, ENROLLED}:
             raise KmsError(ErrorKind.CONFLICT, "the token was removed meanwhile")
-        others = {each.key for each in active_rows(tx, Purpose.ROOT_SEAL) if each.value.token != name}
+        others = {each.key for each in active_rows(tx, Purpose.ROOT_SEAL) if each.value.home != name}
         for old, new in made:
             if not {form.root for form in old.value.forms} & others:
                 raise KmsError(ErrorKind.CONFLICT, "the root was rotated at the same time; try again")
@@ -161,7 +161,7 @@ class Enroller:
                 CkaId(bytes.fromhex(row.key)), row.value.version, row.value.public
             )
             for row in found
-            if row.value.token == name
+            if row.value.home == name
         }
 
     def _behind(self, name: str) -> bool:

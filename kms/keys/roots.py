@@ -42,7 +42,7 @@ class RootObject(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bytes = b""  # the log key where the token has no Ed25519: its seed under the seal root ...
     sealed_under: str = ""  # ... of this hex CKA_ID
     attempt: str = ""  # who makes it; "" for a recovery, which runs alone
-    token: str = ""  # which token it is in; "" while there is only one (kms.keys.tokens)
+    home: str = ""  # the token that it is in; "" while there is only one (kms.keys.tokens)
 
 
 ROOTS = Table(
@@ -174,7 +174,7 @@ class Roots:
                 changed,
                 public=pair.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
                 sealed=self._hsm()
-                .at(row.value.token)
+                .at(row.value.home)
                 .seal(root, pair.private_bytes_raw(), _log_aad(row.key)),
                 sealed_under=seal.key,
             )
@@ -196,7 +196,7 @@ class Roots:
 
     def _planned(self, purpose: Purpose, version: int, attempt: str, token: str) -> Row[RootObject]:
         for row in self._store.reader().find(ROOTS, {"purpose": purpose.value}):
-            wanted = (row.value.version, row.value.attempt, row.value.token)
+            wanted = (row.value.version, row.value.attempt, row.value.home)
             if wanted == (version, attempt, token) and row.value.state != LOST:
                 return row
         root = RootObject(
@@ -205,7 +205,7 @@ class Roots:
             state=PLANNED,
             created=self._clock.now(),
             attempt=attempt,
-            token=token,
+            home=token,
         )
         with self._store.transaction() as tx:
             return tx.insert(ROOTS, new_cka_id().hex(), root)
@@ -221,7 +221,7 @@ class Roots:
         """
         rows = [*self._store.reader().find(ROOTS, {"state": DISCARDED}), *self._stale()]
         for row in rows:
-            self._hsm().at(row.value.token).destroy(CkaId(bytes.fromhex(row.key)))
+            self._hsm().at(row.value.home).destroy(CkaId(bytes.fromhex(row.key)))
             if self._settled(row.value):
                 with self._store.transaction() as tx:
                     tx.delete(ROOTS, row)
@@ -259,7 +259,7 @@ def active_rows(reader: Reader, purpose: Purpose) -> list[Row[RootObject]]:
     rows = reader.find(ROOTS, {"purpose": purpose.value, "state": ACTIVE})
     if not rows:
         raise KmsError(ErrorKind.UNINITIALIZED, "the server is not initialized; run 'keystead init'")
-    if len({row.value.token for row in rows}) != len(rows):
+    if len({row.value.home for row in rows}) != len(rows):
         raise integrity(f"two active roots for {purpose.value}")
     return sorted(rows, key=lambda row: row.value.version, reverse=True)
 
@@ -270,11 +270,11 @@ def active_row(reader: Reader, purpose: Purpose) -> Row[RootObject]:
 
 
 def _place(root: RootObject) -> tuple[str, str]:
-    return root.purpose, root.token
+    return root.purpose, root.home
 
 
 def _usable(root: RootObject, other: RootObject) -> bool:
-    if root.token != other.token:
+    if root.home != other.home:
         return False
     return root.state in {ACTIVE, RETIRED} or (root.state == PLANNED and root.attempt == other.attempt)
 
@@ -285,11 +285,11 @@ def activate(tx: Transaction, purpose: Purpose, version: int, attempt: str) -> N
     Its predecessor is retired, and what other attempts at a version so far planned is discarded.
     """
     rows = tx.find(ROOTS, {"purpose": purpose.value})
-    made = {row.key: row.value.token for row in rows if _made(row.value, version, attempt)}
+    made = {row.key: row.value.home for row in rows if _made(row.value, version, attempt)}
     for row in rows:
         if row.key in made:
             state = ACTIVE
-        elif row.value.token not in made.values():
+        elif row.value.home not in made.values():
             continue
         elif row.value.state == ACTIVE:
             state = RETIRED

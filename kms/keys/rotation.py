@@ -79,7 +79,7 @@ class _Steps:
             for purpose in ROTATED
         }
         reader = self.store.reader()
-        before = [row.key for row in active_rows(reader, Purpose.ROOT_SEAL) if row.value.token in self.tokens]
+        before = [row.key for row in active_rows(reader, Purpose.ROOT_SEAL) if row.value.home in self.tokens]
         return reseal(self.hsm(), self.instance(), reader, new[Purpose.ROOT_SEAL], before)
 
     def _not_overtaken(self, tx: Transaction) -> None:
@@ -182,7 +182,7 @@ class RootRotator:
         """The tokens that answer, as far as is known."""
         away = self._hsm().away()
         rows = active_rows(self._store.reader(), Purpose.ROOT_SEAL)
-        return tuple(row.value.token for row in rows if row.value.token not in away)
+        return tuple(row.value.home for row in rows if row.value.home not in away)
 
     def progress(self) -> dict[str, Any]:
         """The newest rotation and what is still under retired roots."""

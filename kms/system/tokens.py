@@ -52,11 +52,11 @@ class TokenHandlers:
             }
         return Result({"tokens": tokens, "terms": reader.count(TERMS, {})})
 
-    def _holds(self, token: str) -> dict[str, Any]:
+    def _holds(self, home: str) -> dict[str, Any]:
         """Its root version, and how many keyring terms are sealed to its roots."""
         reader = self.store.reader()
         seals = reader.find(ROOTS, {"purpose": Purpose.ROOT_SEAL.value, "state": ACTIVE})
-        mine = {row.key: row.value.version for row in seals if row.value.token == token}
+        mine = {row.key: row.value.version for row in seals if row.value.home == home}
         terms = [row.value for row in reader.scan(TERMS)]
         sealed = sum(any(form.root in mine for form in term.forms) for term in terms)
         return {"root_version": max(mine.values(), default=0), "terms": sealed}
