@@ -173,9 +173,7 @@ class Roots:
             changed = msgspec.structs.replace(
                 changed,
                 public=pair.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-                sealed=self._hsm()
-                .at(row.value.home)
-                .seal(root, pair.private_bytes_raw(), _log_aad(row.key)),
+                sealed=self._hsm().at(row.value.home).seal(root, pair.private_bytes_raw(), _log_aad(row.key)),
                 sealed_under=seal.key,
             )
         with self._store.transaction() as tx:
