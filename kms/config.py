@@ -38,6 +38,9 @@
     [keys]
     protection = "hsm"               # every new key must be born in the HSM; leave it out for no demand
 
+    [pki]
+    blocklist = "/etc/keystead/blocked-keys"    # SHA-256 of SubjectPublicKeyInfos that no certificate may carry
+
     [acme]
     networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]   # where challenges may be fetched
     http_port = 80                   # of http-01
@@ -183,6 +186,17 @@ class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     protection: Literal["", "hsm"] = ""
 
 
+class PkiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What certificates may not carry, whatever a role says.
+
+    Args:
+        blocklist: keys known to be compromised, a SHA-256 of the SubjectPublicKeyInfo in hex per line; SIGHUP reads
+            it again, and a file that is not such a list refuses to start.
+    """
+
+    blocklist: Path | None = None
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bounds of a worker.
 
@@ -229,6 +243,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tls: TlsConfig | None = None
     proxy: ProxyConfig | None = None
     keys: KeysConfig = KeysConfig()
+    pki: PkiSection = PkiSection()
     limits: LimitsConfig = LimitsConfig()
     acme: AcmeSection = AcmeSection()
 
@@ -344,6 +359,8 @@ def render(config: Config) -> str:
     if config.tls is not None:
         lines += ["", "[tls]"]
         lines += [f"certificate = {_quoted(config.tls.certificate)}", f"key = {_quoted(config.tls.key)}"]
+    if config.pki.blocklist is not None:
+        lines += ["", "[pki]", f"blocklist = {_quoted(config.pki.blocklist)}"]
     if config.acme != AcmeSection():
         networks = msgspec.json.encode(config.acme.networks).decode()
         lines += ["", "[acme]", f"networks = {networks}"]
@@ -450,6 +467,7 @@ __all__ = [
     "KeysConfig",
     "LimitsConfig",
     "OtherToken",
+    "PkiSection",
     "ProxyConfig",
     "TlsConfig",
     "TokenSection",

@@ -1,16 +1,18 @@
 """Public keys that a certificate may carry, and why others may not.
 
-The checks follow CA/B BR 6.1.1.3 and Boulder's goodkey: size, curve, exponent, small factors, ROCA
-(CVE-2017-15361), close primes (CVE-2022-26320), a blocklist of compromised keys, and the CA's own
-keys. Nothing here proves that a key is good; each check knows one way in which keys were bad.
+The checks follow CA/B BR 6.1.1.3 and Boulder's goodkey: size, curve, exponent, what badkeys knows offline (small factors,
+ROCA, close primes, primes that published keys share, moduli of broken random sources), a blocklist of
+compromised keys, and the CA's own keys. Nothing here proves that a key is good; each check knows one way in which keys were bad.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -30,27 +32,15 @@ LeafPublicKey = (
 RSA_MIN_BITS = 2048
 RSA_MAX_BITS = 8192  # above, verifying costs relying parties more than it gives them
 _CURVES: dict[str, int] = {"secp256r1": 256, "secp384r1": 384, "secp521r1": 521}
-_FERMAT_ROUNDS = 110  # Boulder's count; each round is one integer square root
 
-
-def _primes(limit: int) -> list[int]:
-    return [n for n in range(2, limit) if all(n % d for d in range(2, math.isqrt(n) + 1))]
-
-
-_SMALL_PRODUCT = math.prod(_primes(752))  # BR 6.1.6: no factor smaller than 752
-
-
-def _powers_of_65537(prime: int) -> frozenset[int]:
-    found, value = set(), 1
-    while value not in found:
-        found.add(value)
-        value = value * 65537 % prime
-    return frozenset(found)
-
-
-# Primes of Infineon's library are k*M + 65537^a mod M, so such a modulus is a power of 65537 modulo
-# every prime factor of M. A random one passes all of these with probability about 2^-27.
-_ROCA = [(p, _powers_of_65537(p)) for p in _primes(168) if p > 2]
+# What badkeys asks of a modulus and an exponent, and how a finding is told (CA/B BR 6.1.1.3).
+_WEAKNESSES = {
+    "smallfactors": "has a small factor: make a new key",
+    "roca": "has the ROCA fingerprint (CVE-2017-15361): make a new key elsewhere",
+    "fermat": "has close prime factors (CVE-2022-26320): make a new key elsewhere",
+    "rsapoly": "has the pattern of a broken random source and can be factored: make a new key elsewhere",
+    "sharedprimes": "shares a prime factor with a published key: make a new key elsewhere",
+}
 
 
 def spki_der(key: PublicKeyTypes) -> bytes:
@@ -134,28 +124,13 @@ def _check_rsa(key: rsa.RSAPublicKey) -> None:
         raise invalid(f"RSA keys have at most {RSA_MAX_BITS} bits and a multiple of 8: got {bits}")
     if numbers.e < 65537 or numbers.e % 2 == 0 or numbers.e >= 1 << 256:
         raise invalid("the RSA public exponent must be odd and between 2^16+1 and 2^256-1")
-    if math.gcd(numbers.n, _SMALL_PRODUCT) != 1:
-        raise invalid("the RSA modulus has a small factor: make a new key")
-    if has_roca_fingerprint(numbers.n):
-        raise invalid("the RSA modulus has the ROCA fingerprint (CVE-2017-15361): make a new key elsewhere")
-    if has_close_primes(numbers.n):
-        raise invalid("the RSA modulus has close prime factors (CVE-2022-26320): make a new key elsewhere")
+    checks = _badkeys()
+    for check_name, finding in _WEAKNESSES.items():
+        if getattr(checks, check_name)(numbers.n, e=numbers.e):
+            raise invalid(f"the RSA modulus {finding}")
 
 
-def has_roca_fingerprint(modulus: int) -> bool:
-    """Whether the modulus looks like one of Infineon's library."""
-    return all(modulus % prime in residues for prime, residues in _ROCA)
-
-
-def has_close_primes(modulus: int) -> bool:
-    """Whether Fermat's method factors it in a few rounds."""
-    a = math.isqrt(modulus)
-    if a * a == modulus:
-        return True
-    for _ in range(_FERMAT_ROUNDS):
-        a += 1
-        b2 = a * a - modulus
-        # Squares are 0, 1, 4, 9 mod 16: skips three square roots in four.
-        if b2 & 15 in {0, 1, 4, 9} and math.isqrt(b2) ** 2 == b2:
-            return True
-    return False
+@cache
+def _badkeys() -> Any:
+    """The library's checks, loaded when the first RSA key comes (0.3 s)."""
+    return import_module("badkeys.rsakeys")

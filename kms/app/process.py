@@ -13,6 +13,7 @@ configuration, opens a socket or loads the HSM on its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from kms import metrics
@@ -26,7 +27,7 @@ from kms.audit.recovery import recover
 from kms.audit.sequencer import Snapshot
 from kms.clock import Clock
 from kms.config import Config
-from kms.errors import ErrorKind, KmsError, integrity
+from kms.errors import ErrorKind, KmsError, integrity, invalid
 from kms.hsm import Hsm
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
@@ -78,6 +79,7 @@ from kms.system.tokens import TokenHandlers
 from kms.tables import Table
 from pki.acme.service import AcmeService
 from pki.acme.validation import Ports
+from pki.goodkey import Blocklist
 from pki.service import PkiService
 from pki.ssh.service import SshService
 
@@ -194,8 +196,9 @@ class App:
         demand = self.config.keys.protection
         self.wrapping = Wrapping(store, self.tokens)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
-        self.pki = PkiService(store, self.token.get, clock, derive=store.derived)
-        self.ssh = SshService(store, self.token.get, clock, demand=demand)
+        blocked = _blocklist(self.config.pki.blocklist)
+        self.pki = PkiService(store, self.token.get, clock, derive=store.derived, blocklist=blocked)
+        self.ssh = SshService(store, self.token.get, clock, demand=demand, blocklist=blocked)
         wanted = self.config.acme
         ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)
         self.acme = AcmeService(store, self.pki, lambda: store.derived("acme-nonce"), ports)
@@ -403,6 +406,13 @@ class App:
         self.log_keeper.stop()
         self.token.close()
         self.store.close()
+
+
+def _blocklist(path: Path | None) -> Blocklist:
+    try:
+        return Blocklist.load(path) if path is not None else Blocklist()
+    except (OSError, ValueError) as error:
+        raise invalid(f"pki.blocklist cannot be read: {error}") from None
 
 
 def build(config: Config, shared: Shared, clock: Clock, role: Role) -> App:

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
 
 from kms.errors import KmsError
 from pki import goodkey
@@ -29,7 +34,7 @@ def rsa_public(n: int, e: int = 65537) -> rsa.RSAPublicKey:
     return rsa.RSAPublicNumbers(e, n).public_key()
 
 
-SMALL = math.prod(p for p in range(2, 752) if all(p % d for d in range(2, math.isqrt(p) + 1)))
+SMALL = math.prod(p for p in range(2, 65537) if all(p % d for d in range(2, math.isqrt(p) + 1)))
 TINY = math.prod(p for p in range(2, 168) if all(p % d for d in range(2, math.isqrt(p) + 1)))
 
 
@@ -82,7 +87,34 @@ def test_a_modulus_of_infineons_kind_is_refused() -> None:
         check(rsa_public(n))
 
 
-@pytest.mark.parametrize("small", [3, 5, 7, 751])
+PUBLISHED = """
+MIIBCgKCAQEAtQS720djHoBY2eXEDsMNGi6GWY/B37TyGO6tAgQJnweAvk5ABi3AKaOJzHQLmqpkzzh92z2FHzZpKoOiy4Eq0tt4J20zgFPi
+YdAG5mffTcgtMhymCXBcAaUjuZCcyYIIDdENnaP3wTPo0FEdWozb0/4+SNJ1IhlwyQGUu77mAHgr3Q2j/GqY0RSIbikmgV7NUpf6PA8JAlm2
++lQQj9YjurMI5K9BQZPRGm84E2nSe4zT2NkaKrzObH+mFd5dRlzi00FXaMF06ViYiwKgW27ef1ZCD3Z0yFZ7uaNaGAnflsOUsoaMutSkQPs0
+JEAVmnVkjCfpTKylM9D/B0ZjutZspQIDAQAB
+"""  # RSAPublicKey of the certificate crt.sh 5534506057, which shares a prime with others
+
+
+def test_a_prime_that_published_keys_share_is_refused() -> None:
+    pem = f"-----BEGIN RSA PUBLIC KEY-----{PUBLISHED}-----END RSA PUBLIC KEY-----\n"
+    with pytest.raises(KmsError, match="shares a prime factor"):
+        check(load_pem_public_key(pem.encode()))
+
+
+def sparse() -> int:
+    """A polynomial in 2^128 with small coefficients: what one broken generator made of its primes."""
+    return sum(secrets.choice([1, 3, 5]) << 128 * power for power in range(8)) + (13 << 128 * 8)
+
+
+def test_a_modulus_of_a_broken_generator_is_refused() -> None:
+    n = 0
+    while n.bit_length() % 8 or not n or any(n % p == 0 for p in range(3, 65537, 2)):
+        n = sparse() * sparse()
+    with pytest.raises(KmsError, match="broken random source"):
+        check(rsa_public(n))
+
+
+@pytest.mark.parametrize("small", [3, 5, 7, 751, 65521])
 def test_a_small_factor_is_refused(small: int) -> None:
     n = 0
     while n.bit_length() != 2048:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from pki.goodkey import spki_der, spki_hash
 from tests.harness.api import Api
 from tests.harness.dev import ConfiguredServer
+from tests.system import defective
 
+BLOCKED = ec.generate_private_key(ec.SECP256R1())
 SPY = Path("/usr/lib/x86_64-linux-gnu/pkcs11-spy.so")
 VALUES = r"CKA_(VALUE|PRIVATE_EXPONENT|PRIME_\d)\s"
 SECRET_CLASSES = ("CKO_SECRET_KEY", "CKO_PRIVATE_KEY")
@@ -56,7 +60,13 @@ def spied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Configured
     output = folder / "spy.log"
     environment = {"PKCS11SPY": "/usr/lib/softhsm/libsofthsm2.so", "PKCS11SPY_OUTPUT": str(output)}
     running = ConfiguredServer(folder / "server", workers=1, environment=environment)
-    running.prepare(lambda text: re.sub(r'module = ".*"', f'module = "{SPY}"', text))
+    blocked = folder / "blocked-keys"
+    blocked.write_text(f"{spki_hash(spki_der(BLOCKED.public_key()))}  # leaked\n")
+
+    def configure(text: str) -> str:
+        return re.sub(r'module = ".*"', f'module = "{SPY}"', text) + f'\n[pki]\nblocklist = "{blocked}"\n'
+
+    running.prepare(configure)
     try:
         running.start()
         with running.api() as api:  # a worker tests the token once, with keys of its own
@@ -95,6 +105,28 @@ def test_authority_key_is_generated_by_the_token(api: Api, spied: tuple[Configur
     before = len(calls(spied[1]))
     api.ok("POST", "pki-spied/root/generate/internal", {"common_name": "Spied Root", "key_type": "ec"})
     assert "C_GenerateKeyPair" in generated(spied[1], before)
+
+
+def certificate_signatures(output: Path) -> int:
+    """How often a key of a CA was asked to sign; the log's key is of another kind."""
+    return sum(call.name == "C_SignInit" and "CKM_ECDSA" in call.text for call in calls(output))
+
+
+def test_defective_certificates_are_refused_before_anything_is_signed(
+    api: Api, spied: tuple[ConfiguredServer, Path]
+) -> None:
+    defective.setup(api)
+    found = [*defective.keys(api, BLOCKED), *defective.names(), *defective.rules()]
+    assert len({defect.rule for defect in found}) == len(found) >= 40
+    before = certificate_signatures(spied[1])
+    for defect in found:
+        answer = api.post(defect.path, defect.body)
+        assert answer.status == 400, (defect.rule, answer)
+        assert defect.why in answer.errors[0], (defect.rule, answer.errors)
+    assert certificate_signatures(spied[1]) == before
+    api.ok("POST", f"{defective.PKI}/issue/web", {"common_name": "a.example.com", "key_type": "ec"})
+    assert certificate_signatures(spied[1]) == before + 1
+    print(f"{len(found)} defective requests, no C_Sign")
 
 
 def test_no_secret_is_put_into_the_token(api: Api, spied: tuple[ConfiguredServer, Path]) -> None:
