@@ -153,6 +153,8 @@ class Call:
         path: the canonical path that policy sees, without a leading slash ("transit/encrypt/app").
         args: coerced fields, path parameters among them; absent optional fields hold defaults.
         given: names of the fields that the client really sent (a config update touches only those).
+        basic: an HTTP Basic credential as it was sent (base64), for dialects that know it; only what verifies
+            it reads it.
         unverified_chain: DER certificates that the client presented, its own first. It has proved that it
             holds that one's key and nothing else; nobody has looked at who issued it.
         bound: those of `given` that are part of the path; rules about parameters do not count them.
@@ -176,6 +178,7 @@ class Call:
     now: float = 0.0
     wrap_ttl: int = 0
     unverified_chain: tuple[bytes, ...] = ()
+    basic: str = ""
     idempotency_key: str = ""
 
 

@@ -19,7 +19,11 @@ from kms.tables import Table, Transaction
 from pki.acme import store as acme_store
 from pki.acme.operations import operations as acme_operations
 from pki.acme.service import AcmeService
+from pki.est import store as est_store
+from pki.est.operations import operations as est_operations
+from pki.est.service import EstService
 from pki.http.acme import ROUTES as ACME_ROUTES
+from pki.http.est import ROUTES as EST_ROUTES
 from pki.http.routes import ROUTES as PKI_ROUTES
 from pki.http.ssh import ROUTES as SSH_ROUTES
 from pki.idempotency import REMEMBERED
@@ -54,7 +58,13 @@ class Engine:
     errands: tuple[Errand, ...] = ()
 
 
-DIGESTED: tuple[Table[Any], ...] = (*KEY_TABLES, *PKI_TABLES, *SSH_TABLES, *acme_store.TABLES)
+DIGESTED: tuple[Table[Any], ...] = (
+    *KEY_TABLES,
+    *PKI_TABLES,
+    *SSH_TABLES,
+    *acme_store.TABLES,
+    *est_store.TABLES,
+)
 """Tables of the engines whose state digests the hourly sweep compares."""
 SEALED: tuple[Table[Any], ...] = (
     *DIGESTED,
@@ -71,6 +81,7 @@ def engines(
     keys: KeyService,
     pki: PkiService,
     acme: AcmeService,
+    est: EstService,
     ssh: SshService,
     policies: PolicyService,
     mounts: MountTable,
@@ -84,6 +95,7 @@ def engines(
 
     def retire_pki(tx: Transaction, mount_id: str) -> int:
         acme.retire_mount(tx, mount_id)
+        est.retire_mount(tx, mount_id)
         return pki.retire_mount(tx, mount_id)
 
     return (
@@ -96,8 +108,8 @@ def engines(
         ),
         Engine(
             "pki",
-            (*PKI_ROUTES, *ACME_ROUTES),
-            (*pki_operations(pki), *acme_operations(acme, pki.clock.now)),
+            (*PKI_ROUTES, *ACME_ROUTES, *EST_ROUTES),
+            (*pki_operations(pki), *acme_operations(acme, pki.clock.now), *est_operations(est)),
             retire_pki,
             pki.chores,
             (

@@ -54,7 +54,7 @@ from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
 from kms.keys.tokens import open_tokens
-from kms.operation import External, Operation, Principal
+from kms.operation import Call, External, Operation, Principal
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
 from kms.policy import operations as policy_operations
@@ -79,6 +79,8 @@ from kms.system.tokens import TokenHandlers
 from kms.tables import Table
 from pki.acme.service import AcmeService
 from pki.acme.validation import Ports
+from pki.est.callers import Authorize
+from pki.est.service import EstService
 from pki.goodkey import Blocklist
 from pki.service import PkiService
 from pki.ssh.service import SshService
@@ -202,7 +204,8 @@ class App:
         wanted = self.config.acme
         ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)
         self.acme = AcmeService(store, self.pki, lambda: store.derived("acme-nonce"), ports)
-        self.engines = engines(self.keys, self.pki, self.acme, self.ssh, self.policies, self.mounts)
+        self.est = EstService(store, self.pki, Authorize(self.tokens.authenticate, self._demand))
+        self.engines = engines(self.keys, self.pki, self.acme, self.est, self.ssh, self.policies, self.mounts)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
@@ -256,6 +259,17 @@ class App:
             origin=self.origin,
             snapshot=self._snapshot,
         )
+
+    def _demand(self, principal: Principal, call: Call) -> None:
+        """Policy, for proofs that turn out to be a token."""
+        if not self.policies.decide(principal, call).allowed:
+            raise KmsError(ErrorKind.DENIED, "permission denied")
+
+    def well_known(self, path: str) -> str | None:
+        """The path below /v1/ that `path` below /.well-known/ stands for, or None."""
+        wanted = self.est.mount_of(path)
+        found = (key for key, row in self.mounts.rows().items() if row.value.id == wanted)
+        return next((f"{mount}{path}" for mount in found), None) if wanted is not None else None
 
     # -- (5) the road ----------------------------------------------------------------------------------
 

@@ -28,6 +28,10 @@ class ServerApp(App, Protocol):
         """Whether this process holds what it must forget (sealed after it was open), and so must end."""
         ...
 
+    def well_known(self, path: str) -> str | None:
+        """The path below /v1/ that `path` below /.well-known/ stands for, or None."""
+        ...
+
     def close(self) -> None:
         """Flush the audit segment, write the closing line, log out of the HSM."""
         ...

@@ -121,7 +121,7 @@ def _child_exit(arbiter: Any, worker: Any) -> None:
 
 def _boot(config: Config, shared: Shared, build: Builder) -> Served:
     app = build(config, shared, SystemClock(), "worker")
-    door = Door(app, OperatorLog(role="worker"), chains=ClientChains(config.proxy))
+    door = Door(app, OperatorLog(role="worker"), chains=ClientChains(config.proxy), well_known=app.well_known)
     return Served(door, app.close, app.leaving)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -46,12 +47,22 @@ class Answer:
 class Api:
     """Calls below /v1 of one server with one token. Thread safe."""
 
-    def __init__(self, address: str, token: str = "", timeout_seconds: float = 30) -> None:
+    def __init__(
+        self,
+        address: str,
+        token: str = "",
+        timeout_seconds: float = 30,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
         self.address = address
         self.token = token
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx.Client(
-            base_url=f"{address}/v1/", timeout=timeout_seconds, limits=limits, trust_env=False
+            base_url=f"{address}/v1/",
+            timeout=timeout_seconds,
+            limits=limits,
+            trust_env=False,
+            verify=verify,
         )
 
     def call(

@@ -16,6 +16,7 @@ from kms.errors import ErrorKind, KmsError, invalid
 from kms.http.vault.route import Rendered
 
 PREFIX = b"/v1/"
+WELL_KNOWN = b"/.well-known/"
 MAX_PATH_BYTES = 4096
 MAX_SEGMENT_CHARACTERS = 512
 MAX_QUERY_FIELDS = 64

@@ -17,7 +17,7 @@ Each hot request passes here, so what is built per request is built once and wit
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kms.clock import Clock, SystemClock
@@ -25,12 +25,12 @@ from kms.errors import ErrorKind, KmsError, invalid
 from kms.http.chains import Chain, ClientChains
 from kms.http.ports import NO_ROUTE, App
 from kms.http.vault import body as bodies
-from kms.http.vault.canonical import Redirect, canonical, query_fields, wants_list
+from kms.http.vault.canonical import PREFIX, WELL_KNOWN, Redirect, canonical, query_fields, wants_list
 from kms.http.vault.coerce import wrap_seconds
 from kms.http.vault.errors import OPERATIONAL, multi, nothing, render_error
 from kms.http.vault.idempotency import idempotency_key
 from kms.http.vault.render import render
-from kms.http.vault.route import Rendered
+from kms.http.vault.route import Rendered, Route
 from kms.http.vault.router import Match, Router
 from kms.ids import new_event_id
 from kms.operation import Call, Caller, Capability, MountRef, Operation, Runs
@@ -90,6 +90,7 @@ class _Asked:
     """The headers that matter."""
 
     token: str = ""
+    basic: str = ""
     content_type: str = ""
     namespace: bytes = b""
     wrap_ttl: bytes = b""
@@ -106,12 +107,14 @@ class Door:
         name: str = "vault",
         clock: Clock | None = None,
         chains: ClientChains | None = None,
+        well_known: Callable[[str], str | None] | None = None,
     ) -> None:
         self._app = app
         self._log = log
         self._name = name
         self._clock = clock or SystemClock()
         self._chains = chains or ClientChains()
+        self._aliases = well_known
         self._noted: dict[ErrorKind, int] = {}
         self._routers = {engine: Router(routes, app.registry) for engine, routes in app.routes.items()}
         if NO_ROUTE not in app.registry:
@@ -193,7 +196,7 @@ class Door:
         return self.crashed()
 
     def _route(self, method: str, raw_path: bytes, query: bytes) -> Routed | Rendered:
-        path = canonical(raw_path)
+        path = self._well_known(raw_path) if raw_path.startswith(WELL_KNOWN) else canonical(raw_path)
         if path is None:
             return nothing(404)
         if isinstance(path, Redirect):
@@ -213,6 +216,14 @@ class Door:
         elif path.endswith("/") and verb in ("POST", "PATCH"):
             raise invalid("cannot write to a path ending in '/'")
         return self._resolve(method, verb, path, fields)
+
+    def _well_known(self, raw_path: bytes) -> str | None:
+        """The canonical path that a well-known one (RFC 8615) stands for: policy and log see no second spelling."""
+        path = canonical(PREFIX + raw_path[len(WELL_KNOWN) :])
+        if self._aliases is None or not isinstance(path, str):
+            return None
+        self._app.refresh()
+        return self._aliases(path)
 
     def _resolve(self, method: str, verb: str, path: str, fields: dict[str, str]) -> Routed | Rendered:
         self._app.refresh()
@@ -234,7 +245,7 @@ class Door:
 
     def _fill(self, routed: Routed, headers: Headers, body: bytes, call: Call) -> tuple[str, ...]:
         asked = _read(headers)
-        call.credential = asked.token
+        call.credential, call.basic = asked.token, asked.basic
         if asked.namespace not in _NAMESPACES:
             raise KmsError(ErrorKind.NOT_FOUND, "namespace not found")
         if asked.wrap_ttl:
@@ -246,13 +257,8 @@ class Door:
         if routed.match is None:
             call.args = {"reason": routed.reason, "path": routed.path}
             return ()
-        accepts = routed.match.compiled.route.accepts
-        if accepts and asked.content_type.partition(";")[0].strip() != accepts:
-            raise KmsError(
-                ErrorKind.INVALID, f"the content type of the request must be {accepts}", status=415
-            )
         writes = routed.verb in ("POST", "PATCH")
-        given = bodies.parse(body, asked.content_type) if writes else routed.query
+        given = _given(routed.match.compiled.route, body, asked) if writes else routed.query
         plan = routed.match.compiled.plan
         bound = routed.match.arguments()
         call.bound = frozenset(bound)
@@ -295,8 +301,10 @@ def _read(headers: Headers) -> _Asked:
             asked.token = value.decode("latin-1")
         elif name == b"content-type":
             asked.content_type = value.decode("latin-1").lower()
-        elif name == b"authorization" and value.startswith(b"Bearer "):
-            bearer = value[7:].strip().decode("latin-1")
+        elif name == b"authorization":
+            scheme, _, rest = value.decode("latin-1").partition(" ")
+            bearer = rest.strip() if scheme == "Bearer" else bearer
+            asked.basic = rest.strip() if scheme.lower() == "basic" else asked.basic
         elif name == b"x-vault-namespace":
             asked.namespace = value.strip()
         elif name == b"x-vault-wrap-ttl":
@@ -307,6 +315,14 @@ def _read(headers: Headers) -> _Asked:
             asked.idempotency_key = value.strip()
     asked.token = asked.token or bearer
     return asked
+
+
+def _given(route: Route, body: bytes, asked: _Asked) -> Mapping[str, object]:
+    """What a body says, in the form that the route takes."""
+    if route.accepts and asked.content_type.partition(";")[0].strip() != route.accepts:
+        detail = f"the content type of the request must be {route.accepts}"
+        raise KmsError(ErrorKind.INVALID, detail, status=415)
+    return {route.text: body.decode("latin-1")} if route.text else bodies.parse(body, asked.content_type)
 
 
 def _receipted(headers: tuple[tuple[str, str], ...], receipt: str) -> tuple[tuple[str, str], ...]:

@@ -35,6 +35,7 @@ class Route:
         render: for answers in no common form (health's codes); overrides all of the above.
         refuse: the same for refusals and failures.
         accepts: the only content type that a body may have, "" for those of the dialect; others get 415.
+        text: the field that receives the body as it is (latin-1), for bodies that are no JSON.
         free: path parameters that are not names and so skip `check_name` (serials, base64, `{path...}`
             is always free). They are still canonical: no dots-only segment, no control character,
             no backslash, no encoded slash, at most 512 characters a segment.
@@ -51,3 +52,4 @@ class Route:
     free: frozenset[str] = frozenset()
     refuse: Callable[[KmsError], Rendered] | None = None
     accepts: str = ""
+    text: str = ""

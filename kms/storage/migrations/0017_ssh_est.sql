@@ -29,3 +29,11 @@ CREATE TABLE ssh_otps (
     mount_id TEXT NOT NULL, expires_at INTEGER NOT NULL, body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX ssh_otps_expiry ON ssh_otps (mount_id, expires_at);
+
+CREATE TABLE est_config (
+    key TEXT PRIMARY KEY, revision INTEGER NOT NULL, term INTEGER NOT NULL, body BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE est_users (
+    key TEXT PRIMARY KEY, revision INTEGER NOT NULL, term INTEGER NOT NULL, body BLOB NOT NULL
+) STRICT;

@@ -1,0 +1,136 @@
+"""Who enrols: the proof that stands where other paths have a token (RFC 7030 3.2.3, 3.3.2).
+
+    (1) HTTP authentication, if sent: a token in X-Vault-Token, as Bearer or as the password of Basic; or the
+        name and password of a device
+    (2) else the certificate of the TLS handshake: one that this mount issued, in force, to be renewed under its role
+    (3) policy, for tokens; the device's roles, for passwords
+
+A certificate that came along is verified in either case, since re-enrolment needs it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from kms.errors import ErrorKind, KmsError
+from kms.operation import Call, Principal
+from kms.tables import Row, Store
+from pki.est.model import EstUser
+from pki.est.places import Place
+from pki.est.store import USERS
+from pki.model import Certificate, CertificateState, serial_hex
+from pki.store import CERTIFICATES
+
+UNKNOWN = "authentication is needed: a token or a password of this mount (HTTP Basic), or a client certificate of it"
+_ACCESSOR = 24
+
+
+class Authorize:
+    """What policy and identity say, handed in by the composition root.
+
+    Args:
+        authenticate: token -> Principal; raises KmsError(UNAUTHENTICATED).
+        demand: raises KmsError(DENIED) unless the principal's policies allow the call.
+    """
+
+    def __init__(
+        self, authenticate: Callable[[str], Principal], demand: Callable[[Principal, Call], None]
+    ) -> None:
+        self.authenticate = authenticate
+        self.demand = demand
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who it is, and the verified certificate that it presented, if any."""
+
+    principal: Principal
+    certificate: x509.Certificate | None
+
+
+@dataclass(frozen=True)
+class Callers:
+    """One per process."""
+
+    store: Store
+    authorize: Authorize
+
+    def prove(self, call: Call, place: Place) -> Caller:
+        """The caller of a request; `call.principal` is set for the record.
+
+        Raises:
+            KmsError(UNAUTHENTICATED): nothing was proven. KmsError(DENIED): it may not enrol here.
+        """
+        row = self._presented(call) if "cert" in place.config.authenticators else None
+        found = self._http(call, place)  # (1)
+        if found is None:  # (2)
+            if row is None:
+                raise KmsError(ErrorKind.UNAUTHENTICATED, UNKNOWN)
+            found = Principal(
+                accessor=f"cert-{row.value.serial[:_ACCESSOR]}", display_name=f"est-cert-{row.value.serial}"
+            )
+            if row.value.role != place.role_name:
+                raise KmsError(ErrorKind.DENIED, "this certificate was issued under another role")
+        call.principal = found
+        certificate = x509.load_der_x509_certificate(row.value.certificate) if row is not None else None
+        return Caller(found, certificate)
+
+    def _http(self, call: Call, place: Place) -> Principal | None:
+        user, password = _basic(call.basic)
+        if user and "password" in place.config.authenticators:
+            row = self.store.reader().get(USERS, f"{call.mount.id}/{user}") if "/" not in user else None
+            if row is not None:
+                return _device(user, password, row.value, place)
+        credential = call.credential or password
+        if not credential or "token" not in place.config.authenticators:
+            return None
+        principal = self.authorize.authenticate(credential)
+        call.capability = call.operation.capability
+        self.authorize.demand(principal, call)  # (3)
+        return principal
+
+    def _presented(self, call: Call) -> Row[Certificate] | None:
+        """The record of the certificate that the client holds the key of, if it is one of this mount, in force."""
+        if not call.unverified_chain:
+            return None
+        try:
+            certificate = x509.load_der_x509_certificate(call.unverified_chain[0])
+            serial = serial_hex(certificate.serial_number)
+        except ValueError:
+            return None
+        row = self.store.reader().get(CERTIFICATES, f"{call.mount.id}/{serial}")
+        # Not only the serial: these very bytes were signed here.
+        if row is None or row.value.certificate != call.unverified_chain[0]:
+            return None
+        known = row.value
+        if known.state != CertificateState.ISSUED or known.revoked_at:
+            return None
+        return row if known.not_before <= call.now <= known.not_after else None
+
+
+def _device(name: str, password: str, user: EstUser, place: Place) -> Principal:
+    if not hmac.compare_digest(hashlib.sha256(password.encode()).digest(), user.sha256):
+        raise KmsError(ErrorKind.UNAUTHENTICATED, UNKNOWN)
+    if "*" not in user.roles and place.role_name not in user.roles:
+        raise KmsError(ErrorKind.DENIED, f"this device may not enrol under role {place.role_name}")
+    return Principal(accessor=f"est-{name}", display_name=f"est-{name}")
+
+
+def _basic(text: str) -> tuple[str, str]:
+    """Name and password of an HTTP Basic credential (RFC 7617); empty when there is none."""
+    if not text:
+        return "", ""
+    try:
+        name, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise KmsError(ErrorKind.UNAUTHENTICATED, UNKNOWN) from None
+    if not colon:
+        raise KmsError(ErrorKind.UNAUTHENTICATED, UNKNOWN)
+    return name, password

@@ -1,0 +1,1 @@
+"""EST with real clients: strongSwan's `pki`, curl and openssl, over TLS."""
