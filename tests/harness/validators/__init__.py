@@ -1,0 +1,46 @@
+"""What others say of our certificates: OpenSSL, GnuTLS, NSS, Java, Go and pkilint behind one question.
+
+    judge = Judge(folder)
+    answers = judge(cases)       # {case name: {validator: "" or its reason to refuse}}
+
+Go and Java get all cases in one process; the command lines get a process for each. A validator that cannot be
+asked a case (it knows no such thing) is not among the answers: `CANNOT` lists what and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.harness.validators import gnutls, golang, java, lint, nss, openssl
+from tests.harness.validators.case import Case
+
+VALIDATORS = {
+    "openssl": openssl.judge,
+    "gnutls": gnutls.judge,
+    "nss": nss.judge,
+    "java": java.judge,
+    "go": golang.judge,
+    "pkilint": lint.judge,
+}
+
+Answers = dict[str, dict[str, str]]
+
+
+def judge(cases: Sequence[Case], folder: Path, validators: Iterable[str] = tuple(VALIDATORS)) -> Answers:
+    """Each validator's answer to each case that it can be asked; files go below `folder`."""
+    chosen = list(validators)
+    places = {name: folder / name for name in chosen}
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda name: VALIDATORS[name](cases, places[name]), chosen))
+    answers: Answers = {case.name: {} for case in cases}
+    for name, found in zip(chosen, made, strict=True):
+        for case, reason in found.items():
+            answers[case][name] = reason
+    return answers
+
+
+__all__ = ["VALIDATORS", "Answers", "Case", "judge"]

@@ -1,0 +1,66 @@
+"""OpenSSL, GnuTLS, NSS, Java, Go and pkilint accept every kind of certificate and CRL, and refuse every near miss.
+
+Where a validator cannot be asked, or is known to decide otherwise, it stands here with the reason; both tables are
+checked to be true, so an entry that no longer holds fails as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.harness.validators import Answers, judge
+from tests.pki.bench import Bench
+from tests.pki.relying import CHAINS, Corpus
+
+# A refusal that a validator does not make, and why that is known and not ours to mend.
+ACCEPTS_ANYWAY: dict[tuple[str, str], str] = {
+    ("another name", "nss"): "vfychain checks no names",
+    ("no CRL of the issuer", "gnutls"): "GnuTLS takes a status that nobody knows for good",
+    ("an old CRL", "gnutls"): "certtool does not look at nextUpdate of the CRLs that it loads",
+    ("a CRL with a broken signature", "gnutls"): "certtool trusts the CRLs that it loads",
+    ("an old CRL", "nss"): "NSS uses the newest CRL that it has; fetching a fresh one is up to its user",
+}
+REFUSES_ANYWAY: dict[tuple[str, str], str] = dict.fromkeys(
+    ((f"{chain} ed25519-0", "nss") for chain in CHAINS),
+    "NSS 3.87 knows no Ed25519 keys in certificates",
+)
+RELYING = ("openssl", "gnutls", "nss", "java", "go")
+
+
+@pytest.fixture
+def corpus(bench: Bench) -> Corpus:
+    made = Corpus(bench)
+    made.authorities()
+    made.accepted()
+    made.refused()
+    return made
+
+
+@pytest.mark.timeout(600)
+def test_all_accept_what_is_good_and_refuse_what_is_not(corpus: Corpus, tmp_path: Path) -> None:
+    answers = judge([*corpus.good.values(), *corpus.bad.values()], tmp_path, RELYING)
+    lint = judge([*corpus.good.values(), *corpus.malformed.values()], tmp_path, ["pkilint"])
+    refused = _refusals(answers, corpus.good) | _refusals(lint, corpus.good)
+    assert refused.keys() == REFUSES_ANYWAY.keys(), "\n".join(
+        f"{where}: {reason}" for where, reason in refused.items()
+    )
+    accepted = {
+        (name, validator)
+        for name in corpus.bad
+        for validator in RELYING
+        if answers[name].get(validator) == ""
+    }
+    assert accepted == set(ACCEPTS_ANYWAY), accepted ^ set(ACCEPTS_ANYWAY)
+    assert [name for name in corpus.malformed if not lint[name]["pkilint"]] == []
+
+
+def _refusals(answers: Answers, names: object) -> dict[tuple[str, str], str]:
+    return {
+        (name, validator): reason
+        for name, found in answers.items()
+        if name in names  # type: ignore[operator]  # a mapping
+        for validator, reason in found.items()
+        if reason
+    }
