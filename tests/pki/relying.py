@@ -44,7 +44,9 @@ ROLES: Final[dict[str, dict[str, Any]]] = {
     "mail": {"email_protection_flag": True, "allow_any_name": True, "enforce_hostnames": False},
 }
 KEYS: Final = (("ec", 256), ("ec", 384), ("ec", 521), ("rsa", 2048), ("rsa", 3072), ("ed25519", 0))
-CHAINS: Final = {  # name: (key of the root, key of the intermediate, what limits the intermediate)
+CHAINS: Final[
+    dict[str, tuple[tuple[str, int], tuple[str, int], dict[str, Any]]]
+] = {  # name: (key of the root, key of the intermediate, what limits the intermediate)
     "ec-ec": (("ec", 256), ("ec", 256), {"max_path_length": 0}),
     "rsa-ec": (("rsa", 2048), ("ec", 384), {}),
     "ec-rsa": (("ec", 384), ("rsa", 2048), {"permitted_dns_domains": ["example.com"]}),
