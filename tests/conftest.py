@@ -12,6 +12,7 @@ import pytest
 from tests.harness.api import Api
 from tests.harness.bao import Bao
 from tests.harness.dev import DevServer
+from tests.harness.harvest import harvest
 from tests.harness.nginx import Nginx
 
 ServerFactory = Callable[..., DevServer]
@@ -31,6 +32,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
     try:
         running.start()
         yield running
+        with running.api() as client:
+            gathered = harvest(client, tmp_path_factory.mktemp("harvest"))
+        print(f"\nrelying parties at the end: {gathered}")
+        assert gathered.problems == []
     finally:
         running.stop()
 
