@@ -110,7 +110,7 @@ class Pipeline:
     """Runs calls. One per process, safe to use from several threads.
 
     Args:
-        authenticate: token -> Principal; raises KmsError(UNAUTHENTICATED).
+        authenticate: (token, address it came from) -> Principal; raises KmsError(UNAUTHENTICATED).
         decide: (principal, call) -> Decision; pure but for its caches.
         wrap: puts an answer away in the open transaction, and gives what goes out instead.
     """
@@ -120,7 +120,7 @@ class Pipeline:
         *,
         store: Store,
         gate: Gate,
-        authenticate: Callable[[str], Principal],
+        authenticate: Callable[[str, str], Principal],
         decide: Callable[[Principal, Call], Decision],
         wrap: Callable[[Transaction, Call, Result], Result],
         recorder: Recorder,
@@ -208,7 +208,7 @@ class Pipeline:
 
     def _identify(self, call: Call) -> None:
         try:
-            call.principal = self._authenticate(call.credential)
+            call.principal = self._authenticate(call.credential, call.peer)
         except KmsError as error:
             if error.kind is ErrorKind.UNAUTHENTICATED:
                 # Anonymous callers must not be able to fill the log: the recorder writes the first

@@ -21,6 +21,9 @@ from kms.app.database import instance_of, prepare_database
 from kms.app.engines import DIGESTED as ENGINE_TABLES
 from kms.app.engines import SEALED as ENGINE_SEALED
 from kms.app.engines import engines
+from kms.app.methods import DIGESTED as METHOD_TABLES
+from kms.app.methods import SEALED as METHOD_SEALED
+from kms.app.methods import methods
 from kms.audit import Recorder
 from kms.audit.epochs import log_origin
 from kms.audit.recovery import recover
@@ -97,9 +100,9 @@ AT_START: tuple[Table[Any], ...] = (
     TOKEN_ROLES,
 )
 """Those that decide who may do what: an old or missing row among them refuses the start."""
-DIGESTED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *ENGINE_TABLES)
+DIGESTED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *METHOD_TABLES, *ENGINE_TABLES)
 """Tables of the domains whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *ENGINE_SEALED)
+SEALED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *METHOD_SEALED, *ENGINE_SEALED)
 """Every table whose rows are sealed. One that were not here would keep an old keyring term from being ended."""
 _SWEPT_AT_START = 100_000
 
@@ -197,6 +200,7 @@ class App:
         self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock)
         demand = self.config.keys.protection
         self.wrapping = Wrapping(store, self.tokens)
+        self.methods, self.logins = methods(store, self.tokens, self.mounts)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         blocked = _blocklist(self.config.pki.blocklist)
         self.pki = PkiService(store, self.token.get, clock, derive=store.derived, blocklist=blocked)
@@ -285,6 +289,7 @@ class App:
             ),
             "token": token_routes.ROUTES,
             **{engine.name: engine.routes for engine in self.engines},
+            **{method.name: method.routes for method in self.methods},
             "cubbyhole": token_routes.CUBBYHOLE,
             "identity": (),
         }
@@ -311,9 +316,11 @@ class App:
         mounts = MountHandlers(
             self.mounts,
             tuple(engine.name for engine in self.engines),
+            tuple(method.name for method in self.methods),
             self._may_see,
             self._audit_devices,
-            {engine.name: engine.retire for engine in self.engines},
+            {engine.name: engine.retire for engine in self.engines}
+            | {method.name: method.retire for method in self.methods},
         )
         return [
             status.table(),
@@ -328,10 +335,11 @@ class App:
             ),
             [NO_ROUTE],
             policy_operations(self.policies, self.tokens),
-            identity_operations(self.tokens, self.policies),
+            identity_operations(self.tokens, self.policies, self.logins),
             Cubbyholes(self.store).table(),
             self.wrapping.table(),
             *(engine.operations for engine in self.engines),
+            *(method.operations for method in self.methods),
         ]
 
     def _blobs_under(self, retired: Iterable[str]) -> int:
@@ -374,7 +382,10 @@ class App:
             clock=self.clock,
             recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
             chores={engine.name: engine.chores for engine in self.engines},
-            errands=[errand for engine in self.engines for errand in engine.errands],
+            errands=[
+                *(errand for engine in self.engines for errand in engine.errands),
+                *(errand for method in self.methods for errand in method.errands),
+            ],
             scrub=self.store.scrub,
             sweep=lambda: self._compare(DIGESTED),
             trim=self.store.trim_changes,

@@ -112,7 +112,9 @@ def born(
     return Born(token, (*bounds.warnings, *granted.warnings))
 
 
-def renewed(token: Token, increment: int, role: TokenRole | None, now: float) -> Born:
+def renewed(
+    token: Token, increment: int, role: TokenRole | None, now: float, granted: Lifetime | None = None
+) -> Born:
     """The token after a renewal by `increment` seconds, 0 for as much as last time.
 
     Args:
@@ -120,6 +122,7 @@ def renewed(token: Token, increment: int, role: TokenRole | None, now: float) ->
         increment: the wish; a period overrules it.
         role: the token's role as it is now; its period and maximum count, not those of the creation.
         now: seconds since the epoch.
+        granted: what the auth method that made it grants; it decides then.
 
     Raises:
         KmsError(INVALID): not renewable, or at its end.
@@ -128,12 +131,13 @@ def renewed(token: Token, increment: int, role: TokenRole | None, now: float) ->
         raise invalid("lease is not renewable")
     if token.role and role is None:
         raise invalid(f'original token role "{token.role}" could not be found, not renewing')
-    granted = lifetime(
-        increment or token.lease_ttl,
-        period=role.token_period if role is not None else token.period,
-        explicit_max=role.token_explicit_max_ttl if role is not None else token.explicit_max_ttl,
-        age=now - token.created,
-    )
+    if granted is None:
+        granted = lifetime(
+            increment or token.lease_ttl,
+            period=role.token_period if role is not None else token.period,
+            explicit_max=role.token_explicit_max_ttl if role is not None else token.explicit_max_ttl,
+            age=now - token.created,
+        )
     expires_at = now + granted.ttl
     if granted.end:
         expires_at = min(expires_at, token.created + granted.end)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from kms.errors import KmsError, invalid, not_found
 from kms.identity.creation import Born, TokenRequest, born, renewed
+from kms.identity.methods.logins import Logins
 from kms.identity.model import Token, TokenRole
 from kms.identity.roles import delete_role, describe, read_role, write_role
 from kms.identity.service import TokenService
@@ -31,9 +32,10 @@ class Policies(Protocol):
 class Handlers:
     """Handlers of the operation table; each takes a Call."""
 
-    def __init__(self, tokens: TokenService, policies: Policies) -> None:
+    def __init__(self, tokens: TokenService, policies: Policies, logins: Logins) -> None:
         self._tokens = tokens
         self._policies = policies
+        self._logins = logins
 
     # -- creation ---------------------------------------------------------------------------------
 
@@ -140,7 +142,8 @@ class Handlers:
             if row is None:
                 raise invalid("token not found")
             role = read_role(tx, row.value.role) if row.value.role else None
-            made = renewed(row.value, increment, role, self._tokens.now())
+            granted = self._logins.renewal(tx, row.value, increment) if row.value.login else None
+            made = renewed(row.value, increment, role, self._tokens.now(), granted)
             tx.replace(TOKENS, row, made.token)
             return Result(
                 auth=auth_object(made.token, shown), warnings=made.warnings, subject=_subject(made.token)

@@ -54,6 +54,10 @@ class RowKeys:
         """The row key of an accessor, 64 hex digits."""
         return self._mac(b"accessor/" + accessor.encode("utf-8", "surrogatepass"))
 
+    def other(self, what: str, secret: str) -> str:
+        """The row key of another kind of secret, 64 hex digits. `what` holds no slash."""
+        return self._mac(f"other/{what}/{secret}".encode("utf-8", "surrogatepass"))
+
     def _mac(self, message: bytes) -> str:
         states = self._states
         if states is None:

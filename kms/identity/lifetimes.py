@@ -24,8 +24,12 @@ class Lifetime:
     warnings: tuple[str, ...] = ()
 
 
-def lifetime(wanted: int, *, period: int = 0, explicit_max: int = 0, age: float = 0.0) -> Lifetime:
+def lifetime(
+    wanted: int, *, period: int = 0, explicit_max: int = 0, most: int = 0, age: float = 0.0
+) -> Lifetime:
     """What to grant to a token of `age` seconds that asks for `wanted` (0: the default).
+
+    `most` is the maximum of a mount or role, where that is less than the system's.
 
     A period replaces the wish and knows no end but an explicit maximum; everything else ends at the
     lesser of the system's maximum and the explicit one, counted from creation.
@@ -33,7 +37,7 @@ def lifetime(wanted: int, *, period: int = 0, explicit_max: int = 0, age: float 
     Raises:
         KmsError(INVALID): the end has passed.
     """
-    most = min(MAX_TTL, explicit_max) if explicit_max else MAX_TTL
+    most = min(MAX_TTL, explicit_max or MAX_TTL, most or MAX_TTL)
     warnings: list[str] = []
     if period:
         ttl, end = period, explicit_max

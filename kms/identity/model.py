@@ -10,6 +10,8 @@ import msgspec
 NEVER: Final = 253_402_300_799.0
 # Any time in the past: the row's token, and through it every descendant, is refused from the commit on.
 REVOKED: Final = 0.0
+# Row keys of what the tokens of an auth mount hang on; a token's own row key is hex digits.
+ISSUER: Final = "issuer/"
 # A chain of parents is walked for each request of its last child, so it is kept short.
 MAX_DEPTH: Final = 64
 
@@ -31,6 +33,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         num_uses: uses left; 0 for any number.
         last_renewal: seconds since the epoch, 0 for never.
         depth: parents above it.
+        bound_cidrs: networks from which it is accepted; empty for any.
+        login: "<mount id>/<user or role>" of the auth method that made it, "" for others.
     """
 
     accessor: str
@@ -51,6 +55,13 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     entity_id: str = ""
     last_renewal: float = 0.0
     depth: int = 0
+    bound_cidrs: tuple[str, ...] = ()
+    login: str = ""
+
+    @property
+    def orphan(self) -> bool:
+        """Whether no other token takes it along when it dies."""
+        return not self.parent or self.parent.startswith(ISSUER)
 
 
 class AccessorRow(msgspec.Struct, frozen=True):

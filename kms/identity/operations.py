@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kms.identity.handlers import Handlers, Policies
+from kms.identity.methods.logins import Logins
 from kms.identity.service import TokenService
 from kms.operation import Capability, Effect, Field, Operation, Record, Runs, Type
 
@@ -49,9 +50,9 @@ _ROLE_FIELDS = (
 )
 
 
-def operations(tokens: TokenService, policies: Policies) -> list[Operation]:
+def operations(tokens: TokenService, policies: Policies, logins: Logins) -> list[Operation]:
     """The table; `kms.app` registers it."""
-    handlers = Handlers(tokens, policies)
+    handlers = Handlers(tokens, policies, logins)
     return [*_births(handlers), *_looks(handlers), *_changes(handlers), *_roles(handlers)]
 
 

@@ -28,6 +28,7 @@ from kms.identity.keys import (
     refused,
 )
 from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, AccessorRow, Token, TokenRole
+from kms.identity.networks import permits
 from kms.identity.roles import read_role
 from kms.identity.store import ACCESSORS, CUBBYHOLES, ROLES, TOKENS
 from kms.operation import Principal
@@ -65,11 +66,16 @@ class TokenService:
 
     # -- the hot path -----------------------------------------------------------------------------
 
-    def authenticate(self, token: str) -> Principal:
+    def authenticate(self, token: str, peer: str) -> Principal:
         """The principal behind a token; one of its uses is spent, durably, where uses are limited.
 
+        Args:
+            token: as presented.
+            peer: the address that it came from.
+
         Raises:
-            KmsError(UNAUTHENTICATED): no token, unknown, revoked, expired or used up: all the same.
+            KmsError(UNAUTHENTICATED): no token, unknown, revoked, expired, used up, or from an address that it
+                is not bound to: all the same.
         """
         if not token or len(token) > MAX_TOKEN:
             raise refused()
@@ -80,6 +86,8 @@ class TokenService:
         held = row.value
         now = self._clock.now()
         if held.expires_at <= now or (held.parent and not self._chain_alive(held.parent, now)):
+            raise refused()
+        if held.bound_cidrs and not permits(held.bound_cidrs, peer):
             raise refused()
         if held.num_uses:
             return _principal(key, self._use(key, now))
@@ -124,6 +132,10 @@ class TokenService:
     def key_of(self, token: str) -> str:
         """The row key of a token string."""
         return self._keys.token(token)
+
+    def digest_of(self, what: str, secret: str) -> str:
+        """HMAC of another secret that is stored nowhere, 64 hex digits; `what` keeps kinds apart."""
+        return self._keys.other(what, secret)
 
     def live(self, key: str, reader: Reader | None = None) -> Row[Token] | None:
         """The row of a token in force, its whole chain checked. Inside a transaction, hand that in."""
@@ -174,6 +186,11 @@ class TokenService:
         if row is None:
             raise invalid("invalid accessor")
         return row.value.policies
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that expiry is judged by."""
+        return self._clock
 
     def now(self) -> float:
         """Seconds since the epoch, on the clock that expiry is judged by."""

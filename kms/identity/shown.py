@@ -21,7 +21,7 @@ def auth_object(token: Token, shown: str) -> dict[str, Any]:
         "renewable": token.renewable,
         "entity_id": token.entity_id,
         "token_type": "service",
-        "orphan": not token.parent,
+        "orphan": token.orphan,
         "mfa_requirement": None,
         "num_uses": token.num_uses,
     }
@@ -42,7 +42,7 @@ def lookup_object(token: Token, shown: str, now: float) -> dict[str, Any]:
         "issue_time": rfc3339(token.created),
         "meta": token.meta,
         "num_uses": token.num_uses,
-        "orphan": not token.parent,
+        "orphan": token.orphan,
         "path": token.path,
         "policies": list(token.policies),
         "renewable": token.renewable,
@@ -53,6 +53,8 @@ def lookup_object(token: Token, shown: str, now: float) -> dict[str, Any]:
         data |= {"last_renewal": rfc3339(token.last_renewal), "last_renewal_time": int(token.last_renewal)}
     if token.period:
         data["period"] = token.period
+    if token.bound_cidrs:
+        data["bound_cidrs"] = list(token.bound_cidrs)
     if token.role:
         data["role"] = token.role
     return data

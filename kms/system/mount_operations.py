@@ -52,6 +52,13 @@ def describe(mount: Mount) -> dict[str, Any]:
     }
 
 
+def describe_auth(mount: Mount) -> dict[str, Any]:
+    """An auth mount as sys/auth shows it."""
+    shown = describe(mount)
+    shown["config"]["token_type"] = "default-service"  # noqa: S105  (a kind of token)
+    return shown
+
+
 def describe_tuning(mount: Mount) -> dict[str, Any]:
     """A mount as sys/mounts/:path/tune shows it."""
     tuning: dict[str, Any] = {
@@ -71,7 +78,8 @@ class MountHandlers:
     """Handlers over the mount table.
 
     Args:
-        engines: types that can be mounted by a caller.
+        engines: types of secrets engines that can be mounted by a caller.
+        methods: types of auth methods that can be.
         visible: whether the principal may see a mount at all (any right below it).
         audit_devices: what sys/audit lists.
         retire: engine type -> frees what a removed mount held, in the same transaction; returns how
@@ -82,12 +90,14 @@ class MountHandlers:
         self,
         mounts: MountTable,
         engines: Collection[str],
+        methods: Collection[str],
         visible: Callable[[Principal, str], bool],
         audit_devices: Callable[[], dict[str, Any]],
         retire: Mapping[str, Callable[[Transaction, str], int]],
     ) -> None:
         self._mounts = mounts
         self._engines = engines
+        self._methods = methods
         self._visible = visible
         self._audit_devices = audit_devices
         self._retire = retire
@@ -106,7 +116,7 @@ class MountHandlers:
         return Result({path: describe(mount) for path, mount in self._secret_mounts().items()})
 
     def list_auth(self, _call: Call) -> Result:
-        return Result({path: describe(mount) for path, mount in self._auth_mounts().items()})
+        return Result({path: describe_auth(mount) for path, mount in self._auth_mounts().items()})
 
     def list_audit(self, _call: Call) -> Result:
         return Result(self._audit_devices())
@@ -119,7 +129,7 @@ class MountHandlers:
                     p: describe(m) for p, m in self._secret_mounts().items() if seen(call.principal, p)
                 },
                 "auth": {
-                    p: describe(m)
+                    p: describe_auth(m)
                     for p, m in self._auth_mounts().items()
                     if seen(call.principal, f"auth/{p}")
                 },
@@ -136,33 +146,41 @@ class MountHandlers:
         return Result({"path": ref.path, **describe(self._mounts.rows()[ref.path].value)})
 
     def read(self, call: Call) -> Result:
-        return Result(describe(self._row(call).value))
+        return Result(describe(self._at(canonical_path(call.args["path"])).value))
+
+    def read_auth(self, call: Call) -> Result:
+        return Result(describe_auth(self._at(_auth_path(call)).value))
 
     def tuning(self, call: Call) -> Result:
-        return Result(describe_tuning(self._row(call).value))
+        return Result(describe_tuning(self._at(canonical_path(call.args["path"])).value))
 
     def auth_tuning(self, call: Call) -> Result:
-        return Result(describe_tuning(self._at("auth/" + canonical_path(call.args["path"])).value))
-
-    def _row(self, call: Call) -> Row[Mount]:
-        return self._at(canonical_path(call.args["path"]))
+        return Result(describe_tuning(self._at(_auth_path(call)).value))
 
     def _at(self, path: str) -> Row[Mount]:
         row = self._mounts.rows().get(path)
         if row is None:
-            raise invalid(f"no secret engine mount at {path}")
+            raise _no_mount(path)
         return row
 
     def enable(self, call: Call) -> Change:
         path = canonical_path(call.args["path"])
-        kind = call.args["type"]
         if path.startswith("auth/"):
             raise invalid("a secrets engine cannot be mounted below auth/; choose another path")
-        if kind not in self._engines:
+        return self._enable(call, path, self._engines, "")
+
+    def enable_auth(self, call: Call) -> Change:
+        return self._enable(call, _auth_path(call), self._methods, "auth_")
+
+    def _enable(self, call: Call, path: str, kinds: Collection[str], prefix: str) -> Change:
+        kind = call.args["type"]
+        if kind not in kinds:
             raise invalid(f"plugin not found in the catalog: {kind}")
         config = call.args["config"] or {}
+        _check_token_type(config.get("token_type"))
         mount = msgspec.structs.replace(
-            new_mount(kind, call.args["description"] or ""),
+            new_mount(f"{prefix}{kind}", call.args["description"] or ""),
+            type=kind,
             default_lease_ttl=_ttl(config, "default_lease_ttl"),
             max_lease_ttl=_ttl(config, "max_lease_ttl"),
             options=call.args["options"] or None,
@@ -175,14 +193,22 @@ class MountHandlers:
         return Change(write)
 
     def disable(self, call: Call) -> Change:
-        path = canonical_path(call.args["path"])
+        return self._disable(canonical_path(call.args["path"]))
 
+    def disable_auth(self, call: Call) -> Change:
+        return self._disable(_auth_path(call))
+
+    def _disable(self, path: str) -> Change:
         def write(tx: Transaction) -> Result:
             row = tx.get(MOUNTS, path)
             if row is None:
                 return Result(subject={"mount": path, "removed": 0})
             if row.value.builtin:
-                raise invalid(f"cannot unmount '{path}'")
+                raise invalid(
+                    "token credential backend cannot be disabled"
+                    if path.startswith("auth/")
+                    else f"cannot unmount '{path}'"
+                )
             retire = self._retire.get(row.value.type)
             held = retire(tx, row.value.id) if retire is not None else 0
             tx.delete(MOUNTS, row)
@@ -191,12 +217,17 @@ class MountHandlers:
         return Change(write)
 
     def tune(self, call: Call) -> Change:
-        path = canonical_path(call.args["path"])
+        return self._tune(call, canonical_path(call.args["path"]))
 
+    def tune_auth(self, call: Call) -> Change:
+        _check_token_type(call.args.get("token_type"))
+        return self._tune(call, _auth_path(call))
+
+    def _tune(self, call: Call, path: str) -> Change:
         def write(tx: Transaction) -> Result:
             row = tx.get(MOUNTS, path)
             if row is None:
-                raise invalid(f"no secret engine mount at {path}")
+                raise _no_mount(path)
             given = {name: call.args[name] for name in _TUNABLE if name in call.given}
             tx.replace(MOUNTS, row, msgspec.structs.replace(row.value, **given))
             return Result(subject={"mount": path})
@@ -232,11 +263,37 @@ class MountHandlers:
             Operation("sys.mounts.tuning", read, self.tuning, fields=(path,)),
             Operation("sys.mounts.tune", update, self.tune, effect=state, fields=tuning),
             Operation("sys.auth.list", read, self.list_auth),
+            Operation("sys.auth.read", read, self.read_auth, fields=(path,)),
+            Operation("sys.auth.enable", update, self.enable_auth, effect=state, fields=enabling, sudo=True),
+            Operation("sys.auth.disable", delete, self.disable_auth, effect=state, fields=(path,), sudo=True),
             Operation("sys.auth.tuning", read, self.auth_tuning, fields=(path,), sudo=True),
+            Operation(
+                "sys.auth.tune",
+                update,
+                self.tune_auth,
+                effect=state,
+                fields=(*tuning, Field("token_type", record=Record.CLEAR)),
+                sudo=True,
+            ),
             Operation("sys.audit.list", read, self.list_audit, sudo=True),
             Operation("sys.internal.mounts", read, self.internal_mounts, any_token=True),
             Operation("sys.internal.mount", read, self.internal_mount, fields=(path,), any_token=True),
         ]
+
+
+def _auth_path(call: Call) -> str:
+    return "auth/" + canonical_path(call.args["path"])
+
+
+def _no_mount(path: str) -> KmsError:
+    if path.startswith("auth/"):
+        return invalid(f"No auth engine at {path.removeprefix('auth/')}")
+    return invalid(f"no secret engine mount at {path}")
+
+
+def _check_token_type(kind: object) -> None:
+    if kind not in {None, "", "default-service", "service"}:
+        raise invalid("token_type must be 'default-service' or 'service': batch tokens are not available")
 
 
 def _ttl(config: dict[str, Any], name: str) -> int:

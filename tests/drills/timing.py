@@ -188,7 +188,7 @@ def lookups(folder: Path, samples: int) -> dict[str, float]:
     tokens = TokenService(store, lambda: key, SystemClock())
     with store.transaction() as tx:
         real = tokens.create_root(tx)
-    tokens.authenticate(real)
+    tokens.authenticate(real, "127.0.0.1")
     count = samples // 2
     # No two alike, as no two of the others are.
     near = [real[:-CHANGED] + new_token()[-CHANGED:] for _ in range(count)]

@@ -73,7 +73,7 @@ def test_every_credential_out_of_force_gets_the_same_answer(
     server.policy("app", APP)
     token = REFUSED[case](server, clock)
     with pytest.raises(KmsError) as caught:
-        server.first.tokens.authenticate(token)
+        server.first.tokens.authenticate(token, "127.0.0.1")
     assert caught.value.kind is ErrorKind.UNAUTHENTICATED
     assert caught.value.detail == "permission denied"
 
@@ -89,13 +89,13 @@ def test_a_token_is_accepted_until_the_instant_of_its_expiry(server: Server, clo
 def test_principal_says_who_asks(server: Server) -> None:
     server.policy("app", APP)
     answer = server.call("POST", "auth/token/create", {"policies": ["app"], "display_name": "ci"})[1]["auth"]
-    principal = server.first.tokens.authenticate(answer["client_token"])
+    principal = server.first.tokens.authenticate(answer["client_token"], "127.0.0.1")
     assert principal.accessor == answer["accessor"]
     assert principal.policies == ("app", "default")
     assert principal.display_name == "token-ci"
     assert not principal.root
-    assert server.first.tokens.authenticate(server.root).root
-    assert server.first.tokens.authenticate(answer["client_token"]) is principal
+    assert server.first.tokens.authenticate(server.root, "127.0.0.1").root
+    assert server.first.tokens.authenticate(answer["client_token"], "127.0.0.1") is principal
 
 
 def test_no_token_or_accessor_string_reaches_the_disk(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_no_token_or_accessor_string_reaches_the_disk(tmp_path: Path) -> None:
 def test_another_key_knows_no_token(server: Server) -> None:
     other = TokenService(server.first.store, lambda: Sensitive(b"k" * 32), server.clock)
     with pytest.raises(KmsError):
-        other.authenticate(server.root)
+        other.authenticate(server.root, "127.0.0.1")
 
 
 # -- trees ------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_a_child_cannot_be_born_under_a_parent_that_dies_meanwhile(server: Serve
     parent = server.token(policies=["app"])
     other = server.process()
     other.store.refresh()
-    principal = other.tokens.authenticate(parent)
+    principal = other.tokens.authenticate(parent, "127.0.0.1")
     _revoked(server, parent)
     from kms.identity.creation import TokenRequest, born  # noqa: PLC0415  (not part of the front)
     from kms.identity.model import Token  # noqa: PLC0415  (not part of the front)

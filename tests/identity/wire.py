@@ -21,6 +21,7 @@ from kms.http.vault.door import Door
 from kms.http.vault.route import Rendered, Route
 from kms.identity import TokenService
 from kms.identity import operations as identity_operations
+from kms.identity.methods.logins import Logins
 from kms.operation import Call, Capability, Change, MountRef, Operation, Result
 from kms.oplog import OperatorLog
 from kms.policy import PolicyService
@@ -67,7 +68,7 @@ class Road:
     def run(self, call: Call) -> tuple[Result, NoReceipt | None]:
         process = self._process
         process.store.refresh()
-        call.principal = process.tokens.authenticate(call.credential)
+        call.principal = process.tokens.authenticate(call.credential, "127.0.0.1")
         operation = call.operation
         call.capability = operation.capability
         if operation.exists is not None and not operation.exists(call):
@@ -105,7 +106,11 @@ class Process:
         self.tokens = TokenService(self.store, lambda: Sensitive(mac_key), clock)
         self.policies = PolicyService(self.store, clock)
         table = [
-            *identity_operations(self.tokens, self.policies),
+            *identity_operations(
+                self.tokens,
+                self.policies,
+                Logins(self.tokens, lambda _mount: None, lambda _reader, _mount, _name: None),
+            ),
             *policy_operations(self.policies, self.tokens),
             Operation(NO_ROUTE, Capability.READ, _no_route),
         ]
@@ -172,7 +177,7 @@ class Server:
         used = process or self.first
         used.store.refresh()
         try:
-            used.tokens.authenticate(token)
+            used.tokens.authenticate(token, "127.0.0.1")
         except KmsError as error:
             if error.kind is not ErrorKind.UNAUTHENTICATED:
                 raise

@@ -84,7 +84,7 @@ class Road:
         if self.refuse_change:
             raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, "the log is behind")
 
-    def authenticate(self, token: str) -> Principal:
+    def authenticate(self, token: str, _peer: str) -> Principal:
         if token != "good":
             raise KmsError(ErrorKind.UNAUTHENTICATED, "permission denied")
         return ALICE

@@ -1,0 +1,90 @@
+"""The auth methods: what each brings to the server, as data. A new method is one more entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kms.http.vault import auth as auth_routes
+from kms.http.vault.route import Route
+from kms.identity import TokenService
+from kms.identity.methods.approle import AppRoles
+from kms.identity.methods.approletable import approle_operations
+from kms.identity.methods.lockout import Lockouts
+from kms.identity.methods.logins import Logins
+from kms.identity.methods.params import TokenParams
+from kms.identity.methods.store import FAILURES, TABLES
+from kms.identity.methods.userpass import Userpass
+from kms.jobs.maintenance import Errand, Run
+from kms.operation import MountRef, Operation
+from kms.system.mounts import MountTable, reference
+from kms.tables import Reader, Store, Table, Transaction
+
+_REAPED_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class Method:
+    """One type of auth mount.
+
+    Args:
+        name: what `sys/auth/PATH type=` calls it.
+        routes: verbs and paths below a mount.
+        operations: what they do.
+        retire: deletes what a mount that is being removed holds and ends its tokens, in its transaction.
+        params_of: what the tokens of a user or role look like now; None when it is gone.
+    """
+
+    name: str
+    routes: tuple[Route, ...]
+    operations: tuple[Operation, ...]
+    retire: Callable[[Transaction, str], int]
+    params_of: Callable[[Reader, MountRef, str], TokenParams | None]
+    errands: tuple[Errand, ...] = ()
+
+
+DIGESTED: tuple[Table[Any], ...] = TABLES
+"""Tables of the methods whose state digests the hourly sweep compares."""
+SEALED: tuple[Table[Any], ...] = (*TABLES, FAILURES)
+"""All sealed tables of the methods."""
+
+
+def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tuple[Method, ...], Logins]:
+    """All methods of one process, and what they share."""
+
+    def mount_at(mount_id: str) -> MountRef | None:
+        found = (reference(row) for row in mounts.rows().values() if row.value.id == mount_id)
+        return next(found, None)
+
+    def params_of(reader: Reader, mount: MountRef, name: str) -> TokenParams | None:
+        return next(method.params_of(reader, mount, name) for method in made if method.name == mount.type)
+
+    logins = Logins(tokens, mount_at, params_of)
+    lockouts = Lockouts(store, tokens.clock)
+    userpass = Userpass(store, logins, lockouts)
+    approle = AppRoles(store, tokens, logins, lockouts)
+
+    def reap(run: Run) -> None:
+        del run  # what has expired is refused as it is, so its end is no event of its own
+        with store.transaction() as tx:
+            approle.reap(tx, _REAPED_AT_ONCE)
+
+    made = (
+        Method(
+            "userpass",
+            auth_routes.USERPASS,
+            tuple(userpass.table()),
+            userpass.retire_mount,
+            userpass.params_of,
+        ),
+        Method(
+            "approle",
+            auth_routes.APPROLE,
+            tuple(approle_operations(approle)),
+            approle.retire_mount,
+            approle.params_of,
+            (Errand("approle.reap", 60.0, approle.expired, reap),),
+        ),
+    )
+    return made, logins

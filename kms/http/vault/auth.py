@@ -1,0 +1,36 @@
+"""Routes of the auth methods."""
+
+from __future__ import annotations
+
+from kms.http.vault.route import Route
+
+USERPASS: tuple[Route, ...] = (
+    Route("LIST", "users", "userpass.users.list"),
+    Route("GET", "users/{username}", "userpass.users.read"),
+    Route("POST", "users/{username}", "userpass.users.write"),
+    Route("DELETE", "users/{username}", "userpass.users.delete"),
+    Route("POST", "users/{username}/password", "userpass.users.password"),
+    Route("POST", "users/{username}/policies", "userpass.users.policies"),
+    Route("POST", "login/{username}", "userpass.login"),
+)
+
+APPROLE: tuple[Route, ...] = (
+    Route("POST", "login", "approle.login"),
+    Route("LIST", "role", "approle.role.list"),
+    Route("GET", "role/{role_name}", "approle.role.read"),
+    Route("POST", "role/{role_name}", "approle.role.write"),
+    Route("DELETE", "role/{role_name}", "approle.role.delete"),
+    Route("GET", "role/{role_name}/role-id", "approle.role-id.read"),
+    Route("POST", "role/{role_name}/role-id", "approle.role-id.write"),
+    Route("LIST", "role/{role_name}/secret-id", "approle.secret-id.list"),
+    Route("POST", "role/{role_name}/secret-id", "approle.secret-id.create"),
+    Route("POST", "role/{role_name}/custom-secret-id", "approle.secret-id.create-custom"),
+    Route("POST", "role/{role_name}/secret-id/lookup", "approle.secret-id.lookup"),
+    Route("POST", "role/{role_name}/secret-id/destroy", "approle.secret-id.destroy"),
+    Route("POST", "role/{role_name}/secret-id-accessor/lookup", "approle.secret-id-accessor.lookup"),
+    Route("POST", "role/{role_name}/secret-id-accessor/destroy", "approle.secret-id-accessor.destroy"),
+    Route("GET", "role/{role_name}/{field}", "approle.role.field.read"),
+    Route("POST", "role/{role_name}/{field}", "approle.role.field.write"),
+    Route("DELETE", "role/{role_name}/{field}", "approle.role.field.reset"),
+    Route("POST", "tidy/secret-id", "approle.tidy", status=202),
+)

@@ -1,0 +1,159 @@
+"""The end of every login: a token, in the commit that spends the proof.
+
+A token of a method has no parent among the tokens, but it hangs on a row that stands for the mount ("issuer"), which
+nobody can present. So removing the mount puts all its tokens out of force in one small commit, by the same walk
+up the chain that makes children die with their parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from kms.errors import ErrorKind, KmsError, invalid
+from kms.identity.keys import new_accessor
+from kms.identity.lifetimes import Lifetime, lifetime
+from kms.identity.methods.params import TokenParams
+from kms.identity.model import ISSUER, NEVER, Token
+from kms.identity.service import TokenService
+from kms.identity.shown import auth_object
+from kms.identity.store import TOKENS
+from kms.operation import Call, MountRef, Result
+from kms.policy import DEFAULT
+from kms.tables import Reader, Transaction
+
+_WORLD: Final = "permission denied"
+
+
+@dataclass(frozen=True)
+class Proved:
+    """Who logged in.
+
+    Args:
+        name: of the user or role.
+        params: of the user or role.
+        meta: what the token carries.
+        display_name: for people.
+        cidrs: networks that this proof is bound to; they replace the role's.
+    """
+
+    name: str
+    params: TokenParams
+    meta: dict[str, str]
+    display_name: str
+    cidrs: tuple[str, ...] = ()
+
+
+class Logins:
+    """One per process.
+
+    Args:
+        mount_at: the auth mount with this id, as it is now; None when it is gone.
+        params_of: (reader, mount, name) -> the parameters of that user or role as they are now; None when gone.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenService,
+        mount_at: Callable[[str], MountRef | None],
+        params_of: Callable[[Reader, MountRef, str], TokenParams | None],
+    ) -> None:
+        self._tokens = tokens
+        self._mount_at = mount_at
+        self._params_of = params_of
+
+    def issue(self, tx: Transaction, call: Call, who: Proved) -> Result:
+        """The token of a login whose proof holds. The caller has made sure in `tx` that it still does."""
+        issuer = ISSUER + call.mount.id
+        if tx.get(TOKENS, issuer) is None:
+            tx.insert(TOKENS, issuer, _issuer_row(call))
+        params = who.params
+        cidrs = who.cidrs or params.token_bound_cidrs
+        if params.token_strictly_bind_ip:
+            cidrs = (call.peer,)
+        policies = set(params.token_policies)
+        if not params.token_no_default_policy:
+            policies.add(DEFAULT)
+        granted = _granted(params, call.mount, wanted=0, explicit_max=params.token_explicit_max_ttl)
+        now = self._tokens.now()
+        born = Token(
+            accessor=new_accessor(),
+            parent=issuer,
+            expires_at=now + granted.ttl,
+            policies=tuple(sorted(policies)),
+            path=call.path,
+            display_name=who.display_name,
+            created=now,
+            meta=who.meta,
+            creation_ttl=granted.ttl,
+            lease_ttl=granted.ttl,
+            explicit_max_ttl=params.token_explicit_max_ttl,
+            period=params.token_period,
+            num_uses=params.token_num_uses,
+            renewable=True,
+            bound_cidrs=cidrs,
+            login=f"{call.mount.id}/{who.name}",
+        )
+        token = self._tokens.insert(tx, born)
+        return Result(
+            auth=auth_object(born, token),
+            warnings=granted.warnings,
+            subject={"accessor": born.accessor, "display_name": born.display_name, "ttl": granted.ttl},
+        )
+
+    def renewal(self, tx: Transaction, token: Token, increment: int) -> Lifetime:
+        """How long a renewal of a login's token lasts.
+
+        Raises:
+            KmsError(INVALID): its mount, user or role is gone, or grants other policies now.
+        """
+        mount_id, _, name = token.login.partition("/")
+        mount = self._mount_at(mount_id)
+        params = self._params_of(tx, mount, name) if mount is not None else None
+        if mount is None or params is None:
+            raise invalid(f"{name} does not exist any more; the token is not renewed")
+        if set(params.token_policies) | {DEFAULT} != set(token.policies) | {DEFAULT}:
+            raise invalid("policies have changed, not renewing")
+        return _granted(
+            params,
+            mount,
+            wanted=increment,
+            explicit_max=token.explicit_max_ttl,
+            age=self._tokens.now() - token.created,
+        )
+
+    def retire_mount(self, tx: Transaction, mount_id: str) -> str:
+        """Put every token of a mount out of force. Returns the row key of its issuer."""
+        self._tokens.revoke(tx, ISSUER + mount_id)
+        return ISSUER + mount_id
+
+
+def _issuer_row(call: Call) -> Token:
+    return Token(
+        accessor="",
+        parent="",
+        expires_at=NEVER,
+        policies=(),
+        path=call.mount.path,
+        display_name="",
+        created=call.now,
+    )
+
+
+def _granted(
+    params: TokenParams, mount: MountRef, *, wanted: int, explicit_max: int, age: float = 0.0
+) -> Lifetime:
+    bounds = (params.token_max_ttl, mount.max_lease_ttl)
+    return lifetime(
+        wanted or params.token_ttl or mount.default_lease_ttl,
+        period=params.token_period,
+        explicit_max=explicit_max,
+        most=min((bound for bound in bounds if bound), default=0),
+        age=age,
+    )
+
+
+def elsewhere() -> KmsError:
+    """The proof is good and comes from an address that may not use it."""
+    return KmsError(ErrorKind.UNAUTHENTICATED, _WORLD)

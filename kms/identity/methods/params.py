@@ -1,0 +1,90 @@
+"""What tokens of an auth method look like: the `token_*` fields that all methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from kms.errors import invalid
+from kms.identity.networks import canonical_networks
+from kms.operation import Field, Record, Type
+from kms.policy import NOT_ASSIGNABLE, ROOT, canonical_names
+
+
+class TokenParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields of a role or user; TTLs in seconds, 0 for none."""
+
+    token_bound_cidrs: tuple[str, ...] = ()
+    token_explicit_max_ttl: int = 0
+    token_max_ttl: int = 0
+    token_no_default_policy: bool = False
+    token_num_uses: int = 0
+    token_period: int = 0
+    token_policies: tuple[str, ...] = ()
+    token_strictly_bind_ip: bool = False
+    token_ttl: int = 0
+    token_type: str = "default"  # noqa: S105  (a kind of token)
+
+
+NAMES: Final = tuple(sorted(TokenParams.__struct_fields__))
+_TYPES = {"", "default", "default-service", "service"}
+
+PARAM_FIELDS: Final = (
+    Field("token_bound_cidrs", Type.STRINGS, record=Record.CLEAR),
+    Field("token_explicit_max_ttl", Type.SECONDS, record=Record.CLEAR),
+    Field("token_max_ttl", Type.SECONDS, record=Record.CLEAR),
+    Field("token_no_default_policy", Type.BOOL, record=Record.CLEAR),
+    Field("token_num_uses", Type.INT, record=Record.CLEAR),
+    Field("token_period", Type.SECONDS, record=Record.CLEAR),
+    Field("token_policies", Type.STRINGS, record=Record.CLEAR),
+    Field("token_strictly_bind_ip", Type.BOOL, record=Record.CLEAR),
+    Field("token_ttl", Type.SECONDS, record=Record.CLEAR),
+    Field("token_type", record=Record.CLEAR),
+)
+
+
+def changes(given: Mapping[str, Any], before: TokenParams) -> dict[str, Any]:
+    """The fields of `given` that are ours, checked; for `msgspec.structs.replace`.
+
+    Raises:
+        KmsError(INVALID): a value that is not allowed; the texts are the peer's where it has them.
+    """
+    read = {name: given[name] for name in NAMES if name in given}
+    if "token_policies" in read:
+        read["token_policies"] = _policies(read["token_policies"])
+    if "token_bound_cidrs" in read:
+        read["token_bound_cidrs"] = canonical_networks(read["token_bound_cidrs"])
+    if read.get("token_num_uses", 0) < 0:
+        raise invalid("'token_num_uses' cannot be negative")
+    kind = read.get("token_type", "default")
+    if kind not in _TYPES:
+        if "batch" in kind:
+            raise invalid("batch tokens are not available; use 'service' or 'default-service'")
+        raise invalid(f"invalid 'token_type' value {kind!r}")
+    if "token_type" in read:
+        read["token_type"] = kind or "default"
+    most = read.get("token_max_ttl", before.token_max_ttl)
+    if most and read.get("token_ttl", before.token_ttl) > most:
+        raise invalid("'token_ttl' cannot be greater than 'token_max_ttl'")
+    return read
+
+
+def _policies(names: list[str]) -> tuple[str, ...]:
+    found = tuple(canonical_names(names))
+    if ROOT in found:
+        raise invalid("auth methods cannot create root tokens")
+    for name in found:
+        if name in NOT_ASSIGNABLE:
+            raise invalid(f'cannot assign policy "{name}"')
+    return found
+
+
+def shown(params: TokenParams) -> dict[str, Any]:
+    """The fields as the API shows them."""
+    return {name: _plain(getattr(params, name)) for name in NAMES}
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
