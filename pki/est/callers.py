@@ -36,12 +36,12 @@ class Authorize:
     """What policy and identity say, handed in by the composition root.
 
     Args:
-        authenticate: token -> Principal; raises KmsError(UNAUTHENTICATED).
+        authenticate: (token, address it came from) -> Principal; raises KmsError(UNAUTHENTICATED).
         demand: raises KmsError(DENIED) unless the principal's policies allow the call.
     """
 
     def __init__(
-        self, authenticate: Callable[[str], Principal], demand: Callable[[Principal, Call], None]
+        self, authenticate: Callable[[str, str], Principal], demand: Callable[[Principal, Call], None]
     ) -> None:
         self.authenticate = authenticate
         self.demand = demand
@@ -91,7 +91,7 @@ class Callers:
         credential = call.credential or password
         if not credential or "token" not in place.config.authenticators:
             return None
-        principal = self.authorize.authenticate(credential)
+        principal = self.authorize.authenticate(credential, call.peer)
         call.capability = call.operation.capability
         self.authorize.demand(principal, call)  # (3)
         return principal
