@@ -3,7 +3,7 @@ r"""Control lines: what the log's tree is made of.
 Each starts with `{"control":"<kind>"`, which no record does, so that the sequencer finds them by searching
 bytes. Those of a segment (`opened`, `frame`, `recovered`, `closed`) are numbered from 0 and chained by the
 SHA-256 of the one before; the sequencer copies them, byte for byte, into `log/leaves.jsonl`, between lines of
-its own (`log`, `succession`, `start`, `heartbeat`, `void`, `stop`). The tree's leaves are RFC 6962 leaf hashes
+its own (`log`, `succession`, `signer`, `signer-ended`, `start`, `heartbeat`, `void`, `stop`). The tree's leaves are RFC 6962 leaf hashes
 of these lines without their newline. Hashes are lower-case hex.
 """
 
@@ -121,6 +121,24 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, tag_field="control",
     wall: float
 
 
+class SignerBegan(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="signer"):
+    """A further key signs this log: a second HSM's.
+
+    It counts for a checkpoint if an earlier one, signed by a key that counted, covers this line: so it is vouched for.
+    """
+
+    key: str
+    wall: float
+
+
+class SignerEnded(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="signer-ended"):
+    """A key signs this log no more. It counts for no checkpoint that covers this line."""
+
+    key: str
+    why: str
+    wall: float
+
+
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="start"):
     """A sequencer took over. Between `last` and `wall` nobody watched; `clean` says whether that was announced.
 
@@ -169,7 +187,20 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="
 
 
 SegmentControl = Opened | Frame | Recovered | Closed
-Control = Opened | Frame | Recovered | Closed | Log | Succession | Start | Heartbeat | Void | Stop
+Control = (
+    Opened
+    | Frame
+    | Recovered
+    | Closed
+    | Log
+    | Succession
+    | SignerBegan
+    | SignerEnded
+    | Start
+    | Heartbeat
+    | Void
+    | Stop
+)
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)

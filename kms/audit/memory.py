@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from kms.audit.ledger import Ledger
@@ -26,21 +28,21 @@ class Memory(msgspec.Struct, frozen=True):
     named: frozenset[str] = frozenset()
 
 
-def check_memories(ledger: Ledger, state: LogRow | None, key: LogKey) -> Memory:
+def check_memories(ledger: Ledger, state: LogRow | None, keys: Sequence[LogKey]) -> Memory:
     """Compare the three.
 
     Raises:
         KmsError(INTEGRITY): one is behind or contradicts another; the message names it.
     """
-    current = ledger.current([key])
-    recent, notes = ledger.recent([key])
+    current = ledger.current(keys)
+    recent, notes = ledger.recent(keys)
     signed = [*recent, *([current] if current else [])]
     if state is None:
         if signed:
             raise integrity("the database knows no audit log, but the audit folder holds a signed one")
         return Memory(0, 0, notes)
-    if state.origin != key.name:
-        raise integrity(f"the audit log belongs to {state.origin}, not to {key.name}")
+    if state.origin != keys[0].name:
+        raise integrity(f"the audit log belongs to {state.origin}, not to {keys[0].name}")
     if ledger.length() < state.leaves_bytes:
         raise integrity("the audit folder is behind the database: log/leaves.jsonl is too short")
     if max((checkpoint.size for checkpoint in signed), default=0) > state.size:

@@ -16,7 +16,7 @@ one that was signed is refused. Two sequencers cannot both succeed: the files ar
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from kms.audit.merkle import CompactRange, leaf_hash
 from kms.audit.note import Checkpoint, LogKey, LogSigner, check_origin, sign_checkpoint
 from kms.audit.position import Position
 from kms.audit.reserve import RESERVE_BYTES, Reserve
-from kms.audit.store import LOG, LOG_KEY, OUTBOX, SEGMENTS, LogRow
+from kms.audit.signers import Signers
+from kms.audit.store import LOG, LOG_KEY, OUTBOX, SEGMENTS, LogRow, SignerRow
 from kms.audit.tail import Taken, take
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, integrity
@@ -78,6 +79,7 @@ class _Gathered:
     wall: float = 0.0
     beat: float | None = None
     stopped: bool = False
+    signers: tuple[SignerRow, ...] = ()
 
     def add(self, control: Control) -> None:
         self.lines.append(encode_control(control))
@@ -96,12 +98,14 @@ class Sequencer:
         origin: str,
         snapshot: Callable[[], Snapshot] = Snapshot,
         reserve_bytes: int = RESERVE_BYTES,
+        signers: Callable[[], Sequence[LogSigner]] | None = None,
     ) -> None:
+        """`signer` is the key of the log's first line; `signers` all that sign it now, `signer` alone if not given."""
         self._layout = Layout(folder)
         self._store = store
-        self._signer = signer
         self._clock = clock
         self._key = LogKey(check_origin(origin), signer.public)
+        self._signers = Signers(self._key, signers or (lambda: (signer,)))
         self._snapshot = snapshot
         self._reserve = Reserve(self._layout, reserve_bytes)
         self._ledger: Ledger | None = None
@@ -164,7 +168,8 @@ class Sequencer:
 
     def _take_over(self, ledger: Ledger) -> None:
         found = self._store.reader().get(LOG, LOG_KEY)
-        memory = check_memories(ledger, found.value if found else None, self._key)
+        keys = self._signers.keys(found.value.signers if found else ())
+        memory = check_memories(ledger, found.value if found else None, keys)
         self._signed = memory.signed
         torn = ledger.save_torn(memory.leaves, memory.notes, memory.named)
         with self._store.transaction() as tx:
@@ -178,7 +183,7 @@ class Sequencer:
         state = self._row.value
         self._fence = state.fence
         self._tree = CompactRange(state.size, state.peaks)
-        ledger.write_keys([self._key])
+        ledger.write_keys(keys[:1])
         self._first = self._first_leaves(state, torn)
 
     def _first_leaves(self, state: LogRow, torn: tuple[Torn, ...]) -> list[Control]:
@@ -202,6 +207,7 @@ class Sequencer:
             gathered.add(control)
             gathered.wall = self._clock.now()
         broken = self._gather(row.value, gathered)
+        gathered.signers = self._changed_signers(row.value, gathered)
         self._heartbeat(gathered)
         if last is not None:
             gathered.add(last)
@@ -209,6 +215,15 @@ class Sequencer:
             self._commit(self._ledger, row, gathered)
         reason = self._sign(self._ledger)
         return Step(self._tree.size, self._signed, broken, reason)
+
+    def _changed_signers(self, state: LogRow, gathered: _Gathered) -> tuple[SignerRow, ...]:
+        """Lines for keys that sign from now on, or no more."""
+        rows, leaves = self._signers.changes(
+            state.signers, state.size + len(gathered.lines), self._clock.now()
+        )
+        for control in leaves:
+            gathered.add(control)
+        return rows
 
     def _current_row(self) -> Row[LogRow]:
         """The stored head. After a failed commit the database says whether it happened."""
@@ -277,6 +292,7 @@ class Sequencer:
             wall=gathered.wall or row.value.wall,
             stopped=gathered.stopped,
             before=row.value.before,
+            signers=gathered.signers,
         )
         self._row, self._unsure = None, (row.revision, gathered)  # until the commit returns
         with self._store.transaction() as tx:
@@ -294,20 +310,25 @@ class Sequencer:
     def _sign(self, ledger: Ledger) -> str:
         if self._signed == self._tree.size:
             return ""
-        published = ledger.current([self._key])
+        rows = self._row.value.signers if self._row is not None else ()
+        published = ledger.current(self._signers.keys(rows))
         if published is not None and published.size > self._tree.size:
             raise integrity(
                 "a larger checkpoint than ours has been published; this log must not be continued"
             )
         checkpoint = Checkpoint(self._key.name, self._tree.size, self._tree.root())
-        try:
-            note = sign_checkpoint(checkpoint, self._signer)
-        except KmsError as error:
-            # The head is stored and its leaves are durable; it is signed when the HSM answers again.
-            return error.detail
-        ledger.publish(note, checkpoint.size)
-        self._signed = checkpoint.size
-        return ""
+        reason = "no key may sign"
+        for signer in self._signers.counting(rows, self._signed, checkpoint.size):
+            try:
+                note = sign_checkpoint(checkpoint, signer)
+            except KmsError as error:
+                # The head is stored and its leaves are durable; it is signed when an HSM answers again.
+                reason = error.detail
+                continue
+            ledger.publish(note, checkpoint.size)
+            self._signed = checkpoint.size
+            return ""
+        return reason
 
 
 def _add_taken(gathered: _Gathered, segment: str, taken: Taken) -> None:

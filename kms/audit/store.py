@@ -59,6 +59,14 @@ class Predecessor(msgspec.Struct, frozen=True, kw_only=True):
     finding: str
 
 
+class SignerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of the log. `since` and `until` are the numbers of the leaves that say so, from 1; 0 where none does."""
+
+    public: bytes
+    since: int = 0
+    until: int = 0
+
+
 class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     """The one log, as of its last stored checkpoint. Key: "log". Replaced by compare-and-swap.
 
@@ -70,6 +78,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
         wall: time of the last leaf that the sequencer made itself.
         stopped: that leaf was `stop`.
         before: of a log that goes on for one whose key was lost.
+        signers: all keys that sign it or did, the one of its first line first; empty where that is the only one.
     """
 
     origin: str
@@ -81,6 +90,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     wall: float = 0.0
     stopped: bool = False
     before: Predecessor | None = None
+    signers: tuple[SignerRow, ...] = ()
 
 
 SEGMENTS = Table("audit/segment/1", "audit_segments", SegmentRow, index=("state",), sealed=False)

@@ -162,21 +162,25 @@ class HsmGroup(Hsm):
         yield from self._here()
 
     def _try(self, members: Iterator[Member], act: Callable[[Hsm], T]) -> T:
-        """Let the first of them do it, and once another if that one does not answer."""
-        failure: KmsError | None = None
+        """Let the first of them do it, and once another, or the same if there is none and it is back at once."""
+        failed: list[tuple[Member, KmsError]] = []
         for member in members:
             try:
                 return act(member.hsm)
             except KmsError as error:
                 if error.kind is not ErrorKind.HSM_UNAVAILABLE:
                     raise
-                second, failure = failure is not None, error
-                if member.gate.lost:
-                    failure = AwayError([member.name])
-                    failure.__cause__ = error
-                if second:
-                    break
-        raise failure or AwayError(self.away())
+                failed.append((member, error))
+            if len(failed) > 1:
+                break
+        if not failed:
+            raise AwayError(self.away())
+        member, reason = failed[-1]
+        if len(failed) == 1 and member.gate.lost and member.gate.back():
+            return act(member.hsm)
+        if member.gate.lost:
+            raise AwayError([member.name]) from reason
+        raise reason
 
     def _ask(self, act: Callable[[Hsm], T | None]) -> T | None:
         """The first answer that is one; None only when all tokens were asked."""

@@ -51,6 +51,10 @@ class MemberGate(Gate):
         """Whether there is no connection."""
         return self._connection is None
 
+    def back(self) -> bool:
+        """Whether the token is there after all: waits for the first attempt when it was lost just now."""
+        return self._settled.wait(PATIENCE_SECONDS) and self._connection is not None
+
     def connect(self) -> None:
         """Log in, the module being initialised; `admit` then lets calls in. For the house only.
 

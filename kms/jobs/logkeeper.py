@@ -16,17 +16,17 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from kms.audit.sequencer import Sequencer, Snapshot
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, integrity
-from kms.hsm import Purpose
-from kms.keys.roots import Roots
+from kms.keys.roots import LogKeyRef, Roots
 from kms.tables import Store
 
 
 class HsmLogSigner:
-    """The log's private key: an Ed25519 pair in the token, or under its seal (kms.audit.note.LogSigner)."""
+    """A private key of the log: an Ed25519 pair in a token, or under its seal (kms.audit.note.LogSigner)."""
 
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, ref: LogKeyRef) -> None:
         self._roots = roots
-        key = load_der_public_key(roots.active(Purpose.LOG_SIGN).public)
+        self._row = ref.row
+        key = load_der_public_key(ref.public)
         if not isinstance(key, Ed25519PublicKey):
             raise integrity("the log key is not an Ed25519 key")
         self._public = key.public_bytes_raw()
@@ -38,7 +38,7 @@ class HsmLogSigner:
 
     def sign(self, message: bytes) -> bytes:
         """Signature by the HSM. Raises KmsError(HSM_UNAVAILABLE, SEALED)."""
-        return self._roots.sign_log(message)
+        return self._roots.sign_log(self._row, message)
 
 
 class LogKeeper:
@@ -91,14 +91,23 @@ class LogKeeper:
 
     def _start(self) -> Sequencer | None:
         try:
-            signer = HsmLogSigner(self._roots)
+            first = self._signers()[0]
         except KmsError as error:
             if error.kind is ErrorKind.UNINITIALIZED:
                 return None
             raise
         sequencer = Sequencer(
-            self._folder, self._store, signer, self._clock, origin=self._origin, snapshot=self._snapshot
+            self._folder,
+            self._store,
+            first,
+            self._clock,
+            origin=self._origin,
+            snapshot=self._snapshot,
+            signers=self._signers,
         )
         sequencer.start()
         self._sequencer = sequencer
         return sequencer
+
+    def _signers(self) -> list[HsmLogSigner]:
+        return [HsmLogSigner(self._roots, ref) for ref in self._roots.log_keys()]

@@ -1,7 +1,7 @@
 """Making a token ready to serve: roots of its own, and every keyring term sealed to them. And keeping it so.
 
     (1) begin      the token's row, "enrolling" until (4)
-    (2) generate   each root that it lacks at the newest version (kms.keys.roots.Roots.ensure)
+    (2) generate   each root that it lacks at the newest version, and a log key (kms.keys.roots.Roots.ensure)
     (3) seal       every keyring term that has no form under its root, opened by another token
     (4) conclude   one commit: roots active, forms added, the token enrolled
 
@@ -128,6 +128,8 @@ class Enroller:
             else self.roots.ensure(purpose, version, attempt, name)
             for purpose in ROTATED
         }
+        if Purpose.LOG_SIGN not in mine:
+            self.roots.ensure(Purpose.LOG_SIGN, version, attempt, name)
         before = [mine[Purpose.ROOT_SEAL].cka_id.hex()] if Purpose.ROOT_SEAL in mine else []
         seal = roots[Purpose.ROOT_SEAL]
         replaced = [root for root in before if root != seal.cka_id.hex()]
@@ -142,7 +144,7 @@ class Enroller:
             if not {form.root for form in old.value.forms} & others:
                 raise KmsError(ErrorKind.CONFLICT, "the root was rotated at the same time; try again")
             tx.replace(TERMS, old, with_forms(old.value, _preferring(old.value.root, new.forms)))
-        for purpose in ROTATED:
+        for purpose in (*ROTATED, Purpose.LOG_SIGN):
             activate(tx, purpose, version, attempt)
         now = self.clock.now()
         since = row.value.since if row.value.state == ENROLLED else now
@@ -166,7 +168,7 @@ class Enroller:
 
     def _behind(self, name: str) -> bool:
         mine = self._mine(name)
-        if any(purpose not in mine for purpose in ROTATED):
+        if any(purpose not in mine for purpose in (*ROTATED, Purpose.LOG_SIGN)):
             return True
         seal = mine[Purpose.ROOT_SEAL]
         if seal.version < self.roots.newest(Purpose.ROOT_SEAL).version:

@@ -59,6 +59,14 @@ class Root:
     public: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class LogKeyRef:
+    """A key of the log: the row of its root, and SubjectPublicKeyInfo in DER."""
+
+    row: str
+    public: bytes
+
+
 # What init makes, and with which algorithm. Sealing and wrapping are different objects for ever: a
 # key that may both decrypt and unwrap undoes its own wrapping by hand (finding H6).
 _SPECS = {
@@ -179,17 +187,29 @@ class Roots:
         with self._store.transaction() as tx:
             return tx.replace(ROOTS, row, changed)
 
-    def sign_log(self, message: bytes) -> bytes:
-        """Ed25519 (RFC 8032) with the log key, in the HSM where it has that.
+    def log_keys(self) -> list[LogKeyRef]:
+        """The keys that sign the log, each in one token, the oldest first.
+
+        Raises:
+            KmsError(UNINITIALIZED)
+        """
+        rows = sorted(active_rows(self._store.reader(), Purpose.LOG_SIGN), key=lambda row: row.value.created)
+        return [LogKeyRef(row.key, row.value.public) for row in rows]
+
+    def sign_log(self, key: str, message: bytes) -> bytes:
+        """Ed25519 (RFC 8032) with this log key, in the HSM where it has that.
 
         Raises:
             KmsError(HSM_UNAVAILABLE, SEALED)
         """
-        row = active_row(self._store.reader(), Purpose.LOG_SIGN)
+        row = self._store.reader().get(ROOTS, key)
+        if row is None:
+            raise integrity("the row of a log key is gone")
         if not row.value.sealed:
-            return self._hsm().sign(self.log_key(), Scheme.EDDSA, message)
+            ref = Resident(CkaId(bytes.fromhex(key)), Purpose.LOG_SIGN, KeySpec.ED25519)
+            return self._hsm().sign(ref, Scheme.EDDSA, message)
         root = CkaId(bytes.fromhex(row.value.sealed_under))
-        seed = self._hsm().unseal(root, row.value.sealed, _log_aad(row.key))
+        seed = self._hsm().unseal(root, row.value.sealed, _log_aad(key))
         return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
 
     def _planned(self, purpose: Purpose, version: int, attempt: str, token: str) -> Row[RootObject]:
@@ -238,10 +258,6 @@ class Roots:
 
     def _settled(self, root: RootObject) -> bool:
         return self._clock.now() - root.created >= SETTLING_SECONDS
-
-    def log_key(self) -> Resident:
-        """Reference to the key that signs checkpoints."""
-        return Resident(self.current(Purpose.LOG_SIGN), Purpose.LOG_SIGN, KeySpec.ED25519)
 
 
 def _log_aad(key: str) -> bytes:
@@ -330,6 +346,7 @@ __all__ = [
     "LOST",
     "ROOTS",
     "ROTATED",
+    "LogKeyRef",
     "Root",
     "RootObject",
     "Roots",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
+from kms.audit.note import read_checkpoint
 from kms.hsm import HsmConfig, find_softhsm_module
 from tests.harness.dev import ConfiguredServer
 from tests.harness.processes import wait_for
@@ -37,24 +37,26 @@ class TwoTokens(ConfiguredServer):
         return Pulled(self.configs[name])
 
     def enrol(self) -> None:
-        """Enrol the second token."""
+        """Enrol the second token, and wait until the first one's signature vouches for its log key."""
         with self.api() as api:
             api.ok("POST", f"sys/hsm/tokens/{SECOND}")
+        wait_for(self._vouched, 30, "the second log key")
+
+    def _vouched(self) -> bool:
+        lines = (self.audit / "log" / "leaves.jsonl").read_bytes().splitlines()
+        named = [number for number, line in enumerate(lines, 1) if line.startswith(b'{"control":"signer"')]
+        size = read_checkpoint((self.audit / "checkpoint").read_bytes()).size
+        return bool(named) and named[0] <= size
 
     def wait_back(self) -> None:
         """Until no worker misses a token, as far as many looks can tell."""
 
+        def answers() -> bool:
+            with self.api() as api:  # a connection of its own: the next worker takes it
+                shown = api.ok("GET", "sys/hsm/tokens")["tokens"].values()
+            return all(token["answers"] is not False for token in shown)
+
         def back() -> bool:
-            with self.api() as api:
-                return all(
-                    token["answers"] is not False
-                    for _ in range(8)
-                    for token in api.ok("GET", "sys/hsm/tokens")["tokens"].values()
-                )
+            return all(answers() for _ in range(24))
 
         wait_for(back, 60, "both tokens")
-
-
-def folder_of(server: TwoTokens) -> Path:
-    """Where both tokens are."""
-    return server.configs[FIRST].pin_file.parent / "tokens"

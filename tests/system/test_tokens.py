@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from kms.audit.note import LogKey, open_checkpoint
+from kms.audit.verify import TrustFile, verify
+from kms.errors import KmsError
 from tests.harness.api import Api
 from tests.harness.processes import wait_for
 from tests.harness.tokens import FIRST, SECOND, TwoTokens
@@ -62,6 +65,20 @@ def tokens(api: Api) -> dict[str, dict[str, object]]:
     return found
 
 
+def pinned(server: TwoTokens) -> TrustFile:
+    """The key that the log began with."""
+    return TrustFile.parse((server.audit / "log.pub").read_text())
+
+
+def signed_by_another(server: TwoTokens, first: LogKey) -> bool:
+    """Whether the newest checkpoint bears another key's signature."""
+    try:
+        open_checkpoint((server.audit / "checkpoint").read_bytes(), [first])
+    except KmsError:
+        return True
+    return False
+
+
 class Callers:
     """Threads that encrypt with a software key, decrypt with a key of each token, and make keys."""
 
@@ -109,6 +126,7 @@ class Callers:
 
 @pytest.mark.timeout(300)
 def test_each_token_goes_and_comes_back_under_load(two: TwoTokens) -> None:
+    trust = pinned(two)
     with two.api() as api:
         names = [f"in-{FIRST}", f"in-{SECOND}"]
         ciphertexts = {name: encrypt(api, name) for name in names}
@@ -125,7 +143,13 @@ def test_each_token_goes_and_comes_back_under_load(two: TwoTokens) -> None:
                 assert shown[gone]["answers"] is False
                 assert shown[left]["answers"] is True
                 assert int(str(shown[gone]["terms"])) < int(str(shown[left]["terms"]))
-                time.sleep(1)
+                # The log is signed by the token that is left.
+                (key,) = trust.keys
+                wait_for(
+                    lambda gone=gone, key=key: signed_by_another(two, key) == (gone == FIRST),  # type: ignore[misc]
+                    20,
+                    "signed",
+                )
                 files.come_back()
                 two.wait_back()
                 terms = api.ok("GET", "sys/hsm/tokens")["terms"]
@@ -158,3 +182,8 @@ def test_each_token_goes_and_comes_back_under_load(two: TwoTokens) -> None:
             assert (refused.status, f'"{gone}"' in refused.errors[0]) == (503, True)
         files.come_back()
         two.wait_back()
+    two.stop()
+    # Whoever signed: who knows the first key believes all of it.
+    report = verify(two.audit, trust)
+    assert report.failure is None, report.failure
+    assert report.pinned

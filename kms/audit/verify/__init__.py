@@ -6,7 +6,7 @@ It trusts the origin, keys and remembered checkpoints of the trust file and noth
 server, a database nor an HSM, and changes nothing. On a folder that is being written it judges the part under the
 newest signed checkpoint and counts what is newer. It names the first bad place:
 
-(1) the signed heads, all of them, and that they only grow;
+(1) the signed heads, all of them, by keys that counted there, and that they only grow;
 (2) the leaves, under every signed root, and the story they tell (no silent minute, no lost segment);
 (3) every segment: each record in its place, each frame over its records, each control line a leaf;
 (4) receipts; (5) files put aside, and files that do not belong;
@@ -31,6 +31,7 @@ from kms.audit.verify.heads import read_heads
 from kms.audit.verify.leaves import LeafReader, LogView
 from kms.audit.verify.report import BadError, Finding, Gap, Report
 from kms.audit.verify.segments import SegmentReader
+from kms.audit.verify.signing import read_signing
 from kms.audit.verify.trust import TrustFile
 from kms.errors import KmsError
 
@@ -63,7 +64,7 @@ def _verify(layout: Layout, trust: TrustFile | None, receipts: Sequence[Receipt]
     trust = trust or TrustFile(_own_keys(layout))
     report.origin = trust.origin
     report.fingerprint = ", ".join(key.fingerprint for key in trust.keys)
-    heads = read_heads(layout, trust.keys, report.notes)  # (1)
+    heads = read_heads(layout, read_signing(layout, trust.keys), report.notes)  # (1)
     report.size, report.root = heads.newest.size, heads.newest.root.hex()
     remembered = max(trust.seen, default=0)
     if heads.newest.size < remembered:

@@ -10,6 +10,7 @@ from kms.audit.layout import Layout
 from kms.audit.ledger import note_line, read_note
 from kms.audit.note import Checkpoint, LogKey, open_checkpoint
 from kms.audit.verify.report import BadError
+from kms.audit.verify.signing import Signing
 from kms.errors import KmsError
 
 CHECKPOINT = "checkpoint"
@@ -23,15 +24,18 @@ class Heads(msgspec.Struct, frozen=True):
     roots: dict[int, tuple[bytes, int]]
 
 
-def read_heads(layout: Layout, keys: Sequence[LogKey], notes: list[str]) -> Heads:
+def read_heads(layout: Layout, signing: Signing, notes: list[str]) -> Heads:
     """Check every signature, and that sizes only grow.
 
     The published checkpoint is read on both sides of the history, so that a log that grows while it is read is
     told from one whose checkpoint was put back.
     """
-    before = _published(layout, keys)
-    history = _history(layout, keys, notes)
-    after = _published(layout, keys)
+    earlier = _published(layout)
+    if earlier:
+        _checked(earlier, signing.every(), CHECKPOINT)
+    history = _history(layout, signing, notes)
+    later = _published(layout)
+    before, after = (_judged(note, signing, history) for note in (earlier, later))
     if not history:
         raise BadError(
             HISTORY, "no checkpoint was ever signed" if after is None else "the history is missing"
@@ -57,15 +61,18 @@ def _compare(before: Checkpoint | None, after: Checkpoint | None, history: list[
         raise BadError(CHECKPOINT, f"size {after.size} is not the newest; {HISTORY} goes to {newest.size}")
 
 
-def _published(layout: Layout, keys: Sequence[LogKey]) -> Checkpoint | None:
+def _published(layout: Layout) -> bytes:
     try:
-        note = layout.checkpoint.read_bytes()
+        return layout.checkpoint.read_bytes()
     except FileNotFoundError:
-        return None
-    return _open(note, keys, CHECKPOINT)
+        return b""
 
 
-def _history(layout: Layout, keys: Sequence[LogKey], notes: list[str]) -> list[Checkpoint]:
+def _judged(note: bytes, signing: Signing, history: list[Checkpoint]) -> Checkpoint | None:
+    return _open(note, signing, [one.size for one in history], CHECKPOINT) if note else None
+
+
+def _history(layout: Layout, signing: Signing, notes: list[str]) -> list[Checkpoint]:
     history: list[Checkpoint] = []
     try:
         data = layout.checkpoints.read_bytes()
@@ -76,28 +83,35 @@ def _history(layout: Layout, keys: Sequence[LogKey], notes: list[str]) -> list[C
         if not line.endswith(b"\n"):
             notes.append(f"{place} is being written, or torn")
             break
-        checkpoint = _read_line(line[:-1], keys, place)
+        checkpoint = _read_line(line[:-1], signing, [one.size for one in history[-1:]], place)
         if history and checkpoint.size <= history[-1].size:
             raise BadError(place, f"size {checkpoint.size} does not follow {history[-1].size}")
         history.append(checkpoint)
     return history
 
 
-def _read_line(line: bytes, keys: Sequence[LogKey], place: str) -> Checkpoint:
+def _read_line(line: bytes, signing: Signing, sizes: Sequence[int], place: str) -> Checkpoint:
     try:
         note = read_note(line)
     except KmsError as error:
         raise BadError(place, error.detail) from None
     if line + b"\n" != note_line(note):
         raise BadError(place, "not written as the history is written")
-    return _open(note, keys, place)
+    return _open(note, signing, sizes, place)
 
 
-def _open(note: bytes, keys: Sequence[LogKey], place: str) -> Checkpoint:
+def _open(note: bytes, signing: Signing, sizes: Sequence[int], place: str) -> Checkpoint:
+    """The checkpoint, if a key signed it that counts there. `sizes` are those of good ones, older or newer."""
+    size = _checked(note, signing.every(), place).size
+    covered = max((each for each in sizes if each < size), default=0)
+    checkpoint = _checked(note, signing.keys(size, covered), place)
+    if checkpoint.origin != signing.origin:
+        raise BadError(place, f"it is of {checkpoint.origin}, not of {signing.origin}")
+    return checkpoint
+
+
+def _checked(note: bytes, keys: Sequence[LogKey], place: str) -> Checkpoint:
     try:
-        checkpoint = open_checkpoint(note, keys)
+        return open_checkpoint(note, keys)
     except KmsError as error:
         raise BadError(place, error.detail) from None
-    if checkpoint.origin != keys[0].name:
-        raise BadError(place, f"it is of {checkpoint.origin}, not of {keys[0].name}")
-    return checkpoint

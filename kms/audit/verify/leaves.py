@@ -15,6 +15,8 @@ from kms.audit.control import (
     Opened,
     Recovered,
     SegmentControl,
+    SignerBegan,
+    SignerEnded,
     Start,
     Stop,
     Succession,
@@ -83,6 +85,7 @@ class LeafReader:
         self._mono = 0.0
         self._last_wall = 0.0
         self._stopped = False
+        self._signers: set[str] = set()
         self.view = LogView()
 
     def read(self) -> LogView:
@@ -181,11 +184,20 @@ class LeafReader:
         if isinstance(control, Log):
             if control.origin != self._origin:
                 raise BadError(place, f"the log of {control.origin}, not of {self._origin}")
+            self._signers.add(control.key)
         elif isinstance(control, Succession):
             if number != 2:
                 raise BadError(place, "what a log goes on for is its second line, or nothing is")
             self.view.before = control
-        elif isinstance(control, Start):
+        elif isinstance(control, SignerBegan | SignerEnded):
+            self._signer(control, place)
+        else:
+            self._watch(control, place, number)
+        self.view.wall = max(self.view.wall, getattr(control, "wall", 0.0))
+
+    def _watch(self, control: Control, place: str, number: int) -> None:
+        """What says that somebody watched."""
+        if isinstance(control, Start):
             self._start(control, place, number)
         elif isinstance(control, Heartbeat):
             self._heartbeat(control, place)
@@ -196,7 +208,18 @@ class LeafReader:
             self._watched(control.fence, place)
             self._stopped = True
             self._last_wall = control.wall
-        self.view.wall = max(self.view.wall, getattr(control, "wall", 0.0))
+
+    def _signer(self, control: SignerBegan | SignerEnded, place: str) -> None:
+        """The keys that sign are as the lines before say; verify/signing.py has judged whose signatures count."""
+        begins = isinstance(control, SignerBegan)
+        if begins == (control.key in self._signers):
+            raise BadError(
+                place, "a key begins that signs already" if begins else "a key ends that does not sign"
+            )
+        if begins:
+            self._signers.add(control.key)
+        else:
+            self._signers.discard(control.key)
 
     def _start(self, start: Start, place: str, number: int) -> None:
         if start.fence <= self._fence:
