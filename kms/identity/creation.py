@@ -106,6 +106,7 @@ def born(
         num_uses=_fewer(request.num_uses, role.token_num_uses if role is not None else 0),
         renewable=bool(granted.ttl) and request.renewable and (role is None or role.renewable),
         role=role.name if role is not None else "",
+        bound_cidrs=role.token_bound_cidrs if role is not None else (),
         entity_id="" if orphan else parent.entity_id,
         depth=0 if orphan else parent.depth + 1,
     )

@@ -89,6 +89,7 @@ class TokenRole(msgspec.Struct, frozen=True, kw_only=True):
     token_no_default_policy: bool = False
     period: int = 0
     explicit_max_ttl: int = 0
+    token_bound_cidrs: tuple[str, ...] = ()
 
     @property
     def chooses_policies(self) -> bool:

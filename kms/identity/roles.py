@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from kms.errors import invalid
 from kms.identity.lifetimes import MAX_TTL
 from kms.identity.model import TokenRole
+from kms.identity.networks import canonical_networks
 from kms.identity.store import ROLES
 from kms.ids import check_name
 from kms.policy import canonical_names
@@ -18,9 +19,10 @@ from kms.tables import Reader, Transaction
 
 _GLOB = re.compile(r"[a-z0-9_.*-]{1,128}\Z")
 _SUFFIX = re.compile(r"\w[\w.-]{1,126}\w\Z", re.ASCII)
-_UNSUPPORTED = ("token_bound_cidrs", "bound_cidrs", "allowed_entity_aliases")
+_UNSUPPORTED = ("allowed_entity_aliases",)
 _TYPES = ("service", "default-service")
-# The names of old clients, and the fields they fill. They are shown again only to who used them.
+# The names of old clients, and the fields they fill. Times are shown again only to who used them.
+_OLD_CIDRS = "bound_cidrs"
 _OLD = {"period": "token_period", "explicit_max_ttl": "token_explicit_max_ttl"}
 
 
@@ -79,7 +81,8 @@ def describe(role: TokenRole) -> dict[str, Any]:
         "token_period": role.token_period,
         "token_type": role.token_type,
     }
-    return shown | ({"token_num_uses": role.token_num_uses} if role.token_num_uses else {})
+    rare = {"token_bound_cidrs": list(role.token_bound_cidrs), "token_num_uses": role.token_num_uses}
+    return shown | {name: value for name, value in rare.items() if value}
 
 
 def _changes(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -90,6 +93,9 @@ def _changes(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     read = {
         name: _READERS.get(name, _same)(value) for name, value in given.items() if name not in _UNSUPPORTED
     }
+    if _OLD_CIDRS in read:
+        read.setdefault("token_bound_cidrs", read.pop(_OLD_CIDRS))
+        read.pop(_OLD_CIDRS, None)
     warnings = []
     for old, new in _OLD.items():
         if new in given:
@@ -145,6 +151,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "allowed_policies_glob": _globs,
     "disallowed_policies_glob": _globs,
     "token_num_uses": _uses,
+    "token_bound_cidrs": canonical_networks,
+    "bound_cidrs": canonical_networks,
     "token_type": _type,
     "path_suffix": _suffix,
 }

@@ -130,7 +130,7 @@ class MountTable:
         """
         for row in tx.scan(MOUNTS):
             if row.key.startswith(path) or path.startswith(row.key):
-                raise invalid(f"path is already in use at {row.key}")
+                raise invalid(f"path is already in use at {row.key.removeprefix('auth/')}")
         tx.insert(MOUNTS, path, mount)
 
 

@@ -210,8 +210,8 @@ def test_a_token_whose_role_is_gone_is_not_renewed(server: Server) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"token_bound_cidrs": "10.0.0.0/8"},
-        {"bound_cidrs": ["10.0.0.0/8"]},
+        {"token_bound_cidrs": ["10.0.0.0/99"]},
+        {"bound_cidrs": ["nowhere"]},
         {"allowed_entity_aliases": ["x"]},
         {"token_type": "batch"},
         {"token_type": "default-batch"},

@@ -155,6 +155,18 @@ def test_a_token_works_from_its_networks_only(server: DevServer, api: Api, auth:
         assert owner.get("auth/token/lookup-self").data["bound_cidrs"] == ["127.0.0.1"]
 
 
+def test_a_token_role_binds_to_networks_too(server: DevServer, api: Api) -> None:
+    role = f"cidr-{secrets.token_hex(4)}"
+    statuses = {}
+    for network in ("10.0.0.0/8", "127.0.0.1"):
+        api.ok("POST", f"auth/token/roles/{role}", {"token_bound_cidrs": network})
+        made = api.post(f"auth/token/create/{role}", {"ttl": "1h"}).json["auth"]["client_token"]
+        with server.api(made) as owner:
+            statuses[network] = owner.get("auth/token/lookup-self").status
+    assert statuses == {"10.0.0.0/8": 403, "127.0.0.1": 200}
+    assert api.get(f"auth/token/roles/{role}").data["token_bound_cidrs"] == ["127.0.0.1/32"]
+
+
 def test_renewal_follows_the_user_as_it_is_now(server: DevServer, api: Api, auth: Enabler) -> None:
     path = auth("userpass")
     user = f"auth/{path}/users/ann"
@@ -204,9 +216,7 @@ def test_auth_mounts(api: Api) -> None:
     assert f"{path}/" in api.get("sys/auth").data
     api.ok("POST", f"sys/auth/{path}/tune", {"max_lease_ttl": "90m"})
     assert api.get(f"sys/auth/{path}/tune").data["max_lease_ttl"] == 5400
-    assert api.post(f"sys/auth/{path}", {"type": "userpass"}).errors == [
-        f"path is already in use at auth/{path}/"
-    ]
+    assert api.post(f"sys/auth/{path}", {"type": "userpass"}).errors == [f"path is already in use at {path}/"]
     assert api.post("sys/auth/x", {"type": "nope"}).errors == ["plugin not found in the catalog: nope"]
     assert api.post(f"sys/mounts/{path}", {"type": "userpass"}).errors == [
         "plugin not found in the catalog: userpass"
