@@ -121,6 +121,12 @@ VERBATIM_FIELDS = (
     clear("use_pss", Type.BOOL, False),
     clear("basic_constraints_valid_for_non_ca", Type.BOOL, False),
 )
+RENEW_FIELDS = (
+    Field("csr", default=""),
+    clear("ttl", Type.SECONDS, 0),
+    clear("format", default="pem"),
+    clear("remove_roots_from_chain", Type.BOOL, False),
+)
 SEARCH_FIELDS = (
     *(
         clear(name)

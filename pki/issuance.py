@@ -108,18 +108,20 @@ class Issuance:
         issuer_ref: str,
         csr: x509.CertificateSigningRequest,
         names: Names,
+        source: str = "the order",
     ) -> External[bytes]:
         """Certify the key of a CSR for names that were proven elsewhere (ACME); those of the CSR are not read."""
+        form = leafkeys.check_format(call.args)
         authority = self.authorities.get(call.mount.id, issuer_ref)
         ready = self.roles.ready(row, authority)
-        named.check_proven(ready.role)
         public, key_type = leafkeys.csr_key(csr, ready.role, self.blocklist, is_ca_key(self.store))
-        self._allow(call, ready, authority, names, "the order")
+        self._allow(call, ready, authority, names, source)
         valid, warnings = leaf_window(call, ready.role, authority)
         draft = leaf(ready.template, names, (public, key_type, spki_der(public)), valid)
 
         def finish(der: bytes) -> dict[str, Any]:
-            return answer(authority, draft, der, "pem", without_roots=False)
+            without_roots = bool(call.args.get("remove_roots_from_chain"))
+            return answer(authority, draft, der, form, without_roots=without_roots)
 
         return self._external(call, authority, ready, draft, (finish, warnings))
 

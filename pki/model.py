@@ -284,6 +284,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     use_pss: bool = False
     profile: str = ""  # pki.profiles.named
     no_rev_avail: bool = False  # RFC 9608
+    renewable: bool = False  # its certificates may renew themselves (pki.reissue)
 
 
 def wire_serial(serial: str) -> str:

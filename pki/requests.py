@@ -163,6 +163,11 @@ def names_in(alternatives: x509.SubjectAlternativeName) -> Names:
     )
 
 
+def common_name(csr: x509.CertificateSigningRequest) -> str:
+    """The CSR's common name, "" for none. Raises KmsError(INVALID) for several."""
+    return _csr_attribute(csr, NameOID.COMMON_NAME)
+
+
 def _csr_attribute(csr: x509.CertificateSigningRequest, oid: x509.ObjectIdentifier) -> str:
     values = csr.subject.get_attributes_for_oid(oid)
     if len(values) > 1:

@@ -29,6 +29,7 @@ from pki.leftovers import Leftovers
 from pki.lint import SAMPLE, Linter
 from pki.listing import CertificateLists
 from pki.public import PublicDocuments
+from pki.reissue import Reissue
 from pki.renewal import OPERATION, Renewals
 from pki.requesting import Requests
 from pki.revocation import RevocationDesk
@@ -88,6 +89,7 @@ class PkiService:
         self.selfissued = SelfIssued(token, self.authorities, self.linter, blocked)
         book = RoleBook(store)
         self.issuance = Issuance(store, token, self.authorities, book, self.linter, blocked)
+        self.reissue = Reissue(store, self.issuance)
         self.verbatim = Verbatim(store, token, self.authorities, book, self.linter, blocked)
         self.renewals = Renewals(store, self.authorities, crls, clock)
         self.crls = FreshCrls(store, self.renewals, clock)

@@ -35,6 +35,7 @@ from pki.authority import pem
 from pki.issuance import Issuance, resolve_issue
 from pki.model import serial_hex
 from pki.names import MAX_CN, BadName, check_ip
+from pki.profiles import named
 from pki.requests import parse_csr
 from pki.validity import iso
 
@@ -70,6 +71,7 @@ class Finalizing:
         names = identifiers.names_of(order.identifiers, common_name)
         inner_call = dataclasses.replace(call, args=_arguments(order))
         try:
+            named.check_proven(ready.role)
             signing = self._issuance.sign_named(inner_call, row, authority.issuer.id, csr, names)
         except KmsError as error:
             if error.kind is ErrorKind.INVALID:

@@ -25,8 +25,8 @@ from kms.tables import Row, Store
 from pki.est.model import EstUser
 from pki.est.places import Place
 from pki.est.store import USERS
-from pki.model import Certificate, CertificateState, serial_hex
-from pki.store import CERTIFICATES
+from pki.model import Certificate
+from pki.presented import in_force
 
 UNKNOWN = "authentication is needed: a token or a password of this mount (HTTP Basic), or a client certificate of it"
 _ACCESSOR = 24
@@ -98,21 +98,12 @@ class Callers:
 
     def _presented(self, call: Call) -> Row[Certificate] | None:
         """The record of the certificate that the client holds the key of, if it is one of this mount, in force."""
-        if not call.unverified_chain:
-            return None
         try:
-            certificate = x509.load_der_x509_certificate(call.unverified_chain[0])
-            serial = serial_hex(certificate.serial_number)
-        except ValueError:
+            return in_force(self.store, call)
+        except KmsError as error:
+            if error.kind is not ErrorKind.INVALID:
+                raise
             return None
-        row = self.store.reader().get(CERTIFICATES, f"{call.mount.id}/{serial}")
-        # Not only the serial: these very bytes were signed here.
-        if row is None or row.value.certificate != call.unverified_chain[0]:
-            return None
-        known = row.value
-        if known.state != CertificateState.ISSUED or known.revoked_at:
-            return None
-        return row if known.not_before <= call.now <= known.not_after else None
 
 
 def _device(name: str, password: str, user: EstUser, place: Place) -> Principal:

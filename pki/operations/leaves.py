@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kms.operation import Call, External, Field, Operation, Runs
-from pki.fields import ISSUE_FIELDS, ISSUER, ROLE, SEARCH_FIELDS, SIGN_FIELDS, VERBATIM_FIELDS, clear
+from kms.operation import Call, Caller, Capability, Effect, External, Field, Operation, Outcome, Runs
+from pki.fields import (
+    ISSUE_FIELDS,
+    ISSUER,
+    RENEW_FIELDS,
+    ROLE,
+    SEARCH_FIELDS,
+    SIGN_FIELDS,
+    VERBATIM_FIELDS,
+    clear,
+)
 from pki.issuance import resolve_issue
 from pki.operations.kinds import Facts, external, listing, read
 from pki.service import PkiService
@@ -41,6 +50,9 @@ def table(service: PkiService) -> list[Operation]:
         guard = service.idempotency
         return external(name, guard.guard(act), guard.closing(close), fields, Runs.THREAD)
 
+    def renew(call: Call) -> Outcome:
+        return service.reissue.renew(call, service.idempotency.guard)
+
     role = (clear("role", default=""),)
     return [
         once("issue", issue, (*ROLE, *ISSUE_FIELDS)),
@@ -49,6 +61,16 @@ def table(service: PkiService) -> list[Operation]:
         once("issuer-sign", sign_by, (*ISSUER, *ROLE, *SIGN_FIELDS)),
         once("sign-verbatim", verbatim, (*role, *VERBATIM_FIELDS)),
         once("issuer-sign-verbatim", verbatim_by, (*ISSUER, *role, *VERBATIM_FIELDS)),
+        Operation(
+            "pki.renew",
+            Capability.UPDATE,
+            renew,
+            effect=Effect.EXTERNAL,
+            caller=Caller.PROOF,
+            runs=Runs.THREAD,
+            resolve=service.idempotency.closing(close),
+            fields=RENEW_FIELDS,
+        ),
         listing("certs-list", service.lists.cert_list),
         read("certs-search", service.searching.search, SEARCH_FIELDS),
     ]

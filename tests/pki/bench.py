@@ -110,7 +110,16 @@ class Bench:
             )
         return self.mounts[path]
 
-    def result(self, name: str, mount: str = "pki", /, *, idempotency_key: str = "", **given: Any) -> Result:
+    def result(
+        self,
+        name: str,
+        mount: str = "pki",
+        /,
+        *,
+        idempotency_key: str = "",
+        chain: Any = (),
+        **given: Any,
+    ) -> Result:
         """Run an operation as the pipeline does."""
         operation = self.operations[f"pki.{name}"]
         self.store.refresh()
@@ -125,6 +134,7 @@ class Bench:
             given=frozenset(given),
             principal=Principal(accessor=self.accessor, display_name=self.display_name),
             idempotency_key=idempotency_key,
+            unverified_chain=chain,
             capability=Capability.UPDATE,
             now=self.clock.now(),
         )

@@ -18,7 +18,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
         yield server
 
 
-OURS = {"profile": "", "no_rev_avail": False}  # fields that the peer does not have
+OURS = {"profile": "", "no_rev_avail": False, "renewable": False}  # fields that the peer does not have
 ROLES: list[dict[str, Any]] = [
     {},
     {"key_type": "ec"},

@@ -13,6 +13,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "sign-verbatim/{role}", "pki.sign-verbatim"),
     Route("POST", "issuer/{issuer_ref}/sign-verbatim", "pki.issuer-sign-verbatim"),
     Route("POST", "issuer/{issuer_ref}/sign-verbatim/{role}", "pki.issuer-sign-verbatim"),
+    Route("POST", "renew", "pki.renew"),
     Route("LIST", "certs", "pki.certs-list"),
     Route("GET", "certs/search", "pki.certs-search"),
     Route("LIST", "certs/revoked", "pki.certs-revoked-list"),
