@@ -51,6 +51,18 @@ CHAINS: Final[
     "rsa-ec": (("rsa", 2048), ("ec", 384), {}),
     "ec-rsa": (("ec", 384), ("rsa", 2048), {"permitted_dns_domains": ["example.com"]}),
 }
+MORE_CAS: Final[dict[str, dict[str, Any]]] = {
+    "ec-521": {"key_type": "ec", "key_bits": 521},
+    "rsa-pss": {"key_type": "rsa", "key_bits": 2048, "use_pss": True},
+    "ed25519": {"key_type": "ed25519"},
+}
+PROFILES: Final[dict[str, dict[str, Any]]] = {
+    "tls-server": {},
+    "tls-client": {},
+    "mtls": {},
+    "spiffe": {"common_name": "", "uri_sans": ["spiffe://example.com/a"]},
+    "code-signing": {},
+}
 
 
 @dataclass
@@ -157,6 +169,51 @@ class Corpus:
 
     def _add(self, name: str, leaf: bytes, **more: Any) -> None:
         self.good[name] = self.case(name, "ec-ec", leaf, **more)
+
+    def more_kinds(self) -> None:
+        """CA keys of further kinds, profiles by name, shards of CRLs and a delta."""
+        for name, key in MORE_CAS.items():
+            self.bench.root(f"{name}-root", common_name=f"Root {name}", ttl=YEAR, **key)
+            csr = self.bench.do(
+                "intermediate-generate", name, common_name=f"Issuing {name}", exported="internal", **key
+            )
+            pss = {"use_pss": key.get("use_pss", False)}
+            signed = self.bench.do("sign-intermediate", f"{name}-root", csr=csr["csr"], ttl=YEAR // 2, **pss)
+            self.bench.do("intermediate-set-signed", name, certificate="\n".join(signed["ca_chain"]))
+            self.bench.role("plain", name, **pss)
+            leaf = self.leaf(name)
+            self.good[name] = self.case(name, name, leaf, host=HOST, purpose="server", crls=self.crls(name))
+        for profile, names in PROFILES.items():
+            self.bench.role("named", "ec-ec", profile=profile, allowed_uri_sans=["spiffe://example.com/*"])
+            made = self.bench.issue("ec-ec", role="named", **{"common_name": HOST, "ttl": DAY, **names})
+            purpose = {"tls-server": "server", "code-signing": "code"}.get(profile, "client")
+            self._add(f"profile {profile}", der(made["certificate"]), purpose=purpose)
+        self.bench.role("named", "ec-ec", no_rev_avail=True, max_ttl=5 * DAY)
+        self._add("no revocation available", self.leaf(role="named", ttl=DAY))
+        self._shards()
+        self._delta()
+
+    def _shards(self) -> None:
+        url = "http://crl.example/int/crl"
+        self.bench.do("config-urls-write", "rsa-ec", crl_distribution_points=[url])
+        self.bench.do("config-crl-write", "rsa-ec", shards=2)
+        leaf, gone = self.leaf("rsa-ec"), self.leaf("rsa-ec")
+        self.bench.do("revoke", "rsa-ec", serial_number=serial(gone))
+        root = self.bench.raw("crl", "rsa-ec-root")
+        for name, one, where in (("a shard", leaf, self.good), ("revoked in a shard", gone, self.bad)):
+            point = _parsed(one).extensions.get_extension_for_class(x509.CRLDistributionPoints).value[0]
+            issuer, shard = (point.full_name or [])[0].value.split("/")[-2:]
+            crl = self.bench.raw("crl-shard", "rsa-ec", shard_issuer=issuer, shard=shard)
+            where[name] = self.case(name, "rsa-ec", one, purpose="server", crls=(root, crl))
+
+    def _delta(self) -> None:
+        self.bench.do("config-crl-write", "ec-rsa", enable_delta=True, auto_rebuild=True)
+        self.bench.do("crl-rotate", "ec-rsa")
+        self.bench.do("revoke", "ec-rsa", serial_number=serial(self.leaf("ec-rsa")))
+        self.bench.do("crl-rotate-delta", "ec-rsa")
+        crls = (*self.crls("ec-rsa"), self.bench.raw("crl-delta", "ec-rsa"))
+        leaf = self.leaf("ec-rsa")
+        self.good["a delta"] = self.case("a delta", "ec-rsa", leaf, purpose="server", crls=crls)
 
     # -- what is to be refused ----------------------------------------------------------------------
 

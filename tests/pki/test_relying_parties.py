@@ -22,10 +22,15 @@ ACCEPTS_ANYWAY: dict[tuple[str, str], str] = {
     ("a CRL with a broken signature", "gnutls"): "certtool trusts the CRLs that it loads",
     ("an old CRL", "nss"): "NSS uses the newest CRL that it has; fetching a fresh one is up to its user",
 }
-REFUSES_ANYWAY: dict[tuple[str, str], str] = dict.fromkeys(
-    ((f"{chain} ed25519-0", "nss") for chain in CHAINS),
-    "NSS 3.87 knows no Ed25519 keys in certificates",
-)
+NO_ED25519 = "NSS 3.87 knows no Ed25519 keys in certificates"
+NO_PARTS = "NSS knows no issuingDistributionPoint and no deltaCRLIndicator: only complete CRLs"
+REFUSES_ANYWAY: dict[tuple[str, str], str] = {
+    **dict.fromkeys(((f"{chain} ed25519-0", "nss") for chain in CHAINS), NO_ED25519),
+    ("ed25519", "nss"): NO_ED25519,
+    ("profile code-signing", "nss"): "NSS wants CAs of code signers marked by an extension of Netscape's",
+    ("a shard", "nss"): NO_PARTS,
+    ("a delta", "nss"): NO_PARTS,
+}
 RELYING = ("openssl", "gnutls", "nss", "java", "go")
 
 
@@ -34,6 +39,7 @@ def corpus(bench: Bench) -> Corpus:
     made = Corpus(bench)
     made.authorities()
     made.accepted()
+    made.more_kinds()
     made.refused()
     return made
 

@@ -11,7 +11,11 @@ from typing import Any, Literal
 
 from pki.authority import pem
 
-PURPOSES = {"server": "1.3.6.1.5.5.7.3.1", "client": "1.3.6.1.5.5.7.3.2"}
+PURPOSES = {
+    "server": "1.3.6.1.5.5.7.3.1",
+    "client": "1.3.6.1.5.5.7.3.2",
+    "code": "1.3.6.1.5.5.7.3.3",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Case:
     crls: tuple[bytes, ...] = ()
     ocsp: bytes = b""
     host: str = ""
-    purpose: Literal["server", "client", ""] = ""
+    purpose: Literal["server", "client", "code", ""] = ""
 
     def as_json(self) -> dict[str, Any]:
         """For the programs in Java and Go."""

@@ -27,6 +27,7 @@ var usages = map[string]x509.ExtKeyUsage{
 	"":                  x509.ExtKeyUsageAny,
 	"1.3.6.1.5.5.7.3.1": x509.ExtKeyUsageServerAuth,
 	"1.3.6.1.5.5.7.3.2": x509.ExtKeyUsageClientAuth,
+	"1.3.6.1.5.5.7.3.3": x509.ExtKeyUsageCodeSigning,
 }
 
 func pool(ders [][]byte) (*x509.CertPool, error) {

@@ -6,13 +6,14 @@ It checks no host names, so it is not asked cases whose point is one, and it tak
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.harness.validators.case import Case, run
 
-_USAGES = {"client": "0", "server": "1", "": "0"}
+_USAGES = {"client": "0", "server": "1", "code": "6", "": "0"}
 
 
 def judge(cases: Sequence[Case], folder: Path) -> dict[str, str]:
@@ -21,7 +22,10 @@ def judge(cases: Sequence[Case], folder: Path) -> dict[str, str]:
 
 
 def _one(case: Case, folder: Path) -> str:
-    database = _database(case, folder)
+    try:
+        database = _database(case, folder)
+    except LookupError as refused:
+        return str(refused)
     names = []
     for number, der in enumerate((case.leaf, *case.chain)):
         path = folder / f"{number}.der"
@@ -40,11 +44,16 @@ def _one(case: Case, folder: Path) -> str:
 
 
 def _database(case: Case, folder: Path) -> str:
-    """A database with these roots and CRLs; made once."""
+    """A database with these roots and CRLs; made once.
+
+    Raises:
+        LookupError: it does not take one of them.
+    """
     parts = (*case.roots, *case.crls, *(case.chain if case.crls else ()))
     place = folder / hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     name = f"sql:{place}"
-    if not place.exists():
+    if not (place / "whole").exists():
+        shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         _demand("certutil", "-N", "-d", name, "--empty-password")
         for number, der in enumerate(case.roots):
@@ -57,9 +66,11 @@ def _database(case: Case, folder: Path) -> str:
                 path = place / f"{number}.crl"
                 path.write_bytes(der)
                 _demand("crlutil", "-I", "-B", "-d", name, "-i", str(path))
+        (place / "whole").touch()
     return name
 
 
 def _demand(*command: str, data: bytes | None = None) -> None:
     done = run(*command, data=data)
-    assert done.returncode == 0, (command, done.stderr)
+    if done.returncode:
+        raise LookupError(f"{command[0]}: {done.stderr.decode(errors='replace').strip()}")
