@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import msgspec
 
 from kms.tables import Reader, Transaction
@@ -18,11 +20,27 @@ class LostAuthority(msgspec.Struct, frozen=True, kw_only=True):
     issuers: tuple[str, ...]
 
 
-def lose(tx: Transaction) -> None:
-    """Every CA key of protection hsm was in the HSM that is lost. In the caller's transaction."""
+def lose(tx: Transaction, kept: Container[str] = ()) -> None:
+    """Every CA key of protection hsm was in the HSM that is lost, but for those with a CKA_ID (hex) that is kept.
+
+    In the caller's transaction.
+    """
     for row in tx.scan(KEYS):
-        if row.value.state == KeyState.ACTIVE and row.value.protection == Protection.HSM:
+        if _held(row.value) and row.value.cka_id.hex() not in kept:
             tx.replace(KEYS, row, msgspec.structs.replace(row.value, state=KeyState.LOST))
+
+
+def bound_authorities(reader: Reader, ids: Container[str]) -> list[LostAuthority]:
+    """Those whose key is one of these objects (hex CKA_IDs) of an HSM."""
+    return [
+        _describe(reader, row.key, row.value)
+        for row in reader.scan(KEYS)
+        if _held(row.value) and row.value.cka_id.hex() in ids
+    ]
+
+
+def _held(key: CaKey) -> bool:
+    return key.state == KeyState.ACTIVE and key.protection == Protection.HSM
 
 
 def lost_authorities(reader: Reader) -> list[LostAuthority]:

@@ -21,6 +21,7 @@ from kms.app.database import instance_of, prepare_database
 from kms.app.engines import DIGESTED as ENGINE_TABLES
 from kms.app.engines import SEALED as ENGINE_SEALED
 from kms.app.engines import engines
+from kms.app.holdings import bound
 from kms.app.methods import DIGESTED as METHOD_TABLES
 from kms.app.methods import SEALED as METHOD_SEALED
 from kms.app.methods import methods
@@ -51,6 +52,7 @@ from kms.keys import KeyService
 from kms.keys.enrolment import Enroller
 from kms.keys.keyring import Keyring, open_ending, open_keyring, open_term
 from kms.keys.lost import Losses
+from kms.keys.removal import Remover
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
@@ -85,6 +87,7 @@ from pki.acme.validation import Ports
 from pki.est.callers import Authorize
 from pki.est.service import EstService
 from pki.goodkey import Blocklist
+from pki.lost import lose
 from pki.service import PkiService
 from pki.ssh.service import SshService
 
@@ -328,7 +331,9 @@ class App:
             mounts.table(),
             KeyringHandlers(self.keyring).table(),
             self.compromise.table(),
-            TokenHandlers(self.store, self.token.get, self.enroller, self.config.hsm.tokens).table(),
+            TokenHandlers(
+                self.store, self.token.get, self.enroller, self._remover(), self.config.hsm.tokens
+            ).table(),
             quorum_operations(
                 RootGeneration(self.store, self.shared, self.tokens.create_root),
                 Rekeying(self.store, self.shared, self._opened_keyring, self.shared.bump_seal_epoch),
@@ -341,6 +346,16 @@ class App:
             *(engine.operations for engine in self.engines),
             *(method.operations for method in self.methods),
         ]
+
+    def _remover(self) -> Remover:
+        return Remover(
+            self.store,
+            self.token.get,
+            self.clock,
+            epoch=lambda: instance_of(self.store).epoch,
+            lose=lose,
+            named=lambda ids: bound(self.store.reader(), ids),
+        )
 
     def _blobs_under(self, retired: Iterable[str]) -> int:
         reader = self.store.reader()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from kms.app.database import instance_of, prepare_database
+from kms.app.holdings import named
 from kms.app.process import build
 from kms.audit.epochs import log_summary
 from kms.clock import Clock
@@ -15,14 +14,13 @@ from kms.config import Config
 from kms.errors import invalid
 from kms.hsm.profiles import configured
 from kms.keys.keyring import TERMS, Keyring, open_keyring
-from kms.keys.lost import Losses, LostVersion, bound_versions, lost_ids, open_knowing
+from kms.keys.lost import Losses, bound_versions, lost_ids, open_knowing
 from kms.keys.roots import Roots
 from kms.shared import Shared
 from kms.storage import FILE_NAME, RowSealer, SqliteStore
-from kms.system.mounts import MOUNTS
 from kms.system.recover import Recoverer
 from kms.system.token import TokenHolder
-from pki.lost import LostAuthority, lose, lost_authorities
+from pki.lost import lose, lost_authorities
 
 
 def recover_server(config: Config, clock: Clock, shares: Callable[[], Sequence[str]]) -> dict[str, Any]:
@@ -67,16 +65,8 @@ def recover_server(config: Config, clock: Clock, shares: Callable[[], Sequence[s
 def _losses(store: SqliteStore) -> dict[str, Any]:
     """What went with a lost HSM, by name."""
     reader = store.reader()
-    mounts = {row.value.id: row.key for row in reader.scan(MOUNTS)}
-
-    def named(found: Iterable[LostVersion | LostAuthority]) -> list[dict[str, Any]]:
-        rows = [msgspec.structs.asdict(one) for one in found]
-        shown = [{"mount": mounts.get(row.pop("mount_id"), "(removed)"), **row} for row in rows]
-        return sorted(shown, key=lambda row: [str(value).zfill(8) for value in row.values()])
-
     return {
         "epoch": instance_of(store).epoch,
         "terms": reader.count(TERMS, {}),
-        "keys": named(bound_versions(reader, lost_ids(reader))),
-        "authorities": named(lost_authorities(reader)),
+        **named(reader, bound_versions(reader, lost_ids(reader)), lost_authorities(reader)),
     }

@@ -48,6 +48,7 @@ def _examine(path: Path) -> Iterator[Finding]:
     yield from examine.files(config)
     yield from examine.processes()
     yield from examine.token(config, SystemClock())
+    yield from examine.alone_in_one_token(config, SystemClock())
     yield from examine.storage(config)
     yield from examine.recovery(config)
     yield from examine.audit(config)

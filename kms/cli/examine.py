@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from kms.app.holdings import alone
 from kms.audit.verify import verify
 from kms.cli.findings import Finding, Verdict
 from kms.clock import Clock
-from kms.config import Config, check_files
+from kms.config import Config, TokenSection, check_files
 from kms.errors import KmsError
 from kms.hsm import Hsm, HsmConfig, theft
 from kms.hsm.capabilities import survey
@@ -86,8 +87,14 @@ def processes() -> Iterator[Finding]:
 
 
 def token(config: Config, clock: Clock) -> Iterator[Finding]:
-    """The HSM: does it open, does it answer, can it do what we need?"""
-    section = config.hsm
+    """The HSM: does it open, does it answer, can it do what we need? Each token of several."""
+    for section in config.hsm.tokens:
+        if len(config.hsm.tokens) > 1:
+            yield Finding("token name", Verdict.GOOD, section.title)
+        yield from _token(section, clock)
+
+
+def _token(section: TokenSection, clock: Clock) -> Iterator[Finding]:
     try:
         chosen = configured(section)
         hsm = Hsm.open(chosen, clock)
@@ -171,6 +178,25 @@ def _thefts(hsm: Hsm) -> Iterator[Finding]:
         yield Finding("theft test", Verdict.WARN, detail, "production: a hardware token")
     else:
         yield Finding("theft test", Verdict.GOOD, detail)
+
+
+def alone_in_one_token(config: Config, clock: Clock) -> Iterator[Finding]:
+    """Of several tokens, what would be lost with each."""
+    if len(config.hsm.others) == 0 or not (config.data.storage / FILE_NAME).exists():
+        return
+    try:
+        found = alone(config, clock)
+    except KmsError as error:
+        yield Finding("in one token only", Verdict.BAD, error.detail, "check [hsm] of the configuration")
+        return
+    for token in found:
+        check = f"only in {token.token}"
+        held = [*token.keys, *(f"CA key {name}" for name in token.authorities)]
+        detail = f"{len(held)}: {', '.join(held)}" if held else "nothing"
+        if not token.answers:
+            detail = f"it does not answer; in no other token: {detail}"
+        mend = "they are lost with this token; let the vendor's tool copy it, where it can" if held else ""
+        yield Finding(check, Verdict.WARN if held else Verdict.GOOD, detail, mend)
 
 
 def storage(config: Config) -> Iterator[Finding]:

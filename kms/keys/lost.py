@@ -19,7 +19,6 @@ from kms.keys.model import (
     KeyVersion,
     Material,
     ResidentMaterial,
-    SoftwareMaterial,
     VersionState,
     WrappedMaterial,
 )
@@ -77,16 +76,23 @@ def bound_versions(reader: Reader, lost: Container[str] | None = None) -> Iterat
         yield LostVersion(mount_id=key.mount, name=key.name, version=version.version, type=key.type)
 
 
-def lose_keys(tx: Transaction, epoch: int) -> None:
-    """Note every key pair that lived in the HSM, in the caller's transaction."""
+def lose_keys(tx: Transaction, epoch: int, kept: Container[str] = ()) -> None:
+    """Note every key pair that lived in a lost HSM, in the caller's transaction.
+
+    Args:
+        tx: the caller's.
+        epoch: of the log.
+        kept: hex CKA_IDs of all objects of the HSMs that are left.
+    """
     for version in _versions(tx):
         for material in (version.material, version.mac):
             if isinstance(material, ResidentMaterial):
                 cka_id = material.cka_id.hex()
-                if tx.get(LOST_OBJECTS, cka_id) is None:
+                if cka_id not in kept and tx.get(LOST_OBJECTS, cka_id) is None:
                     tx.insert(LOST_OBJECTS, cka_id, LostObject(epoch=epoch))
     for row in tx.scan(IMPORT_KEYS):  # callers fetch a new one before each import
-        if not isinstance(row.value.material, SoftwareMaterial):
+        bond = _bond(row.value.material)
+        if bond is not None and bond not in kept:
             tx.delete(IMPORT_KEYS, row)
 
 

@@ -12,9 +12,10 @@ from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.hsm import Hsm, Purpose
 from kms.keys.enrolment import Enroller
 from kms.keys.keyring import TERMS
+from kms.keys.removal import Remover
 from kms.keys.roots import ACTIVE, ROOTS
 from kms.keys.tokens import ENROLLED, HSM_TOKENS, OWN_KEYS
-from kms.operation import Call, Capability, Effect, External, Field, Operation, Record, Result
+from kms.operation import Call, Capability, Change, Effect, External, Field, Operation, Record, Result
 from kms.tables import Store
 
 
@@ -29,6 +30,7 @@ class TokenHandlers:
     store: Store
     hsm: Callable[[], Hsm]
     enroller: Enroller
+    remover: Remover
     configured: Sequence[TokenSection]
 
     def list(self, _call: Call) -> Result:
@@ -70,6 +72,10 @@ class TokenHandlers:
             raise invalid("copies cannot be enrolled yet")
         return self.enroller.enrol(section.title)
 
+    def remove(self, call: Call) -> Change:
+        """Give up a token that is lost; the answer names what is lost with it."""
+        return self.remover.remove(str(call.args["name"]))
+
     @property
     def _first(self) -> TokenSection:
         return self.configured[0]
@@ -98,6 +104,14 @@ class TokenHandlers:
                 sudo=True,
                 fields=(name,),
                 resolve=self.enroller.resume,
+            ),
+            Operation(
+                "sys.hsm.tokens.remove",
+                Capability.DELETE,
+                self.remove,
+                effect=Effect.STATE,
+                sudo=True,
+                fields=(name,),
             ),
             Operation(
                 "sys.hsm.tokens.complete",

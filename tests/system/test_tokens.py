@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
 import time
 from base64 import b64encode
@@ -15,6 +17,7 @@ from kms.audit.note import LogKey, open_checkpoint
 from kms.audit.verify import TrustFile, verify
 from kms.errors import KmsError
 from tests.harness.api import Api
+from tests.harness.dev import KEYSTEAD
 from tests.harness.processes import wait_for
 from tests.harness.tokens import FIRST, SECOND, TwoTokens
 
@@ -187,3 +190,69 @@ def test_each_token_goes_and_comes_back_under_load(two: TwoTokens) -> None:
     report = verify(two.audit, trust)
     assert report.failure is None, report.failure
     assert report.pinned
+
+
+def doctor(server: TwoTokens) -> dict[str, str]:
+    """What doctor finds: check -> detail. Of checks that come twice, the last."""
+    command = [KEYSTEAD, "doctor", "--config", server.configuration, "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return {row["check"]: row["detail"] for row in json.loads(done.stdout)}
+
+
+@pytest.mark.timeout(300)
+def test_a_lost_token_is_removed(two: TwoTokens) -> None:
+    """What it held is named by doctor and by the answer, and refused with that reason; the other serves on."""
+    trust = pinned(two)
+    with two.api() as api:
+        old = encrypt(api, f"in-{FIRST}")
+        soft = encrypt(api, "soft")
+        other = encrypt(api, f"in-{SECOND}")
+        api.ok("POST", "sys/mounts/pki", {"type": "pki"})
+        api.ok("POST", "pki/root/generate/internal", {"common_name": "Root", "key_name": "ca"})
+        # Not while it answers, not the only one, and not one that nobody knows.
+        assert "answers" in api.call("DELETE", f"sys/hsm/tokens/{FIRST}").errors[0]
+        assert api.call("DELETE", "sys/hsm/tokens/third").status == 404
+        assert api.call("POST", f"sys/hsm/tokens/{SECOND}").status == 400
+        shown = doctor(two)
+        assert shown[f"only in {FIRST}"].startswith("2: transit/in-keystead version 1, CA key pki/ca")
+        assert shown[f"only in {SECOND}"] == "1: transit/in-second version 1"
+        assert two.pulled(FIRST).here.is_dir()
+    two.pulled(FIRST).vanish()
+    shown = doctor(two)
+    assert shown[f"only in {FIRST}"].startswith(
+        "it does not answer; in no other token: 2: transit/in-keystead"
+    )
+    with two.api() as api:
+        removed = api.ok("DELETE", f"sys/hsm/tokens/{FIRST}")
+        assert removed["state"] == "removed"
+        assert [(row["mount"], row["name"], row["version"]) for row in removed["lost"]["keys"]] == [
+            ("transit/", f"in-{FIRST}", 1)
+        ]
+        assert [row["key_name"] for row in removed["lost"]["authorities"]] == ["ca"]
+        assert "the only one" in api.call("DELETE", f"sys/hsm/tokens/{SECOND}").errors[0]
+    # Each worker refuses it for good, with the reason; rotating the key mends it.
+    for _ in range(8):
+        with two.api() as api:
+            refused = api.post(f"transit/decrypt/in-{FIRST}", {"ciphertext": old})
+            assert (refused.status, "bound to an HSM that is lost" in refused.errors[0]) == (400, True)
+    with two.api() as api:
+        api.ok("POST", f"transit/keys/in-{FIRST}/rotate")
+        encrypt(api, f"in-{FIRST}")
+        for name, text in (("soft", soft), (f"in-{SECOND}", other)):
+            assert api.ok("POST", f"transit/decrypt/{name}", {"ciphertext": text})["plaintext"] == P
+        api.ok("POST", "sys/hsm/root/rotate")
+        assert tokens(api)[SECOND]["root_version"] == 2
+        assert api.post("sys/rotate").status == 204
+    # The configuration without it starts, and the log holds for who knew its first key.
+    two.stop()
+    text = two.configuration.read_text()
+    whole, _, rest = text.partition("[[hsm.others]]")
+    head = whole.partition("[hsm]")[0]
+    two.configuration.write_text(head + "[hsm]" + rest.replace('relation = "own-keys"\n', ""))
+    two.start()
+    with two.api() as api:
+        assert api.ok("POST", "transit/decrypt/soft", {"ciphertext": soft})["plaintext"] == P
+        encrypt(api, f"in-{FIRST}")
+    two.stop()
+    report = verify(two.audit, trust)
+    assert report.failure is None, report.failure

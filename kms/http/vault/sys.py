@@ -50,6 +50,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "hsm/root/rotate", "sys.root.progress"),
     Route("GET", "hsm/tokens", "sys.hsm.tokens.list"),
     Route("POST", "hsm/tokens/{name}", "sys.hsm.tokens.enrol"),
+    Route("DELETE", "hsm/tokens/{name}", "sys.hsm.tokens.remove"),
     Route("POST", "hsm/recover-compromise", "sys.compromise.start"),
     Route("GET", "hsm/recover-compromise", "sys.compromise.status"),
 )
