@@ -194,7 +194,7 @@ def test_each_token_goes_and_comes_back_under_load(two: TwoTokens) -> None:
 
 def doctor(server: TwoTokens) -> dict[str, str]:
     """What doctor finds: check -> detail. Of checks that come twice, the last."""
-    command = [KEYSTEAD, "doctor", "--config", server.configuration, "--format", "json"]
+    command = [str(KEYSTEAD), "doctor", "--config", str(server.configuration), "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return {row["check"]: row["detail"] for row in json.loads(done.stdout)}
 
