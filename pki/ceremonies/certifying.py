@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from kms.errors import integrity, invalid
 from pki import cafields, schemes
@@ -118,8 +117,8 @@ class Certifying:
             subject, key = csr.subject, csr.public_key()
         own = spki_hash(spki_der(authority.public_key))
         public = check(key, Blocklist(), lambda found: hmac.compare_digest(found, own))
-        if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-            raise invalid("a CA key must be RSA or EC")
+        if not isinstance(public, CaPublicKey):
+            raise invalid("a key of this type cannot be a CA's")
         return subject, public
 
     def _other_root(self, given: str) -> x509.Certificate:

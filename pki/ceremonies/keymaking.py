@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from kms.hsm import KeySpec, Purpose, Resident
 from kms.ids import CkaId, new_cka_id
@@ -43,8 +43,9 @@ class RootMaking:
             "not_before": valid[0],
             "not_after": valid[1],
         }
-        rehearsed = self._draft(_throwaway(self.step), facts)
-        prepare(rehearsed, _throwaway(self.step), self.desk.linter)
+        stand_in = _throwaway(self.step)
+        rehearsed = self._draft(stand_in, facts)
+        prepare(rehearsed, stand_in, self.desk.linter)
         return {"subject": rfc4514(rehearsed.subject), **facts}
 
     def perform(self, facts: Facts) -> Facts:
@@ -118,4 +119,6 @@ def _throwaway(step: MakeRoot) -> CaPublicKey:
     """A key of the type for the rehearsal; nobody keeps it. RSA of 2048 bits, whatever is asked: quicker."""
     if step.key_type == "rsa":
         return rsa.generate_private_key(65537, 2048).public_key()
+    if step.key_type == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate().public_key()
     return ec.generate_private_key(ec.SECP384R1()).public_key()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,21 +125,19 @@ class Ceremony:
         Raises:
             KmsError: what stopped it. The transcript says at which step, and the next run goes on there.
         """
-        carried = None
-        if not (self._folder / lines.NAME).exists():
-            carried = self._take_inputs()
-        hsm = self._open_token(self.script)
         record = Transcript(self._folder / lines.NAME, self._clock)
         try:
-            if record.entries:
-                self._resume(record, hsm)
-            else:
-                self._open(record, hsm, carried if carried is not None else Holdings())
-            self._steps(record, hsm)
-            return self._close(record, hsm)
+            # Nothing is begun before the first line: until then, inputs are taken anew.
+            carried = Holdings() if record.entries else self._take_inputs()
+            with closing(self._open_token(self.script)) as hsm:
+                if record.entries:
+                    self._resume(record, hsm)
+                else:
+                    self._open(record, hsm, carried)
+                self._steps(record, hsm)
+                return self._close(record, hsm)
         finally:
             record.close()
-            hsm.close()
 
     # -- beginning ------------------------------------------------------------------------------------
 
@@ -151,6 +150,10 @@ class Ceremony:
         held = self._previous() if self.script.previous else Holdings()
         sync_folder(inputs)
         self._write(SCRIPT, self._bytes)
+        if self.script.signer not in {*held.keys, *self.script.made_keys()}:
+            raise invalid(
+                f"the signer {self.script.signer} is a key that no step makes and that is not there yet"
+            )
         return held
 
     def _previous(self) -> Holdings:
@@ -248,6 +251,10 @@ class Ceremony:
 
     def _close(self, record: Transcript, hsm: Hsm) -> Held:
         held = replay(record.entries[0]["held"], record.entries)
+        if self.script.signer not in held.keys:
+            raise invalid(
+                f"nobody can sign the record: its signer {self.script.signer} was not made; begin anew in another folder"
+            )
         if not any(record.find("closed")):
             objects = _objects(hsm)
             strange = unexplained(record.entries[0]["objects"], objects, held)

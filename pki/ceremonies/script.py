@@ -65,7 +65,7 @@ class MakeRoot(_Part, frozen=True, kw_only=True, tag="make-root"):
 
     name: Name
     common_name: Text
-    key_type: Literal["ec", "rsa"] = "ec"
+    key_type: Literal["ec", "rsa", "ed25519"] = "ec"
     key_bits: int = 384
     ttl: Duration = "175200h"
     max_path_length: int = -1
@@ -148,6 +148,10 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     token: HsmSection
     step: Annotated[tuple[Step, ...], msgspec.Meta(min_length=1, max_length=200)]
     previous: str = ""
+
+    def made_keys(self) -> set[str]:
+        """The names of the keys that its steps make."""
+        return {step.name for step in self.step if isinstance(step, MakeRoot | MakeTranscriptKey)}
 
     def inputs(self) -> Iterator[str]:
         """The files that steps name, as the script spells them."""

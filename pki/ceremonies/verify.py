@@ -22,8 +22,6 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -36,6 +34,7 @@ from pki.ceremonies import transcript as lines
 from pki.ceremonies.holdings import SENTINEL, HeldRoot, Holdings, replay
 from pki.ceremonies.script import Script, parse
 from pki.ceremonies.transcript import Entry, found
+from pki.schemes import CaPublicKey, scheme_for, verifies
 
 SCRIPT = "script.toml"
 SIGNATURE = "transcript.sig"
@@ -45,7 +44,6 @@ _BORN_IN_THE_TOKEN = {
     **dict.fromkeys(("CKA_EXTRACTABLE", "CKA_DECRYPT", "CKA_UNWRAP", "CKA_DERIVE"), False),
     "CKA_NEVER_EXTRACTABLE": True,
 }
-_Key = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def _check_signature(folder: Path, content: bytes, spki: bytes, trusted: bytes |
         raise integrity(f"{SIGNATURE} or {SIGNER} is missing or cannot be read") from None
     if _spki(shown) != spki:
         raise integrity(f"{SIGNER} is not the key that the transcript names as its signer")
-    if not _signed(key, signature, content, _hash(key)):
+    if not verifies(key, signature, content, scheme_for(key)):
         raise integrity(f"{SIGNATURE} is not the signer's signature over {lines.NAME}")
     if trusted is None:
         return False
@@ -269,22 +267,7 @@ def _spki(key: Any) -> bytes:
     return spki
 
 
-def _key(key: object) -> _Key:
-    if not isinstance(key, _Key):
+def _key(key: object) -> CaPublicKey:
+    if not isinstance(key, CaPublicKey):
         raise integrity("a key of a type that CAs here never have")
     return key
-
-
-def _hash(key: _Key) -> HashAlgorithm:
-    return SHA384() if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= 384 else SHA256()
-
-
-def _signed(key: _Key, signature: bytes, content: bytes, algorithm: HashAlgorithm) -> bool:
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, content, padding.PKCS1v15(), algorithm)
-        else:
-            key.verify(signature, content, ec.ECDSA(algorithm))
-    except InvalidSignature:
-        return False
-    return True

@@ -216,21 +216,26 @@ def test_a_transcript_key_signs_instead_of_the_root_and_roots_cross_sign(place: 
     assert bridge.public_key() == new.public_key()
 
 
+class Dying:
+    """An fsync that kills the process when it is called for the `at`-th time; 0 for never."""
+
+    def __init__(self, at: int) -> None:
+        self._real, self._at, self.count = os.fsync, at, 0
+
+    def __call__(self, descriptor: int) -> None:
+        self.count += 1
+        if self.count == self._at:
+            raise Killed
+        self._real(descriptor)
+
+
 def _events(place: Place, monkeypatch: pytest.MonkeyPatch, at: int) -> int:
     """Run a ceremony that dies at its `at`-th fsync; how many there were."""
-    real, count = os.fsync, 0
-
-    def dying(descriptor: int) -> None:
-        nonlocal count
-        count += 1
-        if count == at:
-            raise Killed
-        real(descriptor)
-
+    fsync = Dying(at)
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", dying)
+        patched.setattr(os, "fsync", fsync)
         place.hold(ROOT + SUB + CRL)
-    return count
+    return fsync.count
 
 
 def _keys(place: Place) -> set[str]:
@@ -295,6 +300,38 @@ def test_what_was_begun_can_be_given_up_and_its_key_goes(place: Place) -> None:
     report = place.check()
     assert report.given_up == (2, 3)
     assert _keys(place) - before == {report.holdings.keys["scribe"].cka_id}
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("ec", 256), ("ec", 521), ("rsa", 2048), ("ed25519", 0)])
+def test_roots_of_every_type(place: Place, kind: str, bits: int) -> None:
+    place.hold(ROOT + f'key_type = "{kind}"\nkey_bits = {bits}\n' + SUB + CRL)
+    assert place.check().steps == 3
+
+
+def test_a_signer_that_is_never_made_is_found_before_anything_is_done(place: Place) -> None:
+    token = Token(place.hsm)
+    with pytest.raises(KmsError, match="the signer rooot is a key that no step makes"):
+        place.hold(ROOT, signer="rooot", token=token)
+    assert token.made == []
+    with pytest.raises(Killed):
+        place.hold(ROOT + CRL, "other", token=Token(place.hsm, kill_at=0))
+    before = _keys(place)
+    with pytest.raises(KmsError, match="nobody can sign the record"):
+        place.hold(ROOT + CRL, "other", give_up=True)
+    assert len(before - _keys(place)) == 1
+
+
+def test_killed_before_the_first_line_it_takes_what_the_ceremony_before_left(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.hold(ROOT + SUB + CRL, "first")
+    for at in (1, 3, 5, 7, 9, 11):
+        shutil.rmtree(place.folder / "second", ignore_errors=True)
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(os, "fsync", Dying(at))
+            place.hold(REVOKE + CRL, "second", previous="first")
+        place.hold(REVOKE + CRL, "second", previous="first")
+        assert place.check("second").holdings.roots["root"].crl_number == 2
 
 
 def test_another_script_or_a_foreign_key_in_the_token_is_refused(place: Place) -> None:
