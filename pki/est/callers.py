@@ -11,7 +11,6 @@ A certificate that came along is verified in either case, since re-enrolment nee
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -120,7 +119,7 @@ def _basic(text: str) -> tuple[str, str]:
         return "", ""
     try:
         name, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of base64, or of what is in it
         raise KmsError(ErrorKind.UNAUTHENTICATED, UNKNOWN) from None
     if not colon:
         raise KmsError(ErrorKind.UNAUTHENTICATED, UNKNOWN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,7 +115,7 @@ class SshRevocations:
         text = str(call.args["fingerprint"]).removeprefix("SHA256:")
         try:
             digest = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except binascii.Error:
+        except ValueError:  # of base64, or of its text
             digest = b""
         if len(digest) != 32:
             raise invalid("fingerprint must be SHA256:... as ssh-keygen -l shows it")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
 from kms.errors import integrity, invalid
@@ -16,7 +16,7 @@ from kms.hsm import Resident, Scheme
 from pki.hsmkey import CaToken
 from pki.schemes import DIGESTS
 from pki.ssh.model import Algorithm
-from pki.ssh.wire import PublicKey, mpint, string
+from pki.ssh.wire import PublicKey, mpint, string, take_string
 
 SoftwareKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -101,6 +101,28 @@ class SoftwareSigner:
         digest = DIGESTS[_CURVE_HASHES[self._key.curve.key_size]]
         r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(digest)))
         return name + string(mpint(r) + mpint(s))
+
+
+def verify(public: PublicKey, data: bytes, signature: bytes) -> None:
+    """Whether a CA made this signature over these bytes.
+
+    Raises:
+        InvalidSignature: it did not. ValueError: it is no signature of such a key.
+    """
+    name, rest = take_string(signature)
+    value, rest = take_string(rest)
+    if rest:
+        raise ValueError("something follows the signature")
+    if isinstance(public.key, ed25519.Ed25519PublicKey):
+        public.key.verify(value, data)
+    elif isinstance(public.key, rsa.RSAPublicKey):
+        digest = DIGESTS[_RSA[Algorithm(name.decode("ascii"))][0]]
+        public.key.verify(value, data, padding.PKCS1v15(), digest)
+    else:
+        first, rest = take_string(value)
+        second, _ = take_string(rest)
+        pair = encode_dss_signature(int.from_bytes(first, "big"), int.from_bytes(second, "big"))
+        public.key.verify(pair, data, ec.ECDSA(DIGESTS[_CURVE_HASHES[public.bits]]))
 
 
 def load_private(text: str) -> SoftwareKey:

@@ -7,7 +7,6 @@ Own code, because cryptography's certificate builder neither lets the bytes be k
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import struct
 from dataclasses import dataclass
@@ -54,6 +53,14 @@ def u64(number: int) -> bytes:
     return struct.pack(">Q", number)
 
 
+def take_string(data: bytes) -> tuple[bytes, bytes]:
+    """The string at the start, and what follows it. Raises ValueError when it is not all there."""
+    end = 4 + int.from_bytes(data[:4], "big")
+    if len(data) < end:
+        raise ValueError("a string of the SSH wire format is cut off")
+    return data[4:end], data[end:]
+
+
 @dataclass(frozen=True)
 class PublicKey:
     """A public key as SSH writes it.
@@ -72,6 +79,11 @@ class PublicKey:
     def family(self) -> str:
         """rsa, ecdsa or ed25519."""
         return _KINDS[self.kind]
+
+    @property
+    def fido(self) -> bool:
+        """Whether it lives in a security key (PROTOCOL.u2f)."""
+        return self.kind.endswith(_FIDO_SUFFIX)
 
     @property
     def bits(self) -> int:
@@ -119,7 +131,7 @@ def parse_public_key(text: str) -> PublicKey:
         blob = base64.b64decode(body, validate=True)
         size = int.from_bytes(blob[:4], "big")
         kind = blob[4 : 4 + size].decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of base64, or of its text
         raise invalid("not an SSH public key: give the line of an id_*.pub file") from None
     if len(parts) > 1 and parts[0] != kind:
         raise invalid("the SSH public key says one type outside and another inside")

@@ -84,7 +84,11 @@ class Killed(BaseException):
 
 @dataclass
 class Bench:
-    """One process. `steps` is called before each step of an external act; tests raise in it."""
+    """One process. `steps` is called before each step of an external act; tests raise in it.
+
+    Args:
+        engine: whose operations those are.
+    """
 
     store: SqliteStore
     token: WatchedToken
@@ -97,6 +101,7 @@ class Bench:
     display_name: str = "tester"
     accessor: str = "accessor-of-the-tester"
     subjects: list[Mapping[str, str | int]] = field(default_factory=list)
+    engine: str = "pki"
 
     def mount(self, path: str, default_ttl: int = 0, max_ttl: int = 10 * YEAR) -> MountRef:
         if path not in self.mounts:
@@ -121,7 +126,7 @@ class Bench:
         **given: Any,
     ) -> Result:
         """Run an operation as the pipeline does."""
-        operation = self.operations[f"pki.{name}"]
+        operation = self.operations[f"{self.engine}.{name}"]
         self.store.refresh()
         call = Call(
             operation=operation,
