@@ -28,7 +28,7 @@ ROLE = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
     """A TLS server of this file, with one mount that answers EST."""
-    running = TlsServer(tmp_path_factory.mktemp("tls"))
+    running = TlsServer(tmp_path_factory.mktemp("tls"), proxy="127.0.0.2/32")
     running.setup()
     with running.api() as api:
         api.ok("POST", "sys/mounts/pki", {"type": "pki"})
@@ -215,6 +215,22 @@ def test_renewal_is_of_oneself(device: Device, api: Api) -> None:
     )
     device._openssl(*stranger)
     assert device.curl(path, *device.identity, body=device.csr.read_bytes())[0] == 401
+
+
+def test_a_front_proxy_hands_the_certificate_on(device: Device) -> None:
+    """RFC 9440's header, from the proxy's address and from no other."""
+    path = f"{WELL_KNOWN}/simplereenroll"
+    certificate = device.enroll(f"{WELL_KNOWN}/simpleenroll", "-u", f"x:{device.server.token}")
+    text = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+    header = ("-H", f"Client-Cert: :{text}:")
+    assert device.curl(path, *header, body=device.csr.read_bytes())[0] == 401
+    proxied = device.enroll(path, *header, "--interface", "127.0.0.2")
+    assert proxied.subject == certificate.subject
+    # What the proxy presents for itself is not the client's.
+    assert (
+        device.curl(path, *device.identity, "--interface", "127.0.0.2", body=device.csr.read_bytes())[0]
+        == 401
+    )
 
 
 def test_public_documents(device: Device, api: Api) -> None:

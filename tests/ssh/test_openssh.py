@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.harness.api import Api
+from tests.harness.bao import Bao
 from tests.harness.sshd import Sshd, keygen, shown
 
 Mount = Callable[[str], str]
@@ -128,6 +129,27 @@ def _expire(sshd: Sshd, client: Client, api: Api, engine: str) -> None:
     while sshd.login(client.key, client.hosts, host=HOST).returncode == 0:
         pass
     assert "Certificate invalid: expired" in sshd.log.read_text()
+
+
+def test_the_bao_command_logs_in(sshd: Sshd, client: Client, api: Api, engine: str, bao: Bao) -> None:
+    """`bao ssh -mode=ca` has the key signed and runs ssh with the certificate."""
+    api.ok("POST", f"{engine}/roles/users", {**USERS, "allowed_extensions": "*"})
+    done = bao.run(
+        "ssh",
+        "-mode=ca",
+        f"-mount-point={engine}",
+        "-role=users",
+        f"-public-key-path={client.key}.pub",
+        f"-private-key-path={client.key}",
+        "-valid-principals=deploy",
+        "-strict-host-key-checking=yes",
+        f"-user-known-hosts-file={client.hosts}",
+        f"{sshd.user}@127.0.0.1",
+        "-p",
+        str(sshd.port),
+        *("-o", f"HostKeyAlias={HOST}", "-o", "BatchMode=yes", "-F", "none", "echo hello from sshd"),
+    )
+    assert done.stdout == "hello from sshd\n", done.stdout + done.stderr + sshd.log.read_text()
 
 
 KINDS = {
