@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kms.errors import ErrorKind, KmsError, invalid
@@ -26,6 +28,9 @@ from pki.est.callers import Callers
 from pki.est.places import Place, Places
 from pki.fields import SIGN_FIELDS, VERBATIM_FIELDS
 from pki.issuance import Issuance, unpem
+from pki.leafkeys import generate
+from pki.rolewrite import key_bits
+from pki.schemes import CaPrivateKey
 from pki.verbatim import Verbatim
 
 BODY = "request"  # the field that holds the body as it came
@@ -66,7 +71,24 @@ class Enrollment:
         _demand_same(csr, caller.certificate)
         return self._signing(call, place, csr)  # (4)
 
-    def _signing(self, call: Call, place: Place, csr: x509.CertificateSigningRequest) -> External[bytes]:
+    def serverkeygen(self, call: Call) -> External[bytes]:
+        """A certificate for a key that is made here (RFC 7030 4.4); it is in the answer and nowhere else.
+
+        Of the request all counts but its key: that only shows that the client speaks for itself.
+        """
+        place = self.places.of(call)  # (1)
+        self.callers.prove(call, place)  # (2)
+        asked = formats.request(str(call.args[BODY]))  # (3)
+        key = _new_key(place)
+        return self._signing(call, place, _same_request(asked, key), key)  # (4)
+
+    def _signing(
+        self,
+        call: Call,
+        place: Place,
+        csr: x509.CertificateSigningRequest,
+        key: CaPrivateKey | None = None,
+    ) -> External[bytes]:
         text = pem(csr.public_bytes(Encoding.DER), "CERTIFICATE REQUEST")
         defaults = _SIGN if place.role is not None else _VERBATIM
         args = {**defaults, "role": place.role_name, "csr": text}
@@ -75,11 +97,15 @@ class Enrollment:
         signing = sign(inner)
         plain = signing.answer
 
+        def shown(der: bytes, facts: Result) -> Result:
+            enrolled = formats.certificates([der], facts)
+            return enrolled if key is None else formats.with_key(enrolled, key)
+
         def conclude(tx: Transaction, der: bytes) -> Result:
-            return formats.certificates([der], signing.conclude(tx, der))
+            return shown(der, signing.conclude(tx, der))
 
         def answer(der: bytes) -> Result:
-            return formats.certificates([der], plain(der) if plain is not None else None)
+            return shown(der, plain(der) if plain is not None else Result())
 
         return dataclasses.replace(signing, conclude=conclude, answer=None if plain is None else answer)
 
@@ -96,6 +122,22 @@ class Enrollment:
 
     def _authority(self, call: Call) -> Authority:
         return self.places.authority(call, self.places.of(call))
+
+
+def _new_key(place: Place) -> CaPrivateKey:
+    """As the role wants it; P-256 where any will do."""
+    role = place.role
+    kind = role.key_type if role is not None and role.key_type in {"rsa", "ec", "ed25519"} else "ec"
+    bits = key_bits(kind, role.key_bits if role is not None and role.key_type == kind else 0)
+    return generate(kind, bits)
+
+
+def _same_request(asked: x509.CertificateSigningRequest, key: CaPrivateKey) -> x509.CertificateSigningRequest:
+    """The same wish for another key."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(asked.subject)
+    for extension in asked.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256())
 
 
 def _demand_same(csr: x509.CertificateSigningRequest, old: x509.Certificate) -> None:

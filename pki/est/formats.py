@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 
 from kms.errors import invalid
 from kms.operation import Result
@@ -14,9 +14,11 @@ from pki.authority import pem
 from pki.der import SEQUENCE, SET, integer, oid, tlv
 from pki.model import Role
 from pki.requests import MAX_CSR, parse_csr
+from pki.schemes import CaPrivateKey
 
 CERTIFICATES = "application/pkcs7-mime; smime-type=certs-only"
 ATTRIBUTES = "application/csrattrs"
+_BOUNDARY = b"est-server-key-generation"  # has '-', which base64 has not
 _RSA, _EC, _ED25519 = "1.2.840.113549.1.1.1", "1.2.840.10045.2.1", "1.3.101.112"
 _CURVES = {256: "1.2.840.10045.3.1.7", 384: "1.3.132.0.34", 521: "1.3.132.0.35"}
 # Clients of RFC 7030 ask for this header; RFC 8951 tells them not to mind it.
@@ -46,6 +48,20 @@ def certificates(ders: Iterable[bytes], subject: Result | None = None) -> Result
     """A certs-only answer; the facts for the record are those of `subject`."""
     loaded = [x509.load_der_x509_certificate(der) for der in ders]
     return _document(pkcs7.serialize_certificates(loaded, Encoding.DER), CERTIFICATES, subject)
+
+
+def with_key(enrolled: Result, key: CaPrivateKey) -> Result:
+    """A private key and its certificate, as RFC 7030 4.4.2 puts them together."""
+    pkcs8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    document = enrolled.raw[0] if enrolled.raw is not None else b""
+    parts = ((b"application/pkcs8", base64.b64encode(pkcs8)), (CERTIFICATES.encode("ascii"), document))
+    lines = [
+        b"--%b\r\nContent-Type: %b\r\nContent-Transfer-Encoding: base64\r\n\r\n%b\r\n"
+        % (_BOUNDARY, kind, body)
+        for kind, body in parts
+    ]
+    kind = f"multipart/mixed; boundary={_BOUNDARY.decode('ascii')}"
+    return Result(raw=(b"".join(lines) + b"--%b--\r\n" % _BOUNDARY, kind), subject=enrolled.subject)
 
 
 def attributes(role: Role | None) -> Result:

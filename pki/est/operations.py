@@ -72,6 +72,7 @@ def operations(service: EstService) -> list[Operation]:
         public("csrattrs", enrollment.csrattrs),
         enroll("simpleenroll", enrollment.simpleenroll),
         enroll("simplereenroll", enrollment.simplereenroll),
+        enroll("serverkeygen", enrollment.serverkeygen),
         Operation("pki.config-est-read", Capability.READ, settings.read),
         Operation("pki.config-est-write", update, settings.write, effect=state, fields=config),
         Operation("pki.est-user-write", update, settings.user_create, effect=state, fields=roles),

@@ -47,7 +47,8 @@ def _routes() -> tuple[Route, ...]:
             for name in ("cacerts", "csrattrs")
         ]
         found += [
-            _enrolling(f"{prefix}{name}", f"pki.est-{name}") for name in ("simpleenroll", "simplereenroll")
+            _enrolling(f"{prefix}{name}", f"pki.est-{name}")
+            for name in ("simpleenroll", "simplereenroll", "serverkeygen")
         ]
     return tuple(found)
 

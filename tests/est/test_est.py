@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import email
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, pkcs7
 
 from tests.harness import processes
 from tests.harness.api import Api
@@ -215,6 +216,26 @@ def test_renewal_is_of_oneself(device: Device, api: Api) -> None:
     )
     device._openssl(*stranger)
     assert device.curl(path, *device.identity, body=device.csr.read_bytes())[0] == 401
+
+
+def test_a_key_that_the_server_makes(device: Device) -> None:
+    """RFC 7030 4.4, read with the standard library's MIME parser."""
+    path = f"{WELL_KNOWN}/serverkeygen"
+    body = base64.b64encode(device.csr.read_bytes())
+    status, head, text = device.curl(path, "-u", f"x:{device.server.token}", body=body)
+    assert status == 200, text
+    kind = next(line for line in head.splitlines() if line.lower().startswith("content-type:"))
+    message = email.message_from_bytes(f"{kind}\r\n\r\n".encode() + text)
+    pkcs8, certs = (part.get_payload(decode=True) for part in message.walk() if not part.is_multipart())
+    assert isinstance(pkcs8, bytes)
+    assert isinstance(certs, bytes)
+    private = load_der_private_key(pkcs8, None)
+    (certificate,) = pkcs7.load_der_pkcs7_certificates(certs)
+    assert certificate.public_key() == private.public_key()
+    own = x509.load_der_x509_csr(device.csr.read_bytes())
+    assert certificate.public_key() != own.public_key()
+    assert certificate.subject == own.subject
+    assert device.curl(path, body=body)[0] == 401
 
 
 def test_a_front_proxy_hands_the_certificate_on(device: Device) -> None:

@@ -29,6 +29,8 @@ PRINTED = (
     "Verified OK",
     "billing.pem: OK",
     "Serial Number",
+    "ssh-ed25519-cert-v01@openssh.com user certificate",
+    "not let in any more",
     "3 of 3 steps done",
     "permission denied",
     "complete to",
