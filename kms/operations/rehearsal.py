@@ -6,7 +6,8 @@ a use                                 the keys of the rehearsal hold no material
                                       plaintext is never computed, so a rehearsal tells nobody whether
                                       a ciphertext is genuine, and draws nothing of the 2^32 bound
 a change                              runs to its end in a transaction that is rolled back
-an HSM object, a birth                is planned and not made
+an HSM object, a birth, an agreement  is planned and not made; the HSM is not asked for anything, so that what the
+                                      token alone can say (an OAEP hash it lacks) shows in the real call only
 the record                            is written as for the real call, with `dry_run` among its fields
 """
 
@@ -21,12 +22,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from kms.errors import invalid
+from kms.hsm import Hsm, KeyRef, KeySpec, Purpose
+from kms.ids import new_cka_id
 from kms.keys.aead import TAG_BYTES, ContextKey, Derivation
+from kms.keys.agreement import Agreements
 from kms.keys.birth import facts
 from kms.keys.core import check_no_alias
+from kms.keys.envelope import Envelope
+from kms.keys.importing import Imports
 from kms.keys.lifecycle import Wish, check_rotation
 from kms.keys.live import LiveKey
-from kms.keys.ready import Kem, KeyWrapper, Oaep, ReadyVersion
+from kms.keys.model import Material, NamedKey, ResidentMaterial
+from kms.keys.ready import HsmOaep, Kem, KeyWrapper, Oaep, ReadyVersion
 from kms.keys.service import KeyService
 from kms.keys.signing import NO_HASH, How, PublicKey, digest
 from kms.operation import Call, Capability, Change, Field, Operation, Outcome, Record, Result, Type
@@ -71,7 +78,12 @@ class _Block(Oaep):
         return block
 
     def decrypt(self, ciphertext: bytes) -> bytes:
-        if isinstance(self._real, Oaep) and self._real.private is None:
+        # Of a key in the HSM there is no private half here either, and it would really be asked.
+        if (
+            isinstance(self._real, Oaep)
+            and not isinstance(self._real, HsmOaep)
+            and self._real.private is None
+        ):
             self._real.decrypt(ciphertext)  # refuses
         return b""
 
@@ -143,11 +155,36 @@ def mute(version: ReadyVersion) -> ReadyVersion:
     )
 
 
+class _Still(Hsm):
+    """The HSM of a rehearsal: agrees on zeros. Made without a token, so whatever else is asked of it fails."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def agree(self, ref: KeyRef, point: bytes) -> bytes:
+        del ref
+        return bytes(len(point) // 2)
+
+
+class _Planner(Envelope):
+    """Plans versions of `hsm` keys: what would be born is an object that is not there yet."""
+
+    def __init__(self, real: Envelope) -> None:
+        vars(self).update(vars(real))
+
+    def _born(self, key: NamedKey, number: int, purpose: Purpose, spec: KeySpec) -> tuple[Material, bytes]:
+        del key, number
+        return ResidentMaterial(purpose.value, spec.value, new_cka_id()), b""
+
+
 class Rehearsal(KeyService):
-    """The service with mute keys. Shares everything else with the real one."""
+    """The service with mute keys and without an HSM. Shares everything else with the real one."""
 
     def __init__(self, real: KeyService) -> None:
         vars(self).update(vars(real))
+        self.core = replace(real.core, hsm=_Still, envelope=_Planner(real.core.envelope))
+        self.imports = Imports(self.core, self.exports)
+        self.agreements = Agreements(self.core)
 
     def get(self, mount_id: str, name: str) -> LiveKey | None:
         live = super().get(mount_id, name)

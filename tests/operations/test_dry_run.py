@@ -8,13 +8,15 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.errors import KmsError
 from kms.operation import Capability
 from kms.operations import operations
 from kms.operations.rehearsal import _WITHOUT
 from kms.policy import Decision
-from tests.keys.rig import Rig
+from tests.keys.rig import NoHsm, Rig
 
 P = "aGVsbG8="
 TYPES = {
@@ -204,3 +206,59 @@ def test_a_dry_run_of_an_hsm_key_makes_nothing_in_the_hsm(hsm_rig: Rig) -> None:
     hsm_rig.create("k", protection="hsm")
     hsm_rig.result("keys.rotate", name="k", dry_run=True)
     assert hsm_rig.run("keys.read", name="k")["latest_version"] == 1
+
+
+def test_no_dry_run_asks_the_hsm_for_anything(hsm_rig: Rig) -> None:
+    """Every operation on `hsm` keys, by a second process that has no HSM at all."""
+    types = {
+        "aead": TYPES["aead"],
+        "ec": TYPES["ec"],
+        "ed": TYPES["ed"],
+        "mac": TYPES["mac"],
+        "cmac": TYPES["cmac"],
+    }
+    for name, type_ in types.items():
+        hsm_rig.create(name, type_, protection="hsm")
+    hsm_rig.create("base", "ecdsa-p256", protection="hsm", purpose="derive")
+    hsm_rig.create("opens", "rsa-2048", protection="hsm", purpose="decrypt", hash_function="SHA1")
+    public = hsm_rig.run("keys.read", name="base")["keys"]["1"]["public_key"]
+    hsm_rig.run("wrapping-key", protection="hsm")
+    sealed = hsm_rig.run("encrypt", name="aead", plaintext=P)["ciphertext"]
+    block = hsm_rig.run("encrypt", name="opens", plaintext=P)["ciphertext"]
+    signed = hsm_rig.run("sign", name="ec", input=P)["signature"]
+    mac = hsm_rig.run("hmac", name="mac", input=P)["hmac"]
+    parcel = {"ciphertext": "A" * 800, "protection": "hsm", "hash_function": "SHA1"}
+    planned: list[tuple[str, dict[str, Any]]] = [
+        ("encrypt", {"name": "aead", "plaintext": P}),
+        ("decrypt", {"name": "aead", "ciphertext": sealed}),
+        ("decrypt", {"name": "opens", "ciphertext": block}),
+        ("rewrap", {"name": "aead", "ciphertext": sealed}),
+        ("datakey", {"name": "aead", "kind": "plaintext"}),
+        ("sign", {"name": "ec", "input": P}),
+        ("sign", {"name": "ed", "input": P}),
+        ("verify", {"name": "ec", "input": P, "signature": signed}),
+        ("verify", {"name": "mac", "input": P, "hmac": mac}),
+        ("hmac", {"name": "ec", "input": P}),
+        ("cmac", {"name": "cmac", "input": P}),
+        ("keys.create", {"name": "new", "protection": "hsm"}),
+        ("keys.rotate", {"name": "ec"}),
+        ("derive-key", {"name": "agreed", "base_key_name": "base", "peer_public_key": public}),
+        ("keys.import", {"name": "foreign", "type": "ecdsa-p256", "public_key": public, **parcel}),
+        ("keys.import", {"name": "foreign", "type": "hmac", **parcel}),
+        ("keys.suspend", {"name": "ec", "reason": "drill"}),
+        ("keys.soft-delete", {"name": "ec"}),
+    ]
+    without = Rig(hsm_rig.folder, NoHsm(), NoHsm(), hsm_rig.sealer, hsm_rig.clock)
+    before = rows(hsm_rig)
+    for operation, args in planned:
+        assert without.result(operation, **args, dry_run=True).data == {"dry_run": True}, operation
+        assert rows(hsm_rig) == before, operation
+    with pytest.raises(KmsError, match="does not match peer public key curve"):
+        other = stranger()
+        without.result("derive-key", name="agreed", base_key_name="base", peer_public_key=other, dry_run=True)
+
+
+def stranger() -> str:
+    """A public key on another curve, in PEM."""
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
