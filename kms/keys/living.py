@@ -12,14 +12,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from kms.clock import rfc3339
-from kms.errors import invalid
+from kms.errors import invalid, not_found
 from kms.keys.birth import answer, facts, named
 from kms.keys.core import Core, must
 from kms.keys.life import NEED_REASON, Command, Life, Transition, obey, state_at, turns
 from kms.keys.lifefields import text
-from kms.keys.model import NamedKey
+from kms.keys.model import KeyVersion, NamedKey, RetiredKey, VersionState
 from kms.keys.states import State, destroyed
-from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, TRANSITIONS, version_key
+from kms.keys.store import KEY_VERSIONS, NAMED_KEYS, RETIRED_KEYS, TRANSITIONS, name_key, version_key
 from kms.operation import Change, External, Result
 from kms.tables import Reader, Row, Transaction
 
@@ -118,29 +118,58 @@ class Living:
             },
         )
 
-    def history(self, mount_id: str, name: str) -> Result:
-        """Every change of a key's state, from its making on, and the states of its versions."""
-        key = must(self._core.store.reader(), mount_id, name).value
+    def history(self, mount_id: str, name: str, key_id: str = "") -> Result:
+        """Every change of a key's state, from its making on, and the states of its versions.
+
+        A name that no key has any more answers with the key that had it last, destroyed or not; `earlier_keys` are the
+        ids of those before, each of which can be asked for.
+
+        Args:
+            mount_id: of the mount that the name is in.
+            name: of the key.
+            key_id: one that has or had this name, "" for the newest.
+
+        Raises:
+            KmsError(NOT_FOUND): there never was such a key, as far as the records go.
+        """
+        reader = self._core.store.reader()
+        row = reader.get(NAMED_KEYS, name_key(mount_id, name))
+        gone = {item.key.id: item for item in _gone(reader, mount_id, name)}
+        wanted = key_id or (row.value.id if row is not None else next(reversed(gone), ""))
+        past = gone.get(wanted)
+        if row is not None and row.value.id == wanted:
+            key = row.value
+        elif past is not None:
+            key = past.key
+        else:
+            raise not_found()
+        data, subject = self._told(key), facts(key, key.latest_version)
+        if past is not None:
+            data["deleted_time"] = rfc3339(past.deleted)
+            data["destroyed_time"] = rfc3339(past.destroyed) if past.destroyed else ""
+        data["earlier_keys"] = [one for one in gone if one != key.id]
+        return Result(data=data, items=len(data["transitions"]), subject=subject)
+
+    def _told(self, key: NamedKey) -> dict[str, Any]:
         now = self._core.clock.now()
         lines = history(self._core.store.reader(), key)
         for state, at in turns(key.life, now):  # due, and not yet written down by the jobs process
             lines.append(_line(Transition(at=at, before="", after=state.value, by="", reason="its date")))
             lines[-1]["previous_state"] = lines[-2]["state"]
-        data = {
+        return {
             "name": key.name,
             "key_id": key.id,
             "state": state_at(key.life, now).value,
             "transitions": lines,
             "version_states": self._versions(key, now),
         }
-        return Result(data=data, items=len(lines), subject=facts(key, key.latest_version))
 
     def _versions(self, key: NamedKey, now: float) -> dict[str, str]:
         rows = self._core.store.reader().scan(KEY_VERSIONS, f"{key.id}/")
         return {
-            str(row.value.version): _version_state(key, row.value.version, row.value.created, now)
+            str(row.value.version): _version_state(key, row.value, now)
             for row in rows
-            if row.value.state.value in ("active", "retired")
+            if row.value.state is not VersionState.PLANNED
         }
 
     # -- dates ------------------------------------------------------------------------------------
@@ -231,14 +260,23 @@ def _repeated(before: State, command: Command) -> bool:
     }
 
 
-def _version_state(key: NamedKey, number: int, created: float, now: float) -> str:
+def _gone(reader: Reader, mount_id: str, name: str) -> list[RetiredKey]:
+    """Whole keys that had this name and were deleted, the last one last."""
+    rows = reader.scan(RETIRED_KEYS, f"{mount_id}/")
+    whole = [row.value for row in rows if row.value.key.name == name and not row.value.last]
+    return sorted(whole, key=lambda item: item.deleted)
+
+
+def _version_state(key: NamedKey, version: KeyVersion, now: float) -> str:
     life, state = key.life, state_at(key.life, now)
-    if number <= life.stolen:
-        return State.COMPROMISED.value
-    over = bool(life.cryptoperiod) and created + life.cryptoperiod <= now
-    retired = number < max(key.min_encryption_version, key.min_decryption_version)
-    if state is State.ACTIVE and (over or retired):
-        return State.DEACTIVATED.value
+    if version.version <= life.stolen:
+        state = State.COMPROMISED
+    elif state is State.ACTIVE:
+        over = bool(life.cryptoperiod) and version.created + life.cryptoperiod <= now
+        if over or version.version < max(key.min_encryption_version, key.min_decryption_version):
+            state = State.DEACTIVATED
+    if version.state is VersionState.DESTROYED and state is not State.DESTROYED_COMPROMISED:
+        state = destroyed(state)
     return state.value
 
 

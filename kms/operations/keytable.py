@@ -142,7 +142,7 @@ def _states(service: KeyService) -> list[Operation]:
             )
             for command, fields in _COMMANDS
         ),
-        Operation("transit.keys.history", Capability.READ, life.history),
+        Operation("transit.keys.history", Capability.READ, life.history, fields=(clear("key_id"),)),
         # No route leads here: the jobs process writes down what dates have brought, under this name.
         Operation(
             "transit.keys.turn",

@@ -33,8 +33,8 @@ class Life:
         return act
 
     def history(self, call: Call) -> Result:
-        """Every change of its state."""
-        return self._living.history(call.mount.id, call.args["name"])
+        """Every change of its state, also of a key that is gone."""
+        return self._living.history(call.mount.id, call.args["name"], call.args["key_id"])
 
     def turn(self, _call: Call) -> Outcome:
         """Refuse: only the jobs process writes down what a date has brought, and it brings the steps itself."""

@@ -433,6 +433,38 @@ def test_destruction_ends_the_life_and_keeps_the_history(rig: Rig) -> None:
     shown = {name: rig.run("pending.read", pending_id=which) for name, which in ids.items()}
     assert shown["plain"]["key_state"] == "destroyed"
     assert shown["leaked"]["key_state"] == "destroyed-compromised"
+    told = rig.run("keys.history", name="leaked")
+    assert [line["state"] for line in told["transitions"]] == [
+        "active",
+        "compromised",
+        "destroyed-compromised",
+    ]
+    assert (told["state"], told["key_id"]) == ("destroyed-compromised", ids["leaked"])
+    assert told["version_states"] == {"1": "destroyed-compromised"}
+    assert told["deleted_time"] < told["destroyed_time"]
+    assert rig.run("keys.history", name="plain")["version_states"] == {"1": "destroyed"}
+
+
+def test_a_name_used_again_tells_of_each_key_that_had_it(rig: Rig) -> None:
+    ids = []
+    for _ in range(3):
+        rig.create("k")
+        rig.run("keys.config", name="k", deletion_allowed=True)
+        ids.append(rig.run("keys.history", name="k")["key_id"])
+        rig.run("keys.delete", name="k")
+        rig.clock.seconds += 1
+    assert rig.run("keys.history", name="k")["key_id"] == ids[2]
+    rig.create("k")
+    told = rig.run("keys.history", name="k")
+    assert told["earlier_keys"] == ids
+    assert "deleted_time" not in told
+    old = rig.run("keys.history", name="k", key_id=ids[1])
+    assert (old["key_id"], old["state"], old["destroyed_time"]) == (ids[1], "active", "")
+    rig.create("other")
+    for name, which in (("other", ids[0]), ("k", "nosuch"), ("never", "")):
+        with pytest.raises(KmsError) as caught:
+            rig.run("keys.history", name=name, key_id=which)
+        assert caught.value.kind is ErrorKind.NOT_FOUND
 
 
 def test_a_backup_does_not_undo_what_happened_to_the_key(rig: Rig) -> None:
