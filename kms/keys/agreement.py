@@ -1,13 +1,18 @@
-"""Agreeing on keys: an ECDH of a named key with somebody's public key becomes a symmetric key here.
+"""Agreeing on keys: an ECDH of a named key with somebody's public key.
 
-The shared secret (SP 800-56A 5.7.1.2: the x coordinate) goes through HKDF-SHA256 with neither salt nor
-info, as in the Vault API, and never leaves: the result is a version of a named key, kept as an
-imported one of protection software. The base key may be in the HSM, if it was made with purpose=derive:
-then the secret is made there and read from it, as no token here has CKM_HKDF_DERIVE to go on inside.
+    derive   becomes a symmetric key here. The shared secret (SP 800-56A 5.7.1.2: the x coordinate) goes through
+             HKDF-SHA256 with neither salt nor info, as in the Vault API, and never leaves: the result is a version
+             of a named key, kept as an imported one of protection software
+    shared   is answered as it is, for protocols whose key derivation is the caller's (ECIES, JWE, HPKE), as AWS KMS
+             does by DeriveSharedSecret
+
+The base key may be in the HSM, if it was made with purpose=derive: then the secret is made there and read from it,
+as no token here has CKM_HKDF_DERIVE to go on inside.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass
 from os import urandom
 
@@ -60,7 +65,9 @@ class Agreements:
         algorithm = ALGORITHMS.get(wanted.type)
         if algorithm is None or algorithm.kind is not Kind.AEAD:
             raise invalid(f"unknown key type {wanted.type}")
-        base, secret = self._secret(mount_id, wanted)
+        base, secret, _ = self._secret(
+            mount_id, wanted.base_name, wanted.base_version, wanted.peer_public_key
+        )
         material = SoftwareMaterial(hkdf(secret, b"", algorithm.bits // 8))
         now = self._core.clock.now()
 
@@ -80,6 +87,18 @@ class Agreements:
 
         return Change(write)
 
+    def shared(self, mount_id: str, name: str, version: int, peer: str) -> Result:
+        """The shared secret of a key and somebody's public key (PEM), in base64; it must go through a KDF.
+
+        Raises:
+            KmsError(INVALID): no such key or version, one that does not agree, or a public key of another curve.
+        """
+        if not peer:
+            raise invalid("peer public key not provided: send peer_public_key in PEM")
+        key, secret, number = self._secret(mount_id, name, version, peer)
+        data = {"shared_secret": b64encode(secret).decode(), "key_version": number}
+        return Result(data=data, subject=facts(key, number))
+
     def _next(
         self, tx: Transaction, key: NamedKey, type_: str, material: SoftwareMaterial, base: NamedKey
     ) -> Result:
@@ -93,8 +112,10 @@ class Agreements:
         activate(tx, key, version, imported=True)
         return _done(key, number, base)
 
-    def _secret(self, mount_id: str, wanted: Agreement) -> tuple[NamedKey, bytes]:
-        row = self._core.row(mount_id, wanted.base_name)
+    def _secret(
+        self, mount_id: str, name: str, version_wanted: int, peer: str
+    ) -> tuple[NamedKey, bytes, int]:
+        row = self._core.row(mount_id, name)
         if row is None:
             raise invalid("specified base key not found")
         key = row.value
@@ -106,25 +127,33 @@ class Agreements:
             raise invalid(
                 f"base key {key.name} has protection hsm and signs; one that derives is made with purpose=derive"
             )
-        number = wanted.base_version or key.latest_version
-        if number > key.latest_version:
-            raise invalid("requested version of the base key is higher than the latest key version")
-        if number < key.min_decryption_version:
-            raise invalid("requested version of the base key is not allowed (too old)")
+        number = _number(key, version_wanted)
         version = active_version(self._core.store.reader(), key, number, "no such key version").value
         check_version_use(key, version, Act.AGREE, self._core.clock.now())
-        public = _public(wanted.peer_public_key)
+        public = _public(peer)
         if isinstance(version.material, ResidentMaterial):
             own = load_der_public_key(version.public)
             if not isinstance(own, ec.EllipticCurvePublicKey) or own.curve.name != public.curve.name:
                 raise invalid(f"base private key type {key.type} does not match peer public key curve")
-            return key, self._core.hsm().agree(to_ref(version.material), point_of(public))
+            return key, self._core.hsm().agree(to_ref(version.material), point_of(public)), number
         if not isinstance(version.material, SoftwareMaterial):
             raise invalid("requested version of the base key does not contain a private part")
         private = load_private(version.material.secret)
         if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != public.curve.name:
             raise invalid(f"base private key type {key.type} does not match peer public key curve")
-        return key, private.exchange(ec.ECDH(), public)
+        return key, private.exchange(ec.ECDH(), public), number
+
+
+def _number(key: NamedKey, wanted: int) -> int:
+    """The version that is asked for, 0 being the newest, if it may still be used."""
+    number = wanted or key.latest_version
+    if number < 0:
+        raise invalid("requested version of the base key cannot be negative")
+    if number > key.latest_version:
+        raise invalid("requested version of the base key is higher than the latest key version")
+    if number < key.min_decryption_version:
+        raise invalid("requested version of the base key is not allowed (too old)")
+    return number
 
 
 def _public(pem: str) -> ec.EllipticCurvePublicKey:

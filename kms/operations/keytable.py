@@ -8,7 +8,7 @@ from kms.keys.catalogue import DEFAULT_TYPE
 from kms.keys.life import Command
 from kms.keys.lifecycle import MAX_WAIT_DAYS
 from kms.keys.service import KeyService
-from kms.operation import Capability, Effect, Field, Operation, Record, Type
+from kms.operation import Capability, Effect, Field, Operation, Record, Runs, Type
 from kms.operations.alias import Decide, Naming
 from kms.operations.life import Life
 from kms.operations.manage import Management
@@ -169,6 +169,13 @@ def _pairs(service: KeyService) -> list[Operation]:
             manage.set_certificate,
             effect=Effect.STATE,
             fields=(Field("certificate_chain", default=""), clear("version", Type.INT, None)),
+        ),
+        Operation(
+            "transit.shared-secret",
+            Capability.UPDATE,
+            manage.share,
+            runs=Runs.THREAD,
+            fields=(Field("peer_public_key", default=""), clear("key_version", Type.INT, 0)),
         ),
         Operation(
             "transit.derive-key",

@@ -118,3 +118,10 @@ class Management:
             actor(call),
         )
         return self._service.agreements.derive(call.mount.id, args["name"], wanted)
+
+    def share(self, call: Call) -> Result:
+        """The shared secret of an agreement with somebody's public key."""
+        args = call.args
+        return self._service.agreements.shared(
+            call.mount.id, args["name"], args["key_version"], args["peer_public_key"]
+        )

@@ -86,6 +86,7 @@ def calls(made: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "keys.soft-delete", {"name": "aead"}
     yield "aliases.point", {"alias": "a", "key": "aead"}
     yield "derive-key", {"name": "agreed", "base_key_name": "ec", "peer_public_key": made["public"]}
+    yield "shared-secret", {"name": "ec", "peer_public_key": made["public"]}
     yield "keys.import", {"name": "foreign", "type": "ecdsa-p256", "public_key": made["public"]}
     yield "settings.update", {"disable_upsert": True}
 
@@ -243,6 +244,7 @@ def test_no_dry_run_asks_the_hsm_for_anything(hsm_rig: Rig) -> None:
         ("keys.create", {"name": "new", "protection": "hsm"}),
         ("keys.rotate", {"name": "ec"}),
         ("derive-key", {"name": "agreed", "base_key_name": "base", "peer_public_key": public}),
+        ("shared-secret", {"name": "base", "peer_public_key": public}),
         ("keys.import", {"name": "foreign", "type": "ecdsa-p256", "public_key": public, **parcel}),
         ("keys.import", {"name": "foreign", "type": "hmac", **parcel}),
         ("keys.suspend", {"name": "ec", "reason": "drill"}),

@@ -39,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "keys/{name}/csr", "transit.keys.csr"),
     Route("POST", "keys/{name}/set-certificate", "transit.keys.set-certificate"),
     Route("POST", "derive-key/{name}", "transit.derive-key"),
+    Route("POST", "shared-secret/{name}", "transit.shared-secret"),
     Route("GET", "backup/{name}", "transit.backup"),
     Route("POST", "restore", "transit.restore"),
     Route("POST", "restore/{name}", "transit.restore"),
