@@ -54,6 +54,8 @@ def wanted(args: Mapping[str, Any], reader: Reader, mount_id: str, now: int) -> 
         raise invalid('the "exported" path parameter must be "internal", "existing", "exported" or "kms"')
     if way == "kms":
         raise invalid("there are no external keys here: use internal, which makes the key in the HSM")
+    if args.get("external_key_ref"):
+        raise invalid(f'cannot specify "external_key_ref" on "{way}"-typed generation requests')
     if way == "existing":
         return Wanted(existing_key(reader, mount_id, str(args.get("key_ref") or DEFAULT)), False, True)
     key, warnings = planned(args, now, software=way == "exported")

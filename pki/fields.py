@@ -73,12 +73,15 @@ _CA = (
     clear("signature_bits", Type.INT, 0),
     clear("use_pss", Type.BOOL, False),
 )
+# Known so that it is refused as the Vault API does, instead of a key being made that is not the one meant.
+_EXTERNAL = clear("external_key_ref")
 _CA_KEY = (
     clear("exported"),
     clear("key_type", default="rsa"),
     clear("key_bits", Type.INT, 0),
     clear("key_name"),
     clear("key_ref", default="default"),
+    _EXTERNAL,
 )
 _CONSTRAINTS = (
     clear("max_path_length", Type.INT, -1),
@@ -98,7 +101,12 @@ ISSUER_FIELDS = (
     clear("enable_aia_url_templating", Type.BOOL, False),
     *URLS,
 )
-NEW_KEY_FIELDS = (clear("key_type", default="rsa"), clear("key_bits", Type.INT, 0), clear("key_name"))
+NEW_KEY_FIELDS = (
+    clear("key_type", default="rsa"),
+    clear("key_bits", Type.INT, 0),
+    clear("key_name"),
+    _EXTERNAL,
+)
 IMPORT_FIELDS = (Field("certificate", default=""), Field("pem_bundle", default=""))
 ISSUE_FIELDS = (*_LEAF, *_KEY)
 SIGN_FIELDS = (*_LEAF, Field("csr", default=""))

@@ -47,6 +47,8 @@ class KeysAdmin:
         )
 
     def _make(self, call: Call, *, exported: bool) -> External[bytes]:
+        if call.args["external_key_ref"]:
+            raise invalid('cannot specify "external_key_ref" on non-kms typed key generation request')
         key, warnings = planned(call.args, int(call.now), software=exported)
         check_new_names(self.store.reader(), call.mount.id, "", key.name)
         new = NewKey(self.token, call.mount.id, key)

@@ -33,6 +33,8 @@ _LIFE: Final = (
     clear("contact"),
     Field("tags", Type.MAP, default={}, record=Record.CLEAR),
 )
+# Known so that it is refused as the Vault API does, instead of a key being made that is not the one meant.
+_EXTERNAL: Final = clear("external_key_ref")
 _CREATE: Final = (
     clear("type", default=DEFAULT_TYPE),
     clear("protection"),
@@ -43,6 +45,7 @@ _CREATE: Final = (
     clear("convergent_encryption", Type.BOOL, default=False),
     clear("key_size", Type.INT, 0),
     clear("pre_activation", Type.BOOL, default=False),
+    _EXTERNAL,
     *_FLAGS,
     *_LIFE,
 )
@@ -94,6 +97,7 @@ def _keys(service: KeyService) -> list[Operation]:
             Capability.UPDATE,
             manage.rotate,
             effect=Effect.EXTERNAL,
+            fields=(_EXTERNAL,),
             resolve=service.resolve,
         ),
         Operation(

@@ -8,6 +8,7 @@ from typing import Final
 from kms.errors import invalid, not_found
 from kms.keys import limits
 from kms.keys.agreement import Agreement
+from kms.keys.catalogue import ALGORITHMS
 from kms.keys.lifecycle import Wish
 from kms.keys.lifefields import FIELDS, first_life
 from kms.keys.service import KeyService
@@ -18,6 +19,7 @@ MIN_CACHE_SIZE: Final = 10
 # How Vault Enterprise spells it; the parameter set is a field of its own there.
 ML_DSA: Final = "ml-dsa"
 _WISHES: Final[tuple[str, ...]] = tuple(name for name in Wish.__dataclass_fields__ if name != "life")
+_EXTERNAL: Final = "external-key"  # of the Vault API: a key that another KMS holds
 _LIMITS: Final[tuple[str, ...]] = ("disable_upsert", "allowed_types", "min_strength", "protection")
 _SETTINGS: Final[tuple[str, ...]] = (
     "min_decryption_version",
@@ -47,6 +49,10 @@ class Management:
         wish = Wish(**{name: call.args[name] for name in _WISHES}, life=life)
         if wish.type == ML_DSA:
             wish = replace(wish, type=f"mldsa-{call.args['parameter_set'] or '44'}")
+        if wish.type == _EXTERNAL:
+            raise invalid("there are no external keys here: protection=hsm makes the key in the HSM")
+        if call.args["external_key_ref"] and wish.type in ALGORITHMS:
+            raise invalid(f"must provide type={_EXTERNAL} to use external_key_ref")
         return self._service.create(call.mount.id, call.args["name"], wish)
 
     def read(self, call: Call) -> Result:
@@ -65,6 +71,9 @@ class Management:
 
     def rotate(self, call: Call) -> Outcome:
         """A new primary version."""
+        row = self._service.core.row(call.mount.id, call.args["name"])
+        if row is not None and call.args["external_key_ref"]:
+            raise invalid(f"cannot use external_key_ref on key of type {row.value.type}")
         return self._service.rotate(call.mount.id, call.args["name"])
 
     def configure(self, call: Call) -> Change:
