@@ -44,13 +44,14 @@ from kms.identity.cubbyhole import Cubbyholes
 from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
 from kms.identity.wrapping import Wrapping
+from kms.ids import CkaId
 from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
 from kms.keys.enrolment import Enroller
-from kms.keys.keyring import Keyring, open_ending, open_keyring, open_term
+from kms.keys.keyring import TERMS, Keyring, open_ending, open_keyring, open_term
 from kms.keys.lost import Losses
 from kms.keys.removal import Remover
 from kms.keys.roots import Roots
@@ -67,6 +68,7 @@ from kms.policy.store import POLICIES
 from kms.sensitive import Sensitive
 from kms.shared import Shared
 from kms.storage import FILE_NAME, RowSealer, SqliteStore, sweep
+from kms.system.choices import strange_token
 from kms.system.compromise import CompromiseRecovery
 from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
@@ -161,9 +163,20 @@ class App:
 
     def _open_keyring(self, instance_id: str) -> None:
         self.token.allow()
-        keyring = open_keyring(self.token.get(), instance_id, self.store.reader())
+        try:
+            keyring = open_keyring(self.token.get(), instance_id, self.store.reader())
+        except KmsError as error:
+            if error.kind is ErrorKind.INTEGRITY and self._is_strange():
+                raise strange_token(instance_of(self.store)) from error
+            raise
         self._unlock(instance_id, keyring.keys, keyring.ended)
         self.recorder.renew_key()
+
+    def _is_strange(self) -> bool:
+        """Whether the HSM, which answers, holds none of the keys that the keyring was sealed under."""
+        hsm = self.token.get()
+        forms = {form.root for row in self.store.reader().scan(TERMS) for form in row.value.forms}
+        return not any(hsm.exists(CkaId(bytes.fromhex(root))) for root in forms)
 
     def _unlock(self, instance_id: str, terms: Mapping[int, Sensitive], ended: int = 0) -> None:
         def load(term: int) -> Sensitive | None:
@@ -418,9 +431,12 @@ class App:
         With very many tokens that would take minutes; then the jobs process finds it, soon after.
 
         Raises:
+            KmsError(HSM_UNAVAILABLE): the HSM is there and is not this server's; says what to do.
             KmsError(INTEGRITY): a row was put back, changed or removed outside Keystead.
         """
-        if self.state.serving and self.store.reader().count(TOKENS, {}) <= _SWEPT_AT_START:
+        serving = self.state.serving
+        self.state.refuse_stranger()
+        if serving and self.store.reader().count(TOKENS, {}) <= _SWEPT_AT_START:
             self._compare(AT_START)
 
     def _compare(self, tables: Sequence[Table[Any]]) -> None:

@@ -187,8 +187,10 @@ class Opener:
         if not size:
             return self._open_block(version, sealed)
         aead = version.aead or self._derived(version, context)
-        if len(sealed) < size + TAG_BYTES:
+        if len(sealed) < size:
             raise invalid("invalid ciphertext length")
+        if len(sealed) < size + TAG_BYTES:
+            raise _unreadable(self._live)
         try:
             return aead.decrypt(sealed[:size], sealed[size:], aad)
         except InvalidTag:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kms.errors import ErrorKind, KmsError
 from kms.system.instance import Instance
 
 EXPLAINED = {
@@ -18,6 +19,24 @@ EXPLAINED = {
         " and all other data under a new HSM; keys and CAs born in the lost HSM stay lost"
     ),
 }
+
+
+TO_DO = {
+    "none": "nothing else opens what is stored here, for recovery was chosen as none",
+    "hsm-backup": "if it is lost, restore it from the vendor's backup",
+    "quorum": "if it is lost, run 'keystead recover' with the custodians' shares",
+}
+
+
+def strange_token(instance: Instance) -> KmsError:
+    """The HSM answers, and holds none of the keys that open this server."""
+    error = KmsError(
+        ErrorKind.HSM_UNAVAILABLE,
+        "the HSM's token does not hold this server's root keys: it is new, empty, or another server's; name the token"
+        f" that the server was initialized with in the configuration; {TO_DO[instance.recovery]}",
+    )
+    error.for_caller = True  # it names nothing that is secret, and without it nobody knows what to do
+    return error
 
 
 def explain(instance: Instance) -> str:

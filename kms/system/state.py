@@ -146,7 +146,12 @@ class ServerState:
         if not self._ready:
             self._try_open()
             if self._problem is not None:
-                raise KmsError(self._problem.kind, self._problem.detail)
+                raise _again(self._problem)
+
+    def refuse_stranger(self) -> None:
+        """Raise if the HSM answers and is not the one of this server: no start will mend that."""
+        if self._problem is not None and self._problem.for_caller:
+            raise _again(self._problem)
 
     def _look(self) -> None:
         with self._lock:
@@ -192,3 +197,10 @@ class ServerState:
                 return
             self._problem = None
             self._ready = self._was_open = True
+
+
+def _again(problem: KmsError) -> KmsError:
+    """A copy to raise: an exception that is raised twice shows the first one's road."""
+    copy = KmsError(problem.kind, problem.detail)
+    copy.for_caller = problem.for_caller
+    return copy

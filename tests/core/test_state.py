@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from kms.errors import ErrorKind, KmsError
+from kms.http.vault.errors import render_error
 from kms.operation import Capability, Effect, Needs, Operation, Result
 from kms.shared import Shared
 from kms.storage import SqliteStore
+from kms.system.choices import TO_DO, strange_token
 from kms.system.instance import INSTANCE, Instance, insert_instance, read_instance
 from kms.system.state import Phase, ServerState
 from tests.hsm.parts import StepClock
@@ -129,3 +131,24 @@ def test_without_sequencing_changes_stop_and_reads_go_on(server: Server) -> None
     server.state.admit_change(HEALTH)
     server.lag = 59.0
     server.state.admit_change(WRITE)
+
+
+@pytest.mark.parametrize("choice", TO_DO)
+def test_a_strange_token_is_named_to_everybody_with_what_to_do(server: Server, choice: str) -> None:
+    server.change(initialized=True)
+    server.problem = strange_token(Instance(id="i", cluster_name="c", created=0, recovery=choice))
+    assert not server.state.serving
+    for ask in (server.state.demand_open, server.state.refuse_stranger):
+        with pytest.raises(KmsError) as refused:
+            ask()
+        answer = render_error(refused.value)
+        assert answer.status == 503
+        assert b"root keys" in answer.body
+        assert TO_DO[choice] in refused.value.detail
+    server.problem = KmsError(ErrorKind.HSM_UNAVAILABLE, "no slot in /some/path")
+    server.clock.seconds += 2
+    assert not server.state.serving
+    server.state.refuse_stranger()  # it may come back
+    with pytest.raises(KmsError) as refused:
+        server.state.demand_open()
+    assert b"/some/path" not in render_error(refused.value).body

@@ -89,6 +89,14 @@ def opens(day: Day, site: Site) -> None:
 # -- what is refused -----------------------------------------------------------------------------------
 
 
+def test_a_server_does_not_start_on_a_token_that_is_not_its_own(day: Day, tmp_path: Path) -> None:
+    done = restored(day, tmp_path).run("serve", check=False)
+    assert done.returncode == 1, done.stdout
+    assert "does not hold this server's root keys" in done.stderr
+    assert "run 'keystead recover' with the custodians' shares" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_shares_that_do_not_open_the_server_change_nothing(day: Day, tmp_path: Path) -> None:
     site = restored(day, tmp_path)
     wrong = bytearray(base64.b64decode(day.shares[2]))
