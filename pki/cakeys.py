@@ -169,7 +169,7 @@ class NewKey:
             msgspec.structs.replace(row.value, state=KeyState.ACTIVE, spki=spki, spki_hash=spki_hash(spki)),
         )
         config = mount_config(tx, self.mount_id)
-        if not config.default_key:
+        if not config.default_key and not self.key.responds:
             put(tx, MOUNTS, self.mount_id, msgspec.structs.replace(config, default_key=self.key.id))
 
     def discard(self) -> None:

@@ -108,9 +108,9 @@ def to_be_signed(
     return der.tlv(der.SEQUENCE, b"".join(parts))
 
 
-def signed(tbs: bytes, algorithm: bytes, signature: bytes) -> bytes:
-    """The SEQUENCE of what is signed, how, and the signature: certificates, CRLs, OCSP answers."""
-    return der.tlv(der.SEQUENCE, tbs + algorithm + der.tlv(der.BIT_STRING, b"\x00" + signature))
+def signed(tbs: bytes, algorithm: bytes, signature: bytes, after: bytes = b"") -> bytes:
+    """The SEQUENCE of what is signed, how, and the signature: CRLs, OCSP answers. `after` stands behind it."""
+    return der.tlv(der.SEQUENCE, tbs + algorithm + der.tlv(der.BIT_STRING, b"\x00" + signature) + after)
 
 
 def few(revoked: Listed, most: int) -> Listed:

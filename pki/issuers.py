@@ -22,6 +22,7 @@ from pki.store import (
     MOUNTS,
     PUBLIC_CRLS,
     PUBLIC_ISSUERS,
+    RESPONDERS,
     issuers,
     mount_config,
     put,
@@ -55,7 +56,11 @@ def check_new_names(reader: Reader, mount_id: str, issuer_name: str, key_name: s
 def find_key(reader: Reader, mount_id: str, ref: str) -> CaKey | None:
     """A usable key by id or name."""
     for row in reader.scan(KEYS, f"{mount_id}/"):
-        if row.value.state == KeyState.ACTIVE and ref in {row.value.id, row.value.name}:
+        if (
+            row.value.state == KeyState.ACTIVE
+            and not row.value.responds
+            and ref in {row.value.id, row.value.name}
+        ):
             return row.value
     return None
 
@@ -63,6 +68,13 @@ def find_key(reader: Reader, mount_id: str, ref: str) -> CaKey | None:
 def store_issuer(tx: Transaction, mount_id: str, issuer: Issuer) -> None:
     """Insert a new issuer or change a stored one."""
     put(tx, ISSUERS, f"{mount_id}/{issuer.id}", issuer)
+
+
+def give_up_key(tx: Transaction, mount_id: str, key_id: str) -> None:
+    """A responder's key signs no more; the background job destroys its object."""
+    row = tx.get(KEYS, f"{mount_id}/{key_id}")
+    if row is not None:
+        tx.replace(KEYS, row, msgspec.structs.replace(row.value, state=KeyState.ABANDONED))
 
 
 def remove_issuer(tx: Transaction, mount_id: str, issuer_id: str) -> bool:
@@ -77,6 +89,10 @@ def remove_issuer(tx: Transaction, mount_id: str, issuer_id: str) -> bool:
         for key in tx.keys(table, f"{mount_id}/{issuer_id}/"):
             _remove(tx, table, key)
     _remove(tx, CRL_SHARDS, f"{mount_id}/{issuer_id}")
+    responder = tx.get(RESPONDERS, f"{mount_id}/{issuer_id}")
+    if responder is not None:
+        give_up_key(tx, mount_id, responder.value.key_id)
+        tx.delete(RESPONDERS, responder)
     _remove(tx, ISSUERS, f"{mount_id}/{issuer_id}")
     if was_default:
         put(tx, MOUNTS, mount_id, msgspec.structs.replace(config, default_issuer=""))

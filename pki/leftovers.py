@@ -29,6 +29,7 @@ from pki.store import (
     MOUNTS,
     PUBLIC_CRLS,
     PUBLIC_ISSUERS,
+    RESPONDERS,
     ROLES,
     mount_config,
     put,
@@ -97,6 +98,7 @@ class Leftovers:
             CRL_NUMBERS,
             CRL_MARKS,
             CRL_SHARDS,
+            RESPONDERS,
         )
         for table in tables:
             delete_all(tx, table, prefix)

@@ -45,7 +45,8 @@ def _held(key: CaKey) -> bool:
 
 def lost_authorities(reader: Reader) -> list[LostAuthority]:
     """By mount and name."""
-    return [_describe(reader, row.key, row.value) for row in reader.find(KEYS, {"state": KeyState.LOST})]
+    rows = reader.find(KEYS, {"state": KeyState.LOST})
+    return [_describe(reader, row.key, row.value) for row in rows if not row.value.responds]
 
 
 def _describe(reader: Reader, row_key: str, key: CaKey) -> LostAuthority:

@@ -57,6 +57,7 @@ class CaKey(msgspec.Struct, frozen=True, kw_only=True):
     spki_hash: str = ""  # SHA-256 of spki, hex
     destroy_after: int = 0
     protection: str = Protection.HSM
+    responds: bool = False  # signs OCSP answers only; the mount's administrators do not see it
 
 
 class KeyMaterial(msgspec.Struct, frozen=True):
@@ -169,6 +170,16 @@ class Shards(msgspec.Struct, frozen=True, kw_only=True):
 
     count: int
     places: tuple[str, ...]
+
+
+class Responder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers OCSP for an issuer: a short-lived certificate and its key."""
+
+    key_id: str
+    certificate: bytes
+    serial: str
+    not_before: int
+    not_after: int
 
 
 class PublicCrl(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,10 +28,13 @@ from pki.keysadmin import KeysAdmin
 from pki.leftovers import Leftovers
 from pki.lint import SAMPLE, Linter
 from pki.listing import CertificateLists
+from pki.ocsp import Ocsp
 from pki.public import PublicDocuments
 from pki.reissue import Reissue
 from pki.renewal import OPERATION, Renewals
 from pki.requesting import Requests
+from pki.responders import OPERATION as RESPONDER
+from pki.responders import Responders
 from pki.revocation import RevocationDesk
 from pki.rolebook import RoleBook
 from pki.rolesadmin import RolesAdmin
@@ -93,6 +96,8 @@ class PkiService:
         self.verbatim = Verbatim(store, token, self.authorities, book, self.linter, blocked)
         self.renewals = Renewals(store, self.authorities, crls, clock)
         self.crls = FreshCrls(store, self.renewals, clock)
+        self.responders = Responders(store, token, self.authorities, self.linter, clock)
+        self.ocsp = Ocsp(store, token, self.authorities, self.responders)
         self.revocations = RevocationDesk(store, self.authorities)
         self.leftovers = Leftovers(store, token)
         self.settings = Settings(store, self.authorities)
@@ -109,6 +114,7 @@ class PkiService:
     def travel(self, road: Road) -> None:
         """Let requests that find a document out of date have it made; without, the last one is served."""
         self.crls.road = road
+        self.responders.road = road
 
     def chores(self, now: float) -> Iterator[Chore]:
         """What the jobs process runs, each minute or so: CRLs before they end or when they lag behind the
@@ -116,6 +122,8 @@ class PkiService:
         """
         for scope, whole in self.renewals.due(int(now)):
             yield Chore(OPERATION, scope.mount_id, self.renewals.renewal(scope, whole=whole))
+        for mount_id, issuer_id in self.responders.due(int(now)):
+            yield Chore(RESPONDER, mount_id, self.responders.making(mount_id, issuer_id))
         for mount_id, key in self.leftovers.unwanted(int(now)):
             yield Chore("pki.key-delete", mount_id, self.leftovers.removal(mount_id, key))
         self.idempotency.reap(int(now))

@@ -13,6 +13,7 @@ from pki.model import (
     MountConfig,
     PublicCrl,
     PublicIssuer,
+    Responder,
     Revocation,
     Role,
     Shards,
@@ -59,6 +60,9 @@ CRL_MARKS = Table(
 CRL_SHARDS = Table(
     tag="pki.crl-shards", name="pki_crl_shards", model=Shards, cached=True, digest=_DOMAIN
 )  # mount/issuer
+RESPONDERS = Table(
+    tag="pki.ocsp-responder", name="pki_ocsp_responders", model=Responder, cached=True, digest=_DOMAIN
+)  # mount/issuer
 PUBLIC_ISSUERS = Table(
     tag="pki.public-issuer", name="pki_public_issuers", model=PublicIssuer, sealed=False, cached=True
 )  # mount/issuer and mount/default
@@ -78,6 +82,7 @@ TABLES = (
     CRL_JOURNAL,
     CRL_MARKS,
     CRL_SHARDS,
+    RESPONDERS,
 )
 """Those whose state digests the sweep compares."""
 
@@ -102,5 +107,6 @@ def issuers(reader: Reader, mount_id: str) -> list[Issuer]:
 
 
 def active_keys(reader: Reader, mount_id: str) -> list[CaKey]:
-    """All usable CA keys of a mount."""
-    return [row.value for row in reader.scan(KEYS, f"{mount_id}/") if row.value.state == "active"]
+    """All usable CA keys of a mount; not those of its responders."""
+    keys = (row.value for row in reader.scan(KEYS, f"{mount_id}/"))
+    return [key for key in keys if key.state == "active" and not key.responds]

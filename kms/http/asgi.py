@@ -264,7 +264,9 @@ def _busy() -> Rendered:
 def response_headers(answer: Rendered, https: bool) -> list[Header]:
     """What leaves with every answer, and what this one adds."""
     kind = _JSON if answer.content_type == "application/json" else answer.content_type.encode("latin-1")
-    headers = [_NO_STORE, (b"Content-Type", kind), _SERVER]
+    headers = [(b"Content-Type", kind), _SERVER]
+    if not any(name == "Cache-Control" for name, _ in answer.headers):
+        headers.insert(0, _NO_STORE)
     if answer.status != 204:
         headers.append((b"Content-Length", b"%d" % len(answer.body)))
     if https:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 from pki.lint import Pkilint
@@ -57,3 +58,11 @@ def lint(der: bytes) -> list[str]:
 def lint_crl(der: bytes) -> list[str]:
     """The same for a CRL."""
     return Pkilint().crl(der)
+
+
+def lint_ocsp(folder: Path, der: bytes) -> None:
+    """Pkilint's command on an OCSP answer. Raises AssertionError with its findings of severity ERROR and worse."""
+    path = folder / "answer.der"
+    path.write_bytes(der)
+    tool = Path(sys.prefix) / "bin" / "lint_ocsp_response"
+    run([str(tool), "lint", "--document-format", "DER", "-s", "ERROR", str(path)])

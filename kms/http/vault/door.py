@@ -45,6 +45,7 @@ _CAPABILITIES = {
 }
 _METHODS = {name: name for name in _CAPABILITIES} | {"PUT": "POST", "HEAD": "GET"}
 _NO_MOUNT = MountRef(id="", path="", type="", accessor="")
+OPAQUE = b"-"
 _NAMESPACES = frozenset({b"", b"/", b"root", b"root/"})
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -117,6 +118,13 @@ class Door:
         self._aliases = well_known
         self._noted: dict[ErrorKind, int] = {}
         self._routers = {engine: Router(routes, app.registry) for engine, routes in app.routes.items()}
+        # Nearly always one: the slash, the literal before the opaque end, and a slash.
+        self._opaque = {
+            b"/%b/" % route.pattern.split("/")[-2].encode("ascii")
+            for routes in app.routes.values()
+            for route in routes
+            if route.opaque
+        }
         if NO_ROUTE not in app.registry:
             raise ValueError(f"the registry has no operation {NO_ROUTE}")
         self._no_route = {
@@ -196,6 +204,9 @@ class Door:
         return self.crashed()
 
     def _route(self, method: str, raw_path: bytes, query: bytes) -> Routed | Rendered:
+        for marker in self._opaque:
+            if marker in raw_path and (opaque := self._route_opaque(method, raw_path, marker)) is not None:
+                return opaque
         path = self._well_known(raw_path) if raw_path.startswith(WELL_KNOWN) else canonical(raw_path)
         if path is None:
             return nothing(404)
@@ -224,6 +235,18 @@ class Door:
             return None
         self._app.refresh()
         return self._aliases(path)
+
+    def _route_opaque(self, method: str, raw_path: bytes, marker: bytes) -> Routed | None:
+        """The request, if it is for a route with an opaque end that begins at `marker`."""
+        before, _, rest = raw_path.partition(marker)
+        path = canonical(before + marker + OPAQUE)
+        if not isinstance(path, str) or method not in ("GET", "HEAD"):
+            return None
+        routed = self._resolve(method, "GET", path, {})
+        if isinstance(routed, Rendered) or routed.match is None or not routed.match.compiled.route.opaque:
+            return None
+        routed.match = Match(routed.match.compiled, (*routed.match.parameters[:-1], rest.decode("latin-1")))
+        return routed
 
     def _resolve(self, method: str, verb: str, path: str, fields: dict[str, str]) -> Routed | Rendered:
         self._app.refresh()

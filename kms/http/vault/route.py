@@ -39,6 +39,8 @@ class Route:
         free: path parameters that are not names and so skip `check_name` (serials, base64, `{path...}`
             is always free). They are still canonical: no dots-only segment, no control character,
             no backslash, no encoded slash, at most 512 characters a segment.
+        opaque: the last parameter is the rest of the request target as it came, slashes, escapes and all; for
+            GET of protocols that put documents there. Policy sees `-` in its place.
     """
 
     verb: str
@@ -53,3 +55,4 @@ class Route:
     refuse: Callable[[KmsError], Rendered] | None = None
     accepts: str = ""
     text: str = ""
+    opaque: bool = False

@@ -49,7 +49,7 @@ class Match:
         ):
             if checked:
                 check_name(value, name)
-            elif max(map(len, value.split("/"))) > MAX_SEGMENT_CHARACTERS:
+            elif not self.compiled.route.opaque and _longest(value) > MAX_SEGMENT_CHARACTERS:
                 raise invalid(f"invalid {name}: a segment is longer than {MAX_SEGMENT_CHARACTERS} characters")
             found[name] = value
         return found
@@ -132,10 +132,16 @@ class Router:
             raise ValueError(f"route {route.verb} {route.pattern} is declared twice")
         operation = registry[route.operation]
         checked = tuple(
-            name not in route.free and not (table.rest and index == len(names) - 1)
+            name not in route.free
+            and not (route.opaque and index == len(names) - 1)
+            and not (table.rest and index == len(names) - 1)
             for index, name in enumerate(names)
         )
         table.verbs[verb] = Compiled(route, operation, tuple(names), checked, Plan(operation))
+
+
+def _longest(value: str) -> int:
+    return max(map(len, value.split("/")))
 
 
 def _walk(node: _Node, segments: list[str], at: int, captured: list[str]) -> _Table | None:
