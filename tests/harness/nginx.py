@@ -36,6 +36,7 @@ http {{
         ssl_crl {prefix}/crl.pem;
         ssl_verify_client on;
         ssl_verify_depth 3;
+        {more}
         default_type text/plain;
         location / {{ return 200 "{greeting} to $ssl_client_s_dn\\n"; }}
     }}
@@ -63,12 +64,12 @@ class Nginx:
             path.write_text(text)
             path.chmod(0o600)
 
-    def start(self) -> None:
-        """Start and wait until it accepts connections."""
+    def start(self, more: str = "") -> None:
+        """Start and wait until it accepts connections; `more` are directives of its server."""
         configuration = self.prefix / "nginx.conf"
         user = "user root;" if os.getuid() == 0 else ""
         configuration.write_text(
-            CONFIGURATION.format(prefix=self.prefix, port=self.port, greeting=GREETING, user=user)
+            CONFIGURATION.format(prefix=self.prefix, port=self.port, greeting=GREETING, user=user, more=more)
         )
         command = [processes.program("nginx"), "-p", str(self.prefix), "-c", str(configuration)]
         with (self.prefix / "nginx.out").open("ab") as out:

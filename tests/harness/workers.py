@@ -1,0 +1,65 @@
+"""Connections whose other end is known: which of a server's processes has accepted each."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from pathlib import Path
+
+from tests.harness.dev import DevServer
+
+
+class Line:
+    """A kept connection to one worker."""
+
+    def __init__(self, server: DevServer) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        self._connection.connect()
+        self._port = self._connection.sock.getsockname()[1]
+        self._server = server
+
+    def ask(self, verb: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[int, bytes]:
+        """One request; status and body."""
+        headers = {"Content-Type": content_type} if content_type else {}
+        self._connection.request(verb, path, body or None, headers)
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
+
+    def pid(self) -> int:
+        """Who accepted it. Ask something first."""
+        inode = _inode(self._server.port, self._port)
+        for process in self._server.tree():
+            for link in Path(f"/proc/{process.pid}/fd").iterdir():
+                try:
+                    target = os.readlink(link)  # noqa: PTH115  (not a file: "socket:[4711]")
+                except FileNotFoundError:  # closed meanwhile
+                    continue
+                if target == f"socket:[{inode}]":
+                    return process.pid
+        raise AssertionError(f"nobody holds the connection from port {self._port}")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+def _inode(here: int, there: int) -> int:
+    """The server's end, by both ports."""
+    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = row.split()
+        local, remote = (int(field.rpartition(":")[2], 16) for field in fields[1:3])
+        if (local, remote) == (here, there):
+            return int(fields[9])
+    raise AssertionError(f"there is no connection from port {there} to {here}")
+
+
+def one_to_each(server: DevServer, workers: int) -> list[Line]:
+    """Connections until every worker has one of them; at least two a worker."""
+    lines: list[Line] = []
+    pids: set[int] = set()
+    while len(pids) < workers or len(lines) < 2 * workers:
+        assert len(lines) < 50 * workers, f"only {len(pids)} processes accept connections"
+        lines.append(Line(server))
+        lines[-1].ask("GET", "/v1/sys/seal-status")
+        pids.add(lines[-1].pid())
+    return lines
