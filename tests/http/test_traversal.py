@@ -22,7 +22,10 @@ TABLES: dict[str, tuple[Route, ...]] = {
     "pki": tuple(PKI_ROUTES),
 }
 # Parameters that are no names, each with what checks them instead.
-FREE = {("pki", "serial"): "pki parses hexadecimal octets"}
+FREE = {
+    ("pki", "serial"): "pki parses hexadecimal octets",
+    ("pki", "request"): "OCSP decodes base64",
+}
 BAD = [
     "a b",
     "a:b",

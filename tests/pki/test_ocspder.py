@@ -18,7 +18,7 @@ HASHES = (hashes.SHA1(), hashes.SHA256(), hashes.SHA384())  # noqa: S303  (what 
 
 def built(algorithm: hashes.HashAlgorithm, digest: bytes, serial: int, nonce: bytes) -> bytes:
     name, key = digest[: algorithm.digest_size], digest[-algorithm.digest_size :]
-    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, serial, algorithm)  # type: ignore[arg-type]
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, serial, algorithm)
     if nonce:
         builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
     return builder.build().public_bytes(Encoding.DER)

@@ -132,9 +132,7 @@ class Router:
             raise ValueError(f"route {route.verb} {route.pattern} is declared twice")
         operation = registry[route.operation]
         checked = tuple(
-            name not in route.free
-            and not (route.opaque and index == len(names) - 1)
-            and not (table.rest and index == len(names) - 1)
+            name not in route.free and not (table.rest and index == len(names) - 1)
             for index, name in enumerate(names)
         )
         table.verbs[verb] = Compiled(route, operation, tuple(names), checked, Plan(operation))

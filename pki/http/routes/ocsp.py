@@ -19,8 +19,10 @@ def refuse(error: KmsError) -> Rendered:
     return render(refusal(refusal_of(error)))
 
 
+_REQUEST = frozenset({"request"})
+
 ROUTES: tuple[Route, ...] = (
     Route("POST", "ocsp", "pki.ocsp-post", render=render, refuse=refuse, text="request"),
-    Route("GET", "ocsp/{request}", "pki.ocsp-get", render=render, refuse=refuse, opaque=True),
+    Route("GET", "ocsp/{request}", "pki.ocsp-get", render=render, refuse=refuse, free=_REQUEST, opaque=True),
     Route("POST", "issuer/{issuer_ref}/ocsp/rotate", "pki.ocsp-rotate"),
 )
