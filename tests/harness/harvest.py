@@ -17,11 +17,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.harness.api import Api
 from tests.harness.validators import Case, judge
 
 OF_A_SHAPE = 2
+_RESPONDER = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])  # no usage that NSS's tool knows
 LONGEST_CHAIN = 6
 THOROUGH = ("go", "java")
 SAMPLED = ("openssl", "gnutls", "nss", "pkilint")
@@ -109,7 +111,7 @@ def _can(validator: str, case: Case) -> bool:
             return False
         # It looks for no CRL of its own where the certificate names one, and may not fetch that here.
         named = any(isinstance(one.value, x509.CRLDistributionPoints) for one in leaf.extensions)
-        if named and case.crls:
+        if (named and case.crls) or any(one.value == _RESPONDER for one in leaf.extensions):
             return False
     return all(isinstance(key, known) for key in keys)
 
