@@ -1,6 +1,6 @@
 """The index of certificates: what is looked for, as keyed digests in the order of expiry.
 
-Names lie in sealed rows, and the database must not tell them: a line of the index is an HMAC of one term (a
+Names lie in sealed rows, and the database must not tell them: a line of the index is a keyed digest of one term (a
 domain, an address, a key, an issuer) with the expiry and the serial in clear. Who reads the database learns how many
 certificates share a term, not which. A line that was removed hides a certificate from searches and from
 nothing else; one that was added is noticed, because what it points to is read and compared.
@@ -12,7 +12,6 @@ process takes them from there within a second or so, and searches look through t
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -75,9 +74,7 @@ class Looks:
             yield address.rpartition("@")[2]
         for uri in self.uris:
             yield (urlsplit(uri).hostname or "").lower()
-        host = self.common_name.lower().rpartition("@")[2].removeprefix("*.")
-        if is_hostname(host):
-            yield host
+        yield _host(self.common_name)
 
 
 def looks(certificate: Certificate) -> Looks:
@@ -103,9 +100,10 @@ def looks(certificate: Certificate) -> Looks:
 
 
 def domains(host: str) -> Iterator[str]:
-    """The name and the domains that it lies in: a.b.c, b.c, c."""
+    """The name and the domains that it lies in: a.b.c, b.c. What has one label holds too much to be one."""
     labels = host.split(".")[-_LABELS:]
-    for start in range(len(labels)):
+    yield ".".join(labels)
+    for start in range(1, len(labels) - 1):
         yield ".".join(labels[start:])
 
 
@@ -120,8 +118,19 @@ def terms(certificate: Certificate) -> set[Term]:
     if seen.key:
         found.add(("key", seen.key))
     if seen.common_name:
-        found.add(("cn", seen.common_name))
+        found.add(named(seen.common_name))
     return found
+
+
+def named(common_name: str) -> Term:
+    """The term of a common name: its host, which has one anyway, or the text."""
+    host = _host(common_name)
+    return ("domain", host) if host else ("cn", common_name)
+
+
+def _host(common_name: str) -> str:
+    host = common_name.lower().rpartition("@")[2].removeprefix("*.")
+    return host if is_hostname(host) else ""
 
 
 def position(certificate: Certificate) -> str:
@@ -180,12 +189,14 @@ class CertificateIndex:
                 read[row.key] = _digests(secret, found.value)
         with self.store.transaction() as tx:
             for row in waiting:
-                now = tx.get(UNINDEXED, row.key)
-                # One that changed since it was read waits for the next portion.
-                if now is not None and now.revision == row.revision:
-                    tx.delete(UNINDEXED, now)
-                    first = _prefix(secret, row.key.partition("/")[0], ALL)
-                    _write(tx, row.key, first, read[row.key])
+                try:
+                    tx.delete(UNINDEXED, row)
+                except KmsError as error:
+                    if error.kind is not ErrorKind.CONFLICT:
+                        raise
+                    continue  # it changed since it was read, and waits for the next portion
+                first = _prefix(secret, row.key.partition("/")[0], ALL)
+                _write(tx, row.key, first, read[row.key])
         if damaged is not None:
             raise damaged
 
@@ -224,4 +235,5 @@ def _digests(secret: bytes, certificate: Certificate) -> tuple[str, ...]:
 
 def _digest(secret: bytes, mount_id: str, term: Term) -> str:
     kind, text = term
-    return hmac.digest(secret, f"{mount_id}\0{kind}\0{text}".encode(), "sha256")[:16].hex()
+    # BLAKE2 with a key is a MAC by itself (RFC 7693 2.9), at a fifth of what HMAC costs.
+    return hashlib.blake2b(f"{mount_id}\0{kind}\0{text}".encode(), digest_size=16, key=secret).hexdigest()

@@ -15,7 +15,7 @@ from kms.errors import invalid
 from kms.operation import Call, Result
 from kms.tables import Reader, Store
 from pki.authority import Authorities
-from pki.index import ALL, INDEX, CertificateIndex, Looks, Term, domains, looks, position
+from pki.index import ALL, INDEX, CertificateIndex, Looks, Term, looks, named, position
 from pki.model import Certificate, CertificateState, parse_serial, wire_serial
 from pki.names import BadName, check_dns, check_email, check_ip, check_uri, is_hostname
 from pki.store import CERTIFICATES
@@ -56,9 +56,10 @@ class Query:
             ("uri", self.uri),
             ("ip", self.ip),
             ("email", self.email),
-            ("cn", self.common_name),
+            named(self.common_name),
             ("domain", self.dns.removeprefix("*.")),
-            ("domain", self.domain),
+            # A domain of one label is none that is kept: it would hold nearly everything.
+            ("domain", self.domain if "." in self.domain else ""),
             ("issuer", self.issuer_id),
         )
         return next((choice for choice in choices if choice[1]), ALL)
@@ -81,7 +82,7 @@ class Query:
             and _in(self.email, seen.emails)
             and _in(self.ip, seen.ips)
             and _in(self.uri, seen.uris)
-            and (not self.domain or any(self.domain in domains(host) for host in seen.hosts))
+            and (not self.domain or any(_within(host, self.domain) for host in seen.hosts))
         )
 
 
@@ -236,6 +237,10 @@ def _time(args: Mapping[str, Any], name: str, default: int) -> int:
     if not text:
         return default
     return min(int(text), _FOREVER) if text.isascii() and text.isdigit() else max(parse_time(text), 0)
+
+
+def _within(host: str, domain: str) -> bool:
+    return host == domain or host.endswith("." + domain)
 
 
 def _in(wanted: str, found: frozenset[str]) -> bool:

@@ -49,6 +49,8 @@ FOUND: list[tuple[dict[str, str], set[str]]] = [
     ({"domain": "example.net"}, {"all"}),
     ({"domain": "deep.example.com"}, {"n0", "n1", "n2", "n3", "n4"}),
     ({"domain": "example.com"}, {"all", "n0", "n1", "n2", "n3", "n4"}),
+    ({"domain": "com"}, {"all", "n0", "n1", "n2", "n3", "n4"}),
+    ({"domain": "org"}, {"all"}),
     ({"domain": "ample.com"}, set()),
     ({"email": "me@mail.example.com"}, {"all"}),
     ({"ip_address": "10.1.2.3"}, {"all"}),
@@ -244,8 +246,9 @@ def test_what_cannot_be_looked_for(ca: Bench) -> None:
 
 
 def test_the_domains_of_a_name() -> None:
-    assert list(domains("a.b.c")) == ["a.b.c", "b.c", "c"]
-    assert len(list(domains("a." * 100 + "b"))) == 10
+    assert list(domains("a.b.c")) == ["a.b.c", "b.c"]
+    assert list(domains("localhost")) == ["localhost"]
+    assert len(list(domains("a." * 100 + "b"))) == 9
 
 
 def test_a_damaged_certificate_does_not_keep_the_others_waiting(

@@ -6,7 +6,7 @@ CREATE TABLE pki_idempotency (
 CREATE INDEX pki_idempotency_expiry ON pki_idempotency (expires_at);
 
 -- Where certificates are found by name, key, issuer and expiry: the key of a row is
--- mount/HMAC of what is looked for/notAfter/serial. Nothing in it is readable, so nothing is sealed.
+-- mount/keyed digest of what is looked for/notAfter/serial. Nothing in it is readable, so nothing is sealed.
 CREATE TABLE pki_index (
     key TEXT PRIMARY KEY, revision INTEGER NOT NULL, term INTEGER NOT NULL, body BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
