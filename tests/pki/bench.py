@@ -275,11 +275,13 @@ def wire(serial: int) -> str:
     return serial.to_bytes((serial.bit_length() + 7) // 8, "big").hex(":")
 
 
-def make_bench(store: SqliteStore, hsm: Hsm, blocklist: Blocklist | None = None) -> Bench:
-    """A process that lints every certificate with pkilint."""
+def make_bench(
+    store: SqliteStore, hsm: Hsm, blocklist: Blocklist | None = None, lint_sample: int = 1
+) -> Bench:
+    """A process that lints every certificate with pkilint, or one in so many of a known shape."""
     token, clock = WatchedToken(hsm), StepClock()
     service = PkiService(
-        store, lambda: token, clock, derive=store.derived, blocklist=blocklist, lint_sample=1
+        store, lambda: token, clock, derive=store.derived, blocklist=blocklist, lint_sample=lint_sample
     )
     table = {operation.name: operation for operation in operations(service)}
     made = Bench(store, token, clock, service, table)

@@ -136,23 +136,53 @@ def test_a_wrong_signature_never_leaves_and_is_revoked(ca: Bench, no_store: bool
     assert len(ca.listed()) == 1
 
 
-def test_the_database_refuses_a_write(ca: Bench, tmp_path: Path) -> None:
+# Statement that fails -> how the request is made, and whether it was signed by then.
+REFUSED = {
+    "INSERT ON pki_certificates": ({}, True),
+    "INSERT ON pki_unindexed": ({}, True),
+    "INSERT ON pki_idempotency": ({"idempotency_key": "1"}, False),
+    "UPDATE ON pki_idempotency": ({"idempotency_key": "1"}, True),
+}
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+def test_the_database_refuses_a_write(ca: Bench, tmp_path: Path, statement: str) -> None:
     """Boulder's cert_storage_failed_test: a trigger makes one statement fail."""
+    how, signed = REFUSED[statement]
     database = next(path for path in tmp_path.rglob("*") if path.suffix in {".db", ".sqlite", ".sqlite3"})
+    ca.token.calls.clear()
+    refusing = " BEGIN SELECT RAISE(ABORT, 'injected'); END"
     with sqlite3.connect(database) as connection:
-        connection.execute(
-            "CREATE TRIGGER broken BEFORE INSERT ON pki_certificates"
-            " BEGIN SELECT RAISE(ABORT, 'injected'); END"
-        )
+        connection.execute(f"CREATE TRIGGER broken BEFORE {statement}{refusing}")
     with pytest.raises((KmsError, sqlite3.Error)):
-        ca.issue()
-    assert ca.token.calls.count("sign") > 2
+        ca.issue(**how)
+    assert ca.token.calls.count("sign") == signed
     with sqlite3.connect(database) as connection:
         connection.execute("DROP TRIGGER broken")
     recover(ca)
-    # It was signed but could not be stored: there is a record of it, and it can be, and is, revoked.
-    assert set(rows(ca).values()) == {CertificateState.UNKNOWN}
-    assert len(ca.listed()) == 1
+    # If it was signed but could not be stored, there is a record of it, and it can be, and is, revoked.
+    assert set(rows(ca).values()) == ({CertificateState.UNKNOWN} if signed else set())
+    assert len(ca.listed()) == signed
+    again = ca.issue(**how)
+    assert again["serial_number"] not in ca.listed()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_a_role_makes_a_ca(ca: Bench, step: str) -> None:
+    """CA certificates have a row before they are signed, under a role too."""
+    ca.role(profile="ca", key_type="any", allow_any_name=True, enforce_hostnames=False)
+    csr = ca.do("intermediate-generate", "int", common_name="X", key_type="ec", exported="internal")["csr"]
+    fail_at(ca, step, Killed())
+    with pytest.raises(Killed):
+        ca.do("sign", role="web", csr=csr)
+    recover(ca)
+    expected = {
+        "begin": [],
+        "begin-commit": [],
+        "answer": [CertificateState.ISSUED],
+    }.get(step, [CertificateState.UNKNOWN])
+    assert list(rows(ca).values()) == expected
+    assert len(ca.listed()) == (expected == [CertificateState.UNKNOWN])
 
 
 def test_the_outcome_cannot_be_written_at_first(ca: Bench) -> None:
