@@ -33,7 +33,7 @@ from pki.acme.store import ACCOUNTS, AUTHORIZATIONS, ORDERS
 from pki.authority import Authorities
 
 THREADS = 8
-WAITS = (2, 5)  # seconds before the second and the third attempt
+WAITS = (1, 3)  # seconds before the second and the third attempt
 OPERATION = "pki.acme-validate"
 Run = Callable[[str, str, Change], None]
 

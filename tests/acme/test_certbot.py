@@ -17,9 +17,9 @@ CERTBOT = Path(sys.prefix) / "bin" / "certbot"
 class Certbot:
     """certbot with folders of its own."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, folder: Path) -> None:
         self.site = site
-        self.folder = site.folder / "certbot"
+        self.folder = folder
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One command."""
@@ -28,7 +28,7 @@ class Certbot:
             [str(CERTBOT), *arguments, *folders, "--server", self.site.directory, "-n"],
             capture_output=True,
             text=True,
-            env=clean_environment(self.site.folder),
+            env=clean_environment(self.folder),
             timeout=120,
             check=False,
         )
@@ -40,8 +40,8 @@ class Certbot:
         return x509.load_pem_x509_certificate((self.folder / "config/live" / name / "cert.pem").read_bytes())
 
 
-def test_certbot_obtains_renews_and_revokes_with_http_01(site: Site) -> None:
-    certbot, name = Certbot(site), site.name()
+def test_certbot_obtains_renews_and_revokes_with_http_01(site: Site, tmp_path: Path) -> None:
+    certbot, name = Certbot(site, tmp_path), site.name()
     port = f"--http-01-port={site.server.acme_http_port}"
     standalone = ["--standalone", "--http-01-address=127.0.0.1", port, "-d", name, "--agree-tos"]
     certbot.run("certonly", *standalone, "-m", "someone@example.test")
