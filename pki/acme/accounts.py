@@ -93,7 +93,7 @@ class Accounts:
             directory=proven.directory.prefix,
             status=Status.VALID,
             jwk=proven.jwk,
-            contact=_contacts(wish.get("contact", [])),
+            contact=_contacts(wish.get("contact") or []),
             terms_agreed=agreed,
             created_at=int(call.now),
         )
@@ -102,7 +102,7 @@ class Accounts:
         self, tx: Transaction, call: Call, proven: Proven, wish: dict[str, Any], account: Account
     ) -> Account:
         directory = proven.directory
-        if "externalAccountBinding" not in wish:
+        if wish.get("externalAccountBinding") is None:
             if directory.config.eab_policy != EabPolicy.NOT_REQUIRED:
                 raise AcmeProblem(
                     "externalAccountRequired",
@@ -130,11 +130,11 @@ class Accounts:
             return answers.answer(answers.account(directory, account))
         wish = proven.object()
         changes: dict[str, Any] = {}
-        if "status" in wish:
+        if wish.get("status", Status.VALID) != account.status:
             if wish["status"] != Status.DEACTIVATED:
                 raise malformed('the only status that a client can ask for is "deactivated"')
             changes["status"] = Status.DEACTIVATED
-        if "contact" in wish:
+        if wish.get("contact") is not None:
             changes["contact"] = _contacts(wish["contact"])
         if not changes:
             return answers.answer(answers.account(directory, account))
@@ -169,9 +169,9 @@ class Accounts:
             raise malformed("the inner request brings the new key in jwk")
         new = inner.jwk
         wish = json_object(inner.verify(keys.load(new)), "the inner payload")
-        if set(wish) != {"account", "oldKey"} or wish["account"] != directory.url(f"account/{account.id}"):
+        if wish.get("account") != directory.url(f"account/{account.id}"):
             raise malformed("the inner payload has the account that signs the outer request, and oldKey")
-        if keys.canonical(wish["oldKey"]) != account.jwk:
+        if keys.canonical(wish.get("oldKey")) != account.jwk:
             raise malformed("oldKey is not the key of the account")
         self._check_key(Proven(directory, None, new, keys.load(new), b""))
 

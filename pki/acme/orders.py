@@ -39,7 +39,6 @@ from pki.acme.replacing import check_replaces
 from pki.acme.store import AUTHORIZATIONS, ORDERS
 from pki.validity import parse_time
 
-_KNOWN = frozenset({"identifiers", "notBefore", "notAfter", "profile", "replaces"})
 _RETRY = 60
 
 
@@ -55,9 +54,6 @@ class Orders:
         proven = self._callers.account(call)
         account, wish = proven.owner(), proven.object()
         directory, now = proven.directory, int(call.now)
-        unknown = set(wish) - _KNOWN
-        if unknown:
-            raise malformed(f"an order has no member {min(unknown)[:40]!r}")
         wanted = identifiers.parse(wish.get("identifiers"))
         profile, role = self._role(directory, wish.get("profile", ""))
         ready, authority, _ = self._callers.directories.ready(directory, role)
@@ -207,7 +203,9 @@ def _moment(wish: dict[str, Any], name: str) -> int:
 
 
 def _text(wish: dict[str, Any], name: str) -> str:
-    value = wish.get(name, "")
+    value = wish.get(name)
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise malformed(f"{name} is a string")
     return value

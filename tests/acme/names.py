@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dnslib import AAAA, CAA, QTYPE, RCODE, RR, TXT, A
@@ -20,6 +21,7 @@ class Names(BaseResolver):
         self.records: dict[tuple[str, str], list[Any]] = {}
         self.asked: list[tuple[str, str]] = []
         self.broken: set[str] = set()
+        self.files: dict[str, Path] = {}  # TXT records that a client's hook writes, one a line
         self.address = ""
 
     def host(self, name: str, *addresses: str) -> str:
@@ -37,10 +39,12 @@ class Names(BaseResolver):
         if name in self.broken:
             reply.header.rcode = RCODE.SERVFAIL
             return reply
-        for value in self.records.get((name, kind), []):
+        file = self.files.get(name) if kind == "TXT" else None
+        written = file.read_text().split() if file is not None and file.exists() else []
+        for value in self.records.get((name, kind), []) + written:
             data = _KINDS[kind](*value) if isinstance(value, tuple) else _KINDS[kind](value)
             reply.add_answer(RR(request.q.qname, request.q.qtype, rdata=data, ttl=0))
-        if not any(known == name for known, _ in self.records):
+        if not written and not any(known == name for known, _ in self.records):
             reply.header.rcode = RCODE.NXDOMAIN
         return reply
 

@@ -30,11 +30,12 @@ class Site:
     mount: str
     names: Names
     folder: Path
+    front: str = ""  # of a TLS proxy before the server
 
     @property
     def base(self) -> str:
         """External URL of the mount."""
-        return f"{self.server.address}/v1/{self.mount}"
+        return f"{self.front or self.server.address}/v1/{self.mount}"
 
     @property
     def directory(self) -> str:

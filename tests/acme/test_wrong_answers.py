@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -29,7 +30,7 @@ def test_http_01_proves_names_and_addresses(site: Site, client: Client) -> None:
 
 
 def test_http_01_refuses_wrong_answers(site: Site, client: Client) -> None:
-    cases = {
+    cases: dict[str, Callable[[Attempt], str]] = {
         "another token": lambda one: "x" + one.right(HTTP)[1:],
         "another key": lambda one: one.right(HTTP)[:-1],
         "no key": lambda one: one.token(HTTP),
