@@ -58,5 +58,6 @@ def make_site(server: DevServer, api: Api, mount: str, names: Names, folder: Pat
     api.ok("POST", f"{mount}/root/generate/internal", root)
     api.ok("POST", f"{mount}/roles/web", ROLE)
     api.ok("POST", f"{mount}/config/cluster", {"path": site.base})
-    site.configure(enabled=True, dns_resolver=names.address)
+    unlimited = {"accounts_per_address": 0, "orders_per_account": 0, "failed_validations": 0}
+    site.configure(enabled=True, dns_resolver=names.address, **unlimited)
     return site

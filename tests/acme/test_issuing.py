@@ -198,7 +198,7 @@ def test_alternate_chains_are_offered(own_site: Site, client_of: ClientFactory) 
         signed = api.ok(
             "POST",
             f"{site.mount}/issuer/{ref}/sign-intermediate",
-            {"csr": made["csr"], "common_name": "Test Intermediate", "ttl": "1000h"},
+            {"csr": made["csr"], "common_name": "Test Intermediate", "ttl": "500h"},
         )
         imported = api.ok(
             "POST", f"{site.mount}/intermediate/set-signed", {"certificate": signed["certificate"]}
