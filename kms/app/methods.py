@@ -9,6 +9,10 @@ from typing import Any
 from kms.http.vault import auth as auth_routes
 from kms.http.vault.route import Route
 from kms.identity import TokenService
+from kms.identity.jwt.keys import KeySources
+from kms.identity.jwt.method import JwtMethod
+from kms.identity.jwt.store import TABLES as JWT_TABLES
+from kms.identity.jwt.table import jwt_operations
 from kms.identity.methods.approle import AppRoles
 from kms.identity.methods.approletable import approle_operations
 from kms.identity.methods.lockout import Lockouts
@@ -44,9 +48,9 @@ class Method:
     errands: tuple[Errand, ...] = ()
 
 
-DIGESTED: tuple[Table[Any], ...] = TABLES
+DIGESTED: tuple[Table[Any], ...] = (*TABLES, *JWT_TABLES)
 """Tables of the methods whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*TABLES, FAILURES)
+SEALED: tuple[Table[Any], ...] = (*DIGESTED, FAILURES)
 """All sealed tables of the methods."""
 
 
@@ -70,7 +74,9 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
         with store.transaction() as tx:
             approle.reap(tx, _REAPED_AT_ONCE)
 
+    jwt = JwtMethod(store, logins, KeySources(tokens.clock))
     made = (
+        Method("jwt", auth_routes.JWT, tuple(jwt_operations(jwt)), jwt.retire_mount, jwt.params_of),
         Method(
             "userpass",
             auth_routes.USERPASS,

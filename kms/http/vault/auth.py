@@ -34,3 +34,13 @@ APPROLE: tuple[Route, ...] = (
     Route("DELETE", "role/{role_name}/{field}", "approle.role.field.reset"),
     Route("POST", "tidy/secret-id", "approle.tidy", status=202),
 )
+
+JWT: tuple[Route, ...] = (
+    Route("GET", "config", "jwt.config.read"),
+    Route("POST", "config", "jwt.config.write"),
+    Route("LIST", "role", "jwt.role.list"),
+    Route("GET", "role/{name}", "jwt.role.read"),
+    Route("POST", "role/{name}", "jwt.role.write"),
+    Route("DELETE", "role/{name}", "jwt.role.delete"),
+    Route("POST", "login", "jwt.login"),
+)
