@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -186,7 +187,17 @@ def _case(
     # The status is asked where it is known of every link, and now: CRLs are of now.
     own = [crl for crl in crls if any(_crl_of(crl, known[one]) for one in chain)]
     full = at > now and all(any(_crl_of(crl, known[one]) for crl in own) for one in chain)
-    return Case(name, der, tuple(chain[:-1]), (chain[-1],), at=at, crls=tuple(own) if full else ())
+    listed = tuple(own) if full else ()
+    return Case(name, der, tuple(chain[:-1]), (chain[-1],), at=at, crls=listed, purpose=_purpose(leaf))
+
+
+def _purpose(leaf: x509.Certificate) -> Literal["server", ""]:
+    """`server` for what is good for nothing else: some tools take "" for a client's."""
+    try:
+        usages = set(leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return ""
+    return "server" if usages == {ExtendedKeyUsageOID.SERVER_AUTH} else ""
 
 
 def _crl_of(der: bytes, issuer: x509.Certificate) -> bool:
