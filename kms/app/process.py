@@ -41,6 +41,8 @@ from kms.http.vault.route import Route
 from kms.identity import TokenService
 from kms.identity import operations as identity_operations
 from kms.identity.cubbyhole import Cubbyholes
+from kms.identity.methods.lockout import Lockouts
+from kms.identity.methods.userpass import Userpass
 from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
 from kms.identity.wrapping import Wrapping
@@ -74,7 +76,7 @@ from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
 from kms.system.instance import CUSTODY, read_instance
 from kms.system.mount_operations import MountHandlers
-from kms.system.mounts import MOUNTS, MountTable
+from kms.system.mounts import MOUNTS, MountTable, reference
 from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
 from kms.system.quorum_operations import KeyringHandlers, quorum_operations
 from kms.system.recover import refuse_unfinished
@@ -224,7 +226,9 @@ class App:
         wanted = self.config.acme
         ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)
         self.acme = AcmeService(store, self.pki, lambda: store.derived("acme-nonce"), ports)
-        self.est = EstService(store, self.pki, Authorize(self.tokens.authenticate, self._demand))
+        self.est = EstService(
+            store, self.pki, Authorize(self.tokens.authenticate, self._demand, self._userpass)
+        )
         self.engines = engines(self.keys, self.pki, self.acme, self.est, self.ssh, self.policies, self.mounts)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
@@ -284,6 +288,19 @@ class App:
         """Policy, for proofs that turn out to be a token."""
         if not self.policies.decide(principal, call).allowed:
             raise KmsError(ErrorKind.DENIED, "permission denied")
+
+    def _userpass(self, accessor: str, name: str, password: str, peer: str) -> Principal:
+        """A user of an auth mount, for proofs that are a name and a password."""
+        rows = self.mounts.rows().values()
+        found = [row for row in rows if row.value.accessor == accessor and row.value.type == "userpass"]
+        users = Userpass(self.store, self.logins, Lockouts(self.store, self.clock))
+        try:
+            if found:
+                return users.principal(reference(found[0]), name, password, peer)
+        except KmsError as error:
+            if error.kind is not ErrorKind.INVALID:
+                raise
+        raise KmsError(ErrorKind.UNAUTHENTICATED, "invalid username or password")
 
     def well_known(self, path: str) -> str | None:
         """The path below /v1/ that `path` below /.well-known/ stands for, or None."""

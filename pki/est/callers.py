@@ -1,7 +1,7 @@
 """Who enrols: the proof that stands where other paths have a token (RFC 7030 3.2.3, 3.3.2).
 
-    (1) HTTP authentication, if sent: a token in X-Vault-Token, as Bearer or as the password of Basic; or the
-        name and password of a device
+    (1) HTTP authentication, if sent: a token in X-Vault-Token, as Bearer or as the password of Basic; or name and
+        password, of a device of this mount or of a user of an auth mount
     (2) else the certificate of the TLS handshake: one that this mount issued, in force, to be renewed under its role
     (3) policy, for tokens; the device's roles, for passwords
 
@@ -37,13 +37,18 @@ class Authorize:
     Args:
         authenticate: (token, address it came from) -> Principal; raises KmsError(UNAUTHENTICATED).
         demand: raises KmsError(DENIED) unless the principal's policies allow the call.
+        login: (accessor of an auth mount, name, password, peer) -> Principal; raises KmsError(UNAUTHENTICATED).
     """
 
     def __init__(
-        self, authenticate: Callable[[str, str], Principal], demand: Callable[[Principal, Call], None]
+        self,
+        authenticate: Callable[[str, str], Principal],
+        demand: Callable[[Principal, Call], None],
+        login: Callable[[str, str, str, str], Principal],
     ) -> None:
         self.authenticate = authenticate
         self.demand = demand
+        self.login = login
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,13 @@ class Callers:
             if row is not None:
                 return _device(user, password, row.value, place)
         credential = call.credential or password
-        if not credential or "token" not in place.config.authenticators:
+        if credential and "token" in place.config.authenticators and _is_token(call, place):
+            principal = self.authorize.authenticate(credential, call.peer)
+        elif user and "userpass" in place.config.authenticators:
+            accessor = place.config.userpass_accessor
+            principal = self.authorize.login(accessor, user, password, call.peer)
+        else:
             return None
-        principal = self.authorize.authenticate(credential, call.peer)
         call.capability = call.operation.capability
         self.authorize.demand(principal, call)  # (3)
         return principal
@@ -103,6 +112,12 @@ class Callers:
             if error.kind is not ErrorKind.INVALID:
                 raise
             return None
+
+
+def _is_token(call: Call, place: Place) -> bool:
+    """Whether what was sent is a token: with users of an auth mount about, the name of Basic is "token" then."""
+    names = _basic(call.basic)[0]
+    return bool(call.credential) or "userpass" not in place.config.authenticators or names == "token"
 
 
 def _device(name: str, password: str, user: EstUser, place: Place) -> Principal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 VERBATIM = "sign-verbatim"
-AUTHENTICATORS = ("cert", "password", "token")
+AUTHENTICATORS = ("cert", "password", "token", "userpass")
 
 
 class EstConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +16,7 @@ class EstConfig(msgspec.Struct, frozen=True, kw_only=True):
         default_path_policy: what est/ without a label issues under: "", "sign-verbatim" or "role:NAME".
         label_to_path_policy: the same for est/LABEL/; labels are unique over all mounts.
         authenticators: which proofs are taken.
+        userpass_accessor: of the auth mount whose users may enrol, if "userpass" is among them.
         last_updated: seconds.
     """
 
@@ -24,6 +25,7 @@ class EstConfig(msgspec.Struct, frozen=True, kw_only=True):
     default_path_policy: str = ""
     label_to_path_policy: dict[str, str] = {}
     authenticators: tuple[str, ...] = ("cert", "token")
+    userpass_accessor: str = ""
     last_updated: int = 0
 
 

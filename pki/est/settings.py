@@ -41,6 +41,8 @@ class EstSettings:
     def write(self, call: Call) -> Change:
         """config/est; only what is given changes, and the whole must make sense."""
         changes = {name: check(call.args[name]) for name, check in _CHECKS.items() if name in call.given}
+        if "authenticators" in changes:
+            changes["userpass_accessor"] = _accessor(call.args["authenticators"])
         mount_id, now = call.mount.id, int(call.now)
 
         def write(tx: Transaction) -> Result:
@@ -145,12 +147,21 @@ def _labels(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _authenticators(value: Any) -> tuple[str, ...]:
-    """Names; or a map of them, as the peer writes it."""
+    """Names; or a map of them, as Vault writes it."""
     names = tuple(value) if isinstance(value, dict | list) else tuple(str(value).split(","))
     for name in names:
         if name not in AUTHENTICATORS:
             raise invalid(f"authenticators are of {', '.join(AUTHENTICATORS)}")
     return tuple(sorted(set(names)))
+
+
+def _accessor(value: Any) -> str:
+    """Of {"userpass": {"accessor": ...}}."""
+    wanted = value.get("userpass") if isinstance(value, dict) else None
+    accessor = wanted.get("accessor") if isinstance(wanted, dict) else None
+    if not isinstance(accessor, str) and "userpass" in _authenticators(value):
+        raise invalid('userpass needs the accessor of its mount: {"userpass": {"accessor": "userpass_..."}}')
+    return accessor if isinstance(accessor, str) else ""
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -163,4 +174,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 
 
 def _shown(config: EstConfig) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(config), "authenticators": list(config.authenticators)}
+    values = msgspec.structs.asdict(config)
+    accessor = {"accessor": values.pop("userpass_accessor")}
+    shown = {name: accessor if name == "userpass" else {} for name in config.authenticators}
+    return {**values, "authenticators": shown}

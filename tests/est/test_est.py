@@ -190,6 +190,36 @@ def test_every_proof(device: Device, api: Api) -> None:
     assert device.curl("/v1/pki/roles/other/est/simpleenroll", *device.identity, body=der)[0] == 403
 
 
+def test_users_of_an_auth_mount(device: Device, api: Api) -> None:
+    """As Vault has it: authenticators name the accessor of a userpass mount; its users' policies decide."""
+    api.ok("POST", "sys/auth/people", {"type": "userpass"})
+    allowed = 'path "pki/est/people/simpleenroll" { capabilities = ["update"] }'
+    api.ok("POST", "sys/policies/acl/people", {"policy": allowed})
+    user = {"password": "correct horse", "token_policies": "people"}
+    api.ok("POST", "auth/people/users/anna", user)
+    api.ok("POST", "auth/people/users/otto", {"password": "battery staple"})
+    accessor = api.ok("GET", "sys/auth")["people/"]["accessor"]
+    labels = {**CONFIG["label_to_path_policy"], "people": "role:device"}  # type: ignore[dict-item]
+    who = {"cert": {}, "password": {}, "token": {}, "userpass": {"accessor": accessor}}
+    change = {"label_to_path_policy": labels, "authenticators": who}
+    assert api.ok("POST", "pki/config/est", change)["authenticators"] == who
+    path, body = f"{WELL_KNOWN}/people/simpleenroll", base64.b64encode(device.csr.read_bytes())
+    try:
+        device.enroll(path, "-u", "anna:correct horse")
+        device.enroll(path, "-u", f"token:{device.server.token}")
+        assert device.curl(path, "-u", "otto:battery staple", body=body)[0] == 403
+        assert device.curl(f"{WELL_KNOWN}/lab/simpleenroll", "-u", "anna:correct horse", body=body)[0] == 403
+        # Five wrong guesses close the name, as at its own login.
+        for _ in range(5):
+            assert device.curl(path, "-u", "anna:wrong", body=body)[0] == 401
+        assert device.curl(path, "-u", "anna:correct horse", body=body)[0] == 401
+        with device.server.api("") as anybody:
+            right = {"password": "correct horse"}
+            assert anybody.post("auth/people/login/anna", right).status == 403
+    finally:
+        api.ok("POST", "pki/config/est", CONFIG)
+
+
 def test_renewal_is_of_oneself(device: Device, api: Api) -> None:
     path = f"{WELL_KNOWN}/simplereenroll"
     root = ("-u", f"x:{device.server.token}")
@@ -296,6 +326,7 @@ def test_what_is_refused(device: Device) -> None:
         ({"label_to_path_policy": {"cacerts": "sign-verbatim"}}, "cannot be a label"),
         ({"label_to_path_policy": {"a/b": "sign-verbatim"}}, "invalid label"),
         ({"authenticators": ["nobody"]}, "authenticators are of"),
+        ({"authenticators": ["userpass"]}, "accessor of its mount"),
         ({"default_path_policy": ""}, "default_mount needs"),
     ],
 )

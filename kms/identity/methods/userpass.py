@@ -24,10 +24,12 @@ from kms.operation import (
     Field,
     MountRef,
     Operation,
+    Principal,
     Record,
     Result,
     Type,
 )
+from kms.policy import DEFAULT
 from kms.tables import Reader, Row, Store, Transaction
 
 _BAD = "invalid username or password"
@@ -122,18 +124,12 @@ class Userpass:
         name, password = _name(call), call.args.get("password") or ""
         if not password:
             raise invalid("missing password")
-        self._lockouts.demand_open(call.mount, name)
-        row = self._user(call)
-        if not matches(password, row.value.password if row is not None else None) or row is None:
-            self._lockouts.failed(call.mount, name)
-            raise invalid(_BAD)
-        if not permits(row.value.token_bound_cidrs, call.peer):
-            raise elsewhere()
+        row = self._verified(call.mount, name, password, call.peer)
         who = Proved(
             name=name,
             params=row.value,
             meta={"username": name},
-            display_name=f"{call.mount.path.removeprefix('auth/').strip('/').replace('/', '-')}-{name}",
+            display_name=_display_name(call.mount, name),
         )
 
         def write(tx: Transaction) -> Result:
@@ -144,6 +140,31 @@ class Userpass:
             return self._logins.issue(tx, call, who)
 
         return Change(write)
+
+    def principal(self, mount: MountRef, name: str, password: str, peer: str) -> Principal:
+        """Who knows this password, without a token: for protocols that send it with each request.
+
+        Raises:
+            KmsError(INVALID): nobody. KmsError(UNAUTHENTICATED): the name is locked. KmsError(DENIED): from there.
+        """
+        name = check_name(name, "username").lower()
+        user = self._verified(mount, name, password, peer).value
+        with self._store.transaction() as tx:
+            self._lockouts.forget(tx, mount, name)
+        policies = {*user.token_policies, *(() if user.token_no_default_policy else (DEFAULT,))}
+        shown = _display_name(mount, name)
+        return Principal(accessor=shown, display_name=shown, policies=tuple(sorted(policies)))
+
+    def _verified(self, mount: MountRef, name: str, password: str, peer: str) -> Row[User]:
+        """The user whose password this is, asking from where it may. Never inside a transaction."""
+        self._lockouts.demand_open(mount, name)
+        row = self._store.reader().get(USERS, f"{mount.id}/{name}")
+        if not matches(password, row.value.password if row is not None else None) or row is None:
+            self._lockouts.failed(mount, name)
+            raise invalid(_BAD)
+        if not permits(row.value.token_bound_cidrs, peer):
+            raise elsewhere()
+        return row
 
     def _user(self, call: Call) -> Row[User] | None:
         return self._store.reader().get(USERS, _key(call))
@@ -205,6 +226,10 @@ class Userpass:
 def _name(call: Call) -> str:
     """The one spelling: lower case, as the peer has it. Checked before: some letters lower to ASCII ones."""
     return check_name(str(call.args["username"]), "username").lower()
+
+
+def _display_name(mount: MountRef, name: str) -> str:
+    return f"{mount.path.removeprefix('auth/').strip('/').replace('/', '-')}-{name}"
 
 
 def _key(call: Call) -> str:
