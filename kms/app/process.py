@@ -21,6 +21,7 @@ from kms.app.database import instance_of, prepare_database
 from kms.app.engines import DIGESTED as ENGINE_TABLES
 from kms.app.engines import SEALED as ENGINE_SEALED
 from kms.app.engines import engines
+from kms.app.enrolment import Enrolment
 from kms.app.holdings import bound
 from kms.app.methods import DIGESTED as METHOD_TABLES
 from kms.app.methods import SEALED as METHOD_SEALED
@@ -41,8 +42,6 @@ from kms.http.vault.route import Route
 from kms.identity import TokenService
 from kms.identity import operations as identity_operations
 from kms.identity.cubbyhole import Cubbyholes
-from kms.identity.methods.lockout import Lockouts
-from kms.identity.methods.userpass import Userpass
 from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
 from kms.identity.wrapping import Wrapping
@@ -62,7 +61,7 @@ from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
 from kms.keys.tokens import open_tokens
-from kms.operation import Call, External, Operation, Principal
+from kms.operation import External, Operation, Principal
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
 from kms.policy import operations as policy_operations
@@ -76,7 +75,7 @@ from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
 from kms.system.instance import CUSTODY, read_instance
 from kms.system.mount_operations import MountHandlers
-from kms.system.mounts import MOUNTS, MountTable, reference
+from kms.system.mounts import MOUNTS, MountTable
 from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
 from kms.system.quorum_operations import KeyringHandlers, quorum_operations
 from kms.system.recover import refuse_unfinished
@@ -88,8 +87,6 @@ from kms.system.tokens import TokenHandlers
 from kms.tables import Table
 from pki.acme.service import AcmeService
 from pki.acme.validation import Ports
-from pki.est.callers import Authorize
-from pki.est.service import EstService
 from pki.goodkey import Blocklist
 from pki.lost import lose
 from pki.service import PkiService
@@ -226,10 +223,10 @@ class App:
         wanted = self.config.acme
         ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)
         self.acme = AcmeService(store, self.pki, lambda: store.derived("acme-nonce"), ports)
-        self.est = EstService(
-            store, self.pki, Authorize(self.tokens.authenticate, self._demand, self._userpass)
+        self.est = Enrolment(store, self.pki, self.tokens, self.policies, self.mounts, self.logins, clock)
+        self.engines = engines(
+            self.keys, self.pki, self.acme, self.est.service, self.ssh, self.policies, self.mounts
         )
-        self.engines = engines(self.keys, self.pki, self.acme, self.est, self.ssh, self.policies, self.mounts)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
@@ -284,29 +281,9 @@ class App:
             snapshot=self._snapshot,
         )
 
-    def _demand(self, principal: Principal, call: Call) -> None:
-        """Policy, for proofs that turn out to be a token."""
-        if not self.policies.decide(principal, call).allowed:
-            raise KmsError(ErrorKind.DENIED, "permission denied")
-
-    def _userpass(self, accessor: str, name: str, password: str, peer: str) -> Principal:
-        """A user of an auth mount, for proofs that are a name and a password."""
-        rows = self.mounts.rows().values()
-        found = [row for row in rows if row.value.accessor == accessor and row.value.type == "userpass"]
-        users = Userpass(self.store, self.logins, Lockouts(self.store, self.clock))
-        try:
-            if found:
-                return users.principal(reference(found[0]), name, password, peer)
-        except KmsError as error:
-            if error.kind is not ErrorKind.INVALID:
-                raise
-        raise KmsError(ErrorKind.UNAUTHENTICATED, "invalid username or password")
-
     def well_known(self, path: str) -> str | None:
         """The path below /v1/ that `path` below /.well-known/ stands for, or None."""
-        wanted = self.est.mount_of(path)
-        found = (key for key, row in self.mounts.rows().items() if row.value.id == wanted)
-        return next((f"{mount}{path}" for mount in found), None) if wanted is not None else None
+        return self.est.well_known(path)
 
     # -- (5) the road ----------------------------------------------------------------------------------
 
