@@ -144,6 +144,14 @@ class Authorities:
         self._ready[key] = (issuer_row, key_row, config_row, authority)
         return authority
 
+    def signer(self, mount_id: str, ref: str) -> Authority:
+        """`get` for the signer of a new certificate, with the peer's words about it."""
+        try:
+            return self.get(mount_id, ref)
+        except KmsError as error:
+            text = f"could not fetch the CA certificate (was one set?): {error.detail}"
+            raise KmsError(error.kind, text, status=error.status) from None
+
     def _load(self, mount_id: str, issuer: Issuer, key: CaKey, config: MountConfig) -> Authority:
         ders = [issuer.certificate]
         for above in issuer.chain[1:]:

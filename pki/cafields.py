@@ -54,6 +54,7 @@ def ca_request(args: Mapping[str, Any], csr_subject: x509.Name | None = None) ->
         path_length=_path_length(args),
         permitted_dns=permitted,
         ext_key_usages=tuple(usages),
+        skid=_skid(args),
         digital_signature=any(_signs(name) for name in _texts(args, "key_usage")),
     )
 
@@ -64,6 +65,14 @@ def csr_only(args: Mapping[str, Any]) -> tuple[x509.Name, Names]:
     if not list(request.subject):
         raise invalid("a CA needs a subject: give common_name")
     return request.subject, request.names
+
+
+def _skid(args: Mapping[str, Any]) -> bytes:
+    text = str(args.get("skid") or "").replace(":", "")
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise invalid(f"cannot parse requested SKID value as hex: {error}") from None
 
 
 def _signs(name: str) -> bool:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from kms.errors import ErrorKind, KmsError, integrity, invalid
 from kms.hsm import KeySpec, Purpose
 from kms.ids import CkaId, new_cka_id, new_uuid
+from kms.operation import Call
 from kms.tables import Reader, Store, Transaction
 from pki import cakinds, leafkeys, softkeys
 from pki.authority import key_ref, pem, resident
@@ -30,6 +31,7 @@ from pki.schemes import CaPrivateKey, CaPublicKey
 from pki.store import DEFAULT, KEYS, MATERIAL, MOUNTS, mount_config, put
 
 _WAYS = ("internal", "exported", "existing", "kms")
+_NO_TYPE_OF_EXISTING = "invalid parameter for the kms/existing path parameter, key_type nor key_bits arguments can be set in this mode"
 NOT_IN_HSM = "No HSM makes {spec} keys: this one has protection software."
 
 
@@ -43,12 +45,13 @@ class Wanted:
     warnings: tuple[str, ...] = ()
 
 
-def wanted(args: Mapping[str, Any], reader: Reader, mount_id: str, now: int) -> Wanted:
+def wanted(call: Call, reader: Reader) -> Wanted:
     """The key that `exported`, `key_ref`, `key_type` and `key_bits` ask for.
 
     Raises:
         KmsError(INVALID): no such way, type, size or key.
     """
+    args, mount_id, now = call.args, call.mount.id, int(call.now)
     way = str(args.get("exported") or "internal")
     if way not in _WAYS:
         raise invalid('the "exported" path parameter must be "internal", "existing", "exported" or "kms"')
@@ -57,9 +60,15 @@ def wanted(args: Mapping[str, Any], reader: Reader, mount_id: str, now: int) -> 
     if args.get("external_key_ref"):
         raise invalid(f'cannot specify "external_key_ref" on "{way}"-typed generation requests')
     if way == "existing":
-        return Wanted(existing_key(reader, mount_id, str(args.get("key_ref") or DEFAULT)), False, True)
+        if call.given & {"key_type", "key_bits"}:
+            raise invalid(_NO_TYPE_OF_EXISTING)
+        try:
+            key = existing_key(reader, mount_id, str(args.get("key_ref") or DEFAULT))
+        except KmsError as error:
+            raise invalid(f"failed to lookup public key from existing key: {error.detail}") from None
+        return Wanted(key, exported=False, existing=True)
     key, warnings = planned(args, now, software=way == "exported")
-    return Wanted(key, way == "exported", False, warnings)
+    return Wanted(key, exported=way == "exported", existing=False, warnings=warnings)
 
 
 def existing_key(reader: Reader, mount_id: str, ref: str) -> CaKey:

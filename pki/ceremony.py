@@ -65,12 +65,10 @@ class Ceremonies:
         limits = Limits(now=int(call.now), default_ttl=default, max_ttl=maximum)
         valid, warnings = window(args, cafields.ca_role(args), limits)
         name = str(args.get("issuer_name") or "")
-        wish = wanted(args, self.store.reader(), call.mount.id, int(call.now))
+        wish = wanted(call, self.store.reader())
         check_new_names(self.store.reader(), call.mount.id, name, "" if wish.existing else wish.key.name)
         config = mount_config(self.store.reader(), call.mount.id)
         warnings = (*warnings, *wish.warnings)
-        if request.path_length == 0:
-            warnings = (*warnings, PATH_LENGTH_ZERO)
         act = RootAct(
             ceremonies=self,
             new=ceremony_key(self.token, self.store, call.mount.id, wish),
@@ -81,7 +79,11 @@ class Ceremonies:
             now=int(call.now),
             scheme=(int(args.get("signature_bits") or 0), bool(args.get("use_pss"))),
             form=KeyForm.of(args, exported=wish.exported),
-            warnings=warnings if config.urls else (*warnings, NO_URLS),
+            warnings=(
+                *warnings,
+                *(() if config.urls else (NO_URLS,)),
+                *((PATH_LENGTH_ZERO,) if request.path_length == 0 else ()),
+            ),
         )
         return External(act.intent(), act.begin, act.perform, act.conclude, act.abandon)
 

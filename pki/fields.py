@@ -9,13 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import fields
+
 from kms.operation import Field, Record, Type
+from pki.model import TidyOptions
 from pki.rolewrite import role_fields
 
 
 def clear(name: str, kind: Type = Type.STRING, default: Any = "") -> Field:
     """A field whose value the record keeps."""
     return Field(name, kind, default, record=Record.CLEAR)
+
+
+def _kind(name: str, default: object) -> Type:
+    if isinstance(default, bool):
+        return Type.BOOL
+    if isinstance(default, int):
+        return Type.INT if name == "page_size" else Type.SECONDS
+    return Type.STRING
 
 
 ROLE_FIELDS = role_fields()
@@ -30,6 +41,17 @@ URLS = tuple(
         "delta_crl_distribution_points",
     )
 )
+_AUTOMATIC = {
+    "enabled",
+    "interval_duration",
+    "maintain_stored_certificate_counts",
+    "publish_stored_certificate_count_metrics",
+}
+AUTO_TIDY_FIELDS = (
+    *(clear(field.name, _kind(field.name, field.default), field.default) for field in fields(TidyOptions)),
+    clear("tidy_revocation_list", Type.BOOL, False),
+)
+TIDY_FIELDS = tuple(field for field in AUTO_TIDY_FIELDS if field.name not in _AUTOMATIC)
 LIST_FIELDS = (clear("after"), clear("limit", Type.INT, 0))
 
 _TIMES = (clear("ttl", Type.SECONDS, 0), clear("not_after"), clear("not_before"))

@@ -44,6 +44,7 @@ _SHORTEST = 75  # characters; the peer's bound for "that was a path, not a file"
 _BLOCK = re.compile(r"-----BEGIN (?P<label>[A-Z0-9 ]+)-----.*?-----END (?P=label)-----", re.DOTALL)
 _CERTIFICATES = {"CERTIFICATE", "X509 CERTIFICATE"}
 _IGNORED = {"CRL", "X509 CRL", "EC PARAMS", "EC PARAMETERS"}
+_KNOWN_KEY = "Key already imported, use key/ endpoint to update name."
 _KEYS_ELSEWHERE = (
     "private keys found in the PEM bundle but not allowed by the path; use /issuers/import/bundle"
 )
@@ -94,11 +95,11 @@ class Imports:
     def key(self, call: Call) -> Outcome:
         """One private key, with protection software; issuers that wait for it can sign from now on."""
         text, name = str(call.args.get("pem_bundle") or ""), str(call.args.get("key_name") or "")
-        if not text:
-            raise invalid("'pem_bundle' parameter was empty")
         _check_length(text)
         check_new_names(self.store.reader(), call.mount.id, "", name)
         blocks = [match[0] for match in _BLOCK.finditer(text) if match["label"] not in _IGNORED]
+        if not blocks:
+            raise invalid("error when parsing block 1: invalid PEM data")
         if len(blocks) != 1 or "PRIVATE KEY" not in blocks[0]:
             raise invalid("only a single key can be present within the pem_bundle for importing")
         plan = self._plan(call, blocks, [], name)
@@ -106,7 +107,9 @@ class Imports:
         known = {key.id: key for key in (*active_keys(self.store.reader(), call.mount.id), *_new(plan))}
         key = known[wanted]
         data = {"key_id": key.id, "key_name": key.name, "key_type": key.spec.partition("-")[0]}
-        return self._outcome(call, plan, Result(data=data, subject={**plan.facts, "key": key.id}))
+        warnings = (_KNOWN_KEY,) if plan.known_keys else ()
+        result = Result(data=data, subject={**plan.facts, "key": key.id}, warnings=warnings)
+        return self._outcome(call, plan, result)
 
     def _import(self, call: Call, *, keys_allowed: bool) -> Outcome:
         bundle, certificate = str(call.args.get("pem_bundle") or ""), str(call.args.get("certificate") or "")

@@ -35,7 +35,7 @@ from pki.model import Certificate, CertificateState, Role, serial_hex, wire_seri
 from pki.names import Names
 from pki.profiles import Draft, Leaf, leaf, named
 from pki.profiles.draft import CA_PROFILE
-from pki.requests import names_from_api, names_from_csr, parse_csr
+from pki.requests import ignored, names_from_api, names_from_csr, parse_csr
 from pki.rolebook import ReadyRole, RoleBook
 from pki.signing import Prepared, prepare_leaf, sign
 from pki.store import KEYS
@@ -92,6 +92,7 @@ class Issuance:
         names, source = names_from_csr(csr, args, ready.role)
         self._allow(call, ready, authority, names, source)
         valid, warnings = leaf_window(call, ready.role, authority)
+        warnings = (*ignored(args, ready.role), *warnings)
         draft = leaf(ready.template, names, (public, key_type, spki_der(public)), valid)
 
         def finish(der: bytes) -> dict[str, Any]:
@@ -127,11 +128,7 @@ class Issuance:
 
     def _ready(self, call: Call, issuer_ref: str) -> tuple[ReadyRole, Authority]:
         row = self.roles.known(call.mount.id, str(call.args["role"]))
-        try:
-            authority = self.authorities.get(call.mount.id, issuer_ref or row.value.issuer_ref)
-        except KmsError as error:
-            text = f"could not fetch the CA certificate (was one set?): {error.detail}"
-            raise KmsError(error.kind, text, status=error.status) from None
+        authority = self.authorities.signer(call.mount.id, issuer_ref or row.value.issuer_ref)
         return self.roles.ready(row, authority), authority
 
     def _allow(self, call: Call, ready: ReadyRole, authority: Authority, names: Names, source: str) -> None:
@@ -324,7 +321,6 @@ def answer(
     data: dict[str, Any] = {
         "certificate": pem(der),
         "issuing_ca": authority.pem,
-        "ca_chain": chain,
         "serial_number": wire_serial(serial_hex(draft.serial)),
         "expiration": draft.not_after,
         "not_before": draft.not_before,
@@ -332,9 +328,11 @@ def answer(
     if form == "der":
         data["certificate"] = base64.b64encode(der).decode("ascii")
         data["issuing_ca"] = unpem(authority.pem)
-        data["ca_chain"] = [unpem(text) for text in chain]
+        chain = [unpem(text) for text in chain]
     elif form == "pem_bundle":
         data["certificate"] = "\n".join([data["certificate"], *chain])
+    if chain:
+        data["ca_chain"] = chain
     return data
 
 

@@ -149,7 +149,7 @@ def _chain(start: str, parsed: dict[str, x509.Certificate]) -> tuple[str, ...]:
         if current.issuer == current.subject:
             break
         above = next(
-            (id_ for id_, other in parsed.items() if id_ not in chain and _issued(current, other)), None
+            (id_ for id_, other in parsed.items() if id_ not in chain and issued_by(current, other)), None
         )
         if above is None:
             break
@@ -157,7 +157,8 @@ def _chain(start: str, parsed: dict[str, x509.Certificate]) -> tuple[str, ...]:
     return tuple(chain)
 
 
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether `issuer` signed it, by name and signature."""
     if certificate.issuer != issuer.subject:
         return False
     try:

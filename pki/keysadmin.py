@@ -49,7 +49,10 @@ class KeysAdmin:
     def _make(self, call: Call, *, exported: bool) -> External[bytes]:
         if call.args["external_key_ref"]:
             raise invalid('cannot specify "external_key_ref" on non-kms typed key generation request')
-        key, warnings = planned(call.args, int(call.now), software=exported)
+        try:
+            key, warnings = planned(call.args, int(call.now), software=exported)
+        except KmsError as error:
+            raise invalid(f"Validation for key_type, key_bits failed: {error.detail}") from None
         check_new_names(self.store.reader(), call.mount.id, "", key.name)
         new = NewKey(self.token, call.mount.id, key)
 

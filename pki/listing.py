@@ -9,6 +9,7 @@ from typing import Any
 from kms.errors import not_found
 from kms.operation import Call, Result
 from kms.tables import Reader, Store, Table
+from pki.certinfo import certificate_info
 from pki.model import wire_serial
 from pki.store import CERTIFICATES, REVOCATIONS
 
@@ -43,6 +44,18 @@ class CertificateLists:
         after = str(call.args.get("after") or "").replace(":", "").replace("-", "").lower()
         found = page(self.store.reader(), CERTIFICATES, f"{call.mount.id}/", {**call.args, "after": after})
         return listed([wire_serial(serial) for serial in found])
+
+    def detailed(self, call: Call) -> Result:
+        """The same with what each certificate says."""
+        after = str(call.args.get("after") or "").replace(":", "").replace("-", "").lower()
+        prefix = f"{call.mount.id}/"
+        serials = page(self.store.reader(), CERTIFICATES, prefix, {**call.args, "after": after})
+        info = {}
+        for serial in serials:
+            row = self.store.reader().get(CERTIFICATES, prefix + serial)
+            if row is not None and row.value.certificate:
+                info[wire_serial(serial)] = certificate_info(row.value.certificate)
+        return listed(list(info), key_info=info)
 
     def revoked_list(self, call: Call) -> Result:
         """Serial numbers of all revoked certificates."""

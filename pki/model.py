@@ -202,6 +202,41 @@ class PublicIssuer(msgspec.Struct, frozen=True, kw_only=True):
     chain: tuple[bytes, ...]
 
 
+class TidyOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tidy deletes, and when one runs by itself. Times in seconds; names and defaults are the peer's."""
+
+    acme_account_safety_buffer: int = 30 * DAY
+    enabled: bool = False
+    interval_duration: int = 12 * 3600
+    issuer_safety_buffer: int = 365 * DAY
+    maintain_stored_certificate_counts: bool = False
+    page_size: int = 1000
+    pause_duration: str = "0s"
+    publish_stored_certificate_count_metrics: bool = False
+    revoked_safety_buffer: int = 0  # 0: as safety_buffer
+    safety_buffer: int = 3 * DAY
+    tidy_acme: bool = False
+    tidy_cert_store: bool = False
+    tidy_expired_issuers: bool = False
+    tidy_invalid_certs: bool = False
+    tidy_move_legacy_ca_bundle: bool = False
+    tidy_revoked_cert_issuer_associations: bool = False
+    tidy_revoked_certs: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to do."""
+        return (
+            self.tidy_acme
+            or self.tidy_cert_store
+            or self.tidy_expired_issuers
+            or self.tidy_invalid_certs
+            or self.tidy_move_legacy_ca_bundle
+            or self.tidy_revoked_cert_issuer_associations
+            or self.tidy_revoked_certs
+        )
+
+
 class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one mount: config/urls, config/crl, config/issuers, config/keys."""
 
@@ -220,6 +255,7 @@ class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
     cluster_aia_path: str = ""
     enable_delta: bool = False
     crl_shards: int = 0
+    auto_tidy: TidyOptions = TidyOptions()
 
 
 class TidyStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,11 +264,10 @@ class TidyStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: str = "Inactive"
     started_at: int = 0
     finished_at: int = 0
-    safety_buffer: int = 3 * DAY
-    cert_store: bool = False
-    revoked_certs: bool = False
     certificates_deleted: int = 0
     revocations_deleted: int = 0
+    options: TidyOptions = TidyOptions()
+    auto_finished_at: int = 0
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,7 +39,7 @@ class Requests:
     def intermediate(self, call: Call) -> External[tuple[bytes, bytes]]:
         """A request signed with a new key, or with one of the mount (`existing`)."""
         args = call.args
-        wish = wanted(args, self.store.reader(), call.mount.id, int(call.now))
+        wish = wanted(call, self.store.reader())
         check_new_names(self.store.reader(), call.mount.id, "", "" if wish.existing else wish.key.name)
         act = RequestAct(
             ceremony_key(self.token, self.store, call.mount.id, wish),

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
-from kms.errors import invalid
+from kms.errors import KmsError, invalid
 from pki.model import Role
 from pki.names import BadName, IpAddress, Names, canonical_ip, check_ip, is_hostname
 from pki.profiles.usages import parse_oid
@@ -106,6 +106,19 @@ def names_from_csr(
         serial_number=serial,
     )
     return names, "CSR"
+
+
+def ignored(args: Mapping[str, Any], role: Role) -> tuple[str, ...]:
+    """Warnings about fields of the API that lose against the CSR under this role."""
+    checks = (
+        ("common_name", role.use_csr_common_name, "use_csr_common_name"),
+        ("alt_names", role.use_csr_sans, "use_csr_sans"),
+    )
+    return tuple(
+        f'the {name} field was provided but the role is set with "{flag}" set to true'
+        for name, loses, flag in checks
+        if loses and args.get(name)
+    )
 
 
 def _complete(
@@ -203,7 +216,10 @@ def _ip(text: str) -> Any:
 
 
 def _other(text: str) -> tuple[str, str]:
-    oid, value = parse_other_san(text)
+    try:
+        oid, value = parse_other_san(text)
+    except KmsError as error:
+        raise invalid(f"could not parse requested other SAN: {error.detail}") from None
     if parse_oid(oid) is None:
         raise invalid(f'could not parse "{oid}" as an object identifier of an other SAN')
     return oid, value

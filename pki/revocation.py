@@ -21,6 +21,7 @@ from pki import ledger
 from pki.authority import Authorities
 from pki.bundle import parse_certificate
 from pki.model import Certificate, CertificateState, Revocation, parse_serial, serial_hex, wire_serial
+from pki.possession import check_possession
 from pki.shards import shard_of
 from pki.store import CERTIFICATES, CRL_SHARDS, REVOCATIONS, issuers
 
@@ -42,7 +43,24 @@ class RevocationDesk:
             raise invalid("Must provide either the certificate or the serial to revoke; not both.")
         if not given and not text:
             raise invalid("The serial number or certificate to revoke must be provided.")
-        certificate = self._brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
+        certificate = self.brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
+        return self._revoke(call, certificate)
+
+    def with_key(self, call: Call) -> Outcome:
+        """By whoever shows the certificate's private key, which is compared and forgotten."""
+        given, text = str(call.args.get("serial_number") or ""), str(call.args.get("certificate") or "")
+        private = str(call.args.get("private_key") or "")
+        if given and text:
+            raise invalid("Must provide either the certificate or the serial to revoke; not both.")
+        if not given and not text:
+            raise invalid("The serial number or certificate to revoke must be provided.")
+        if not private:
+            raise invalid("Must have private key to revoke via the /revoke-with-key path.")
+        certificate = self.brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
+        check_possession(certificate.certificate, private)
+        return self._revoke(call, certificate)
+
+    def _revoke(self, call: Call, certificate: Certificate) -> Outcome:
         self._check_revocable(certificate, int(call.now))
         if certificate.revoked_at:
             revocation = _revocation(self.store.reader(), certificate, int(call.now))
@@ -64,7 +82,7 @@ class RevocationDesk:
             raise invalid(f"certificate with serial {given} not found.")
         return row.value
 
-    def _brought(self, mount_id: str, text: str) -> Certificate:
+    def brought(self, mount_id: str, text: str) -> Certificate:
         """A certificate in PEM that one of this mount's issuers signed."""
         certificate = parse_certificate(text)
         serial = serial_hex(certificate.serial_number)

@@ -70,6 +70,8 @@ def make_role(args: Mapping[str, Any], base: Role | None = None, given: frozense
         if name in names and value is not None and (given is None or name in given)
     }
     role = msgspec.structs.replace(base, **values) if base is not None else Role(**values)
+    if not role.cn_validations:
+        role = msgspec.structs.replace(role, cn_validations=Role().cn_validations)
     role = named.settled(msgspec.structs.replace(role, key_bits=key_bits(role.key_type, role.key_bits)))
     _check(role)
     return role

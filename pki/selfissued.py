@@ -58,11 +58,11 @@ class SelfIssued:
             KmsError(INVALID): it is no CA certificate that signed itself, or asks for more than the issuer has.
         """
         text = str(call.args.get("certificate") or "")
-        if not text:
-            raise invalid("missing certificate")
+        if "-----BEGIN CERTIFICATE-----" not in text:
+            raise invalid("certificate could not be PEM-decoded")
         given = parse_certificate(text)
         public = self._checked(given)
-        authority = self.authorities.get(call.mount.id, issuer_ref)
+        authority = self.authorities.signer(call.mount.id, issuer_ref)
         if call.args.get("require_matching_certificate_algorithms") and (
             given.signature_algorithm_oid != authority.certificate.signature_algorithm_oid
         ):
@@ -87,7 +87,7 @@ class SelfIssued:
         )
 
         def finish(der: bytes) -> dict[str, Any]:
-            return {"certificate": pem(der) + "\n", "issuing_ca": authority.pem}
+            return {"certificate": pem(der), "issuing_ca": authority.pem}
 
         return Act(
             mount=call.mount,

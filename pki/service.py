@@ -23,6 +23,7 @@ from pki.idempotency import Derive, Idempotency
 from pki.importing import Imports
 from pki.index import CertificateIndex
 from pki.issuance import Issuance
+from pki.issuerrevoke import IssuerRevocation
 from pki.issuersadmin import IssuersAdmin
 from pki.keysadmin import KeysAdmin
 from pki.leftovers import Leftovers
@@ -35,6 +36,7 @@ from pki.renewal import OPERATION, Renewals
 from pki.requesting import Requests
 from pki.responders import OPERATION as RESPONDER
 from pki.responders import Responders
+from pki.resigning import Resigning
 from pki.revocation import RevocationDesk
 from pki.rolebook import RoleBook
 from pki.rolesadmin import RolesAdmin
@@ -99,6 +101,8 @@ class PkiService:
         self.responders = Responders(store, token, self.authorities, self.linter, clock)
         self.ocsp = Ocsp(store, token, self.authorities, self.responders)
         self.revocations = RevocationDesk(store, self.authorities)
+        self.issuer_revocation = IssuerRevocation(store, self.authorities, self.revocations)
+        self.resigning = Resigning(store, token, self.authorities, self.linter)
         self.leftovers = Leftovers(store, token)
         self.settings = Settings(store, self.authorities)
         self.roles = RolesAdmin(store, self.authorities)
@@ -118,7 +122,8 @@ class PkiService:
 
     def chores(self, now: float) -> Iterator[Chore]:
         """What the jobs process runs, each minute or so: CRLs before they end or when they lag behind the
-        revocations, and HSM objects of failed ceremonies. Ends with what leaves no record: rows past their time.
+        revocations, HSM objects of failed ceremonies, and tidying where config/auto-tidy says so. Ends with what
+        leaves no record: rows past their time.
         """
         for scope, whole in self.renewals.due(int(now)):
             yield Chore(OPERATION, scope.mount_id, self.renewals.renewal(scope, whole=whole))
@@ -126,6 +131,8 @@ class PkiService:
             yield Chore(RESPONDER, mount_id, self.responders.making(mount_id, issuer_id))
         for mount_id, key in self.leftovers.unwanted(int(now)):
             yield Chore("pki.key-delete", mount_id, self.leftovers.removal(mount_id, key))
+        for mount_id, tidying in self.tidying.due(int(now)):
+            yield Chore("pki.tidy", mount_id, tidying)
         self.idempotency.reap(int(now))
 
     def retire_mount(self, tx: Transaction, mount_id: str) -> int:

@@ -17,7 +17,7 @@ from pki.issuers import find_key, settings
 from pki.model import CRL_EXPIRY_MAX, MountConfig
 from pki.shards import checked_count
 from pki.store import mount_config
-from pki.urls import URL_FIELDS, changed_urls, checked_urls
+from pki.urls import URL_FIELDS, changed_urls, is_url
 from pki.validity import parse_go_duration
 
 
@@ -57,8 +57,9 @@ class Settings:
             if name in call.given
         }
         for name, value in changes.items():
-            if value:
-                checked_urls(name.removeprefix("cluster_"), [value])
+            if value and not is_url(value):
+                field = name.removeprefix("cluster_")
+                raise invalid(f"invalid, non-URL {field} given to cluster: {value}")
         return self._configure(call, lambda config: msgspec.structs.replace(config, **changes), _cluster_data)
 
     def crl_read(self, call: Call) -> Result:
@@ -82,7 +83,7 @@ class Settings:
 
     def replace_root(self, call: Call) -> Change:
         """root/replace: the issuer that root/rotate made becomes the default."""
-        return self._default_issuer(call, str(call.args.get("default") or NEXT))
+        return self._default_issuer(call, str(call.args["default"]) if "default" in call.given else NEXT)
 
     def _default_issuer(self, call: Call, ref: str) -> Change:
         if not ref or ref == "default":
@@ -103,6 +104,8 @@ class Settings:
     def keys_config_write(self, call: Call) -> Change:
         """config/keys: the default."""
         ref = str(call.args.get("default") or "")
+        if not ref or ref == "default":
+            raise invalid("Invalid key specification; must be non-empty and can't be 'default'.")
         key = find_key(self.store.reader(), call.mount.id, ref) if ref else None
         if key is None:
             raise invalid(f"Error resolving issuer reference: unable to find PKI key for reference: {ref}")

@@ -15,7 +15,7 @@ from kms.errors import invalid
 from kms.operation import Call, External
 from pki import cafields, constraints, goodkey, leafkeys
 from pki.authority import Authorities, Authority, pem
-from pki.ceremony import NO_URLS
+from pki.ceremony import NO_URLS, PATH_LENGTH_ZERO
 from pki.goodkey import Blocklist, spki_der, spki_hash
 from pki.hsmkey import CaToken
 from pki.issuance import Act, answer
@@ -45,7 +45,7 @@ class Subordinates:
         args = call.args
         form = leafkeys.check_format(args)
         csr = parse_csr(str(args.get("csr") or ""))
-        authority = self.authorities.get(call.mount.id, issuer_ref)
+        authority = self.authorities.signer(call.mount.id, issuer_ref)
         public = self._key(csr, authority)
         request = _request(args, csr, authority)
         constraints.check(request.names, authority.constraints)
@@ -78,7 +78,7 @@ class Subordinates:
             token=self.token,
             finish=finish,
             planned=True,
-            warnings=warnings if len(authority.common) > 1 else (*warnings, NO_URLS),
+            warnings=(*_warnings(request, authority), *warnings),
         )
         return act.external()
 
@@ -91,6 +91,11 @@ class Subordinates:
         if not isinstance(public, CaPublicKey):
             raise invalid("a CA key must be RSA, EC, Ed25519 or ML-DSA")
         return public
+
+
+def _warnings(request: CaRequest, authority: Authority) -> tuple[str, ...]:
+    urls = () if len(authority.common) > 1 else (NO_URLS,)
+    return (*urls, PATH_LENGTH_ZERO.replace("generated", "signed")) if request.path_length == 0 else urls
 
 
 def _request(args: Mapping[str, Any], csr: x509.CertificateSigningRequest, authority: Authority) -> CaRequest:

@@ -54,7 +54,7 @@ def checked_urls(name: str, values: Iterable[str], *, templating: bool = False) 
             if unknown:
                 raise invalid(f"unknown template {min(unknown)} in {name}: {value}")
             sample = _MARK.sub(lambda mark: "x" if mark[1] == "issuer_id" else "http://h/p", value)
-        if not _is_url(sample):
+        if not is_url(sample):
             raise invalid(
                 f"invalid URL found in Authority Information Access (AIA) parameter {name}: {value}"
             )
@@ -87,7 +87,8 @@ def filled(urls: Urls, config: MountConfig, issuer_id: str) -> Urls:
     return msgspec.structs.replace(urls, **made)
 
 
-def _is_url(value: str) -> bool:
+def is_url(value: str) -> bool:
+    """Whether it is an absolute http, https or ldap URL."""
     if not value.isascii() or not value.isprintable() or " " in value:
         return False
     try:

@@ -14,7 +14,7 @@ import msgspec
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from kms.errors import KmsError, invalid
+from kms.errors import invalid
 from kms.operation import Call, External
 from kms.tables import Store
 from pki import constraints, goodkey, leafkeys
@@ -29,7 +29,7 @@ from pki.profiles import Draft, new_serial
 from pki.profiles.draft import Extensions
 from pki.profiles.subject import bounded
 from pki.profiles.usages import ext_key_usages, leaf_key_usage, refuse_usages
-from pki.requests import names_in, parse_csr
+from pki.requests import ignored, names_in, parse_csr
 from pki.rolebook import RoleBook
 from pki.signing import prepare
 
@@ -60,13 +60,14 @@ class Verbatim:
         role = self.roles.known(call.mount.id, name).value if name else _ROLE
         form = leafkeys.check_format(args)
         csr = parse_csr(str(args.get("csr") or ""))
-        authority = self._authority(call, issuer_ref or role.issuer_ref)
+        authority = self.authorities.signer(call.mount.id, issuer_ref or role.issuer_ref)
         public = goodkey.check(csr.public_key(), self.blocklist, is_ca_key(self.store))
         names = _names(csr)
         constraints.check(names, authority.constraints)
         valid, warnings = leaf_window(
             call, msgspec.structs.replace(role, not_before_bound="permit"), authority
         )
+        warnings = (*ignored(args, _ROLE), *warnings)
         pss = bool(args.get("use_pss"))
         serial = new_serial(valid[0])
         draft = Draft(
@@ -98,13 +99,6 @@ class Verbatim:
             finish=finish,
             warnings=warnings,
         ).external()
-
-    def _authority(self, call: Call, ref: str) -> Authority:
-        try:
-            return self.authorities.get(call.mount.id, ref)
-        except KmsError as error:
-            text = f"could not fetch the CA certificate (was one set?): {error.detail}"
-            raise KmsError(error.kind, text, status=error.status) from None
 
 
 def _names(csr: x509.CertificateSigningRequest) -> Names:

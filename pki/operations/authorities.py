@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from kms.operation import Call, Capability, Effect, External, Field, Operation, Type
+from kms.operation import Call, Caller, Capability, Effect, Evidence, External, Field, Operation, Type
 from pki.fields import (
     CA_FIELDS,
     CSR_FIELDS,
     IMPORT_FIELDS,
     ISSUER,
     ISSUER_FIELDS,
+    LIST_FIELDS,
     NEW_KEY_FIELDS,
     SUBORDINATE_FIELDS,
     clear,
@@ -62,7 +63,15 @@ def table(service: PkiService) -> list[Operation]:
             fields=ISSUER_FIELDS,
         ),
         read("issuer-read", issuers.issuer_read, ISSUER),
-        listing("issuers-list", issuers.issuer_list),
+        # Open to all, as in the peer: it names what is in public documents.
+        Operation(
+            "pki.issuers-list",
+            Capability.LIST,
+            issuers.issuer_list,
+            caller=Caller.PUBLIC,
+            evidence=Evidence.COUNTED,
+            fields=LIST_FIELDS,
+        ),
         Operation(
             "pki.issuer-delete",
             Capability.DELETE,

@@ -71,6 +71,7 @@ def table(service: PkiService) -> list[Operation]:
             resolve=service.idempotency.closing(close),
             fields=RENEW_FIELDS,
         ),
+        listing("certs-detailed", service.lists.detailed),
         listing("certs-list", service.lists.cert_list),
         read("certs-search", service.searching.search, SEARCH_FIELDS),
     ]

@@ -29,6 +29,7 @@ class CaRequest:
     path_length: int | None = None
     permitted_dns: tuple[str, ...] = ()
     ext_key_usages: tuple[x509.ObjectIdentifier, ...] = ()
+    skid: bytes = b""  # subject key identifier, empty for that of RFC 5280 4.2.1.2 (1)
     digital_signature: bool = False  # it also signs OCSP answers and the like itself
 
 
@@ -54,6 +55,8 @@ def ca_draft(
     public, spki = key
     name, common, hash_name = issuer
     ski = x509.SubjectKeyIdentifier.from_public_key(public)
+    if request.skid:
+        ski = x509.SubjectKeyIdentifier(request.skid)
     own = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=True, path_length=request.path_length), True),

@@ -16,11 +16,12 @@ def run(
     requests: Iterable[Request],
     comparison: Comparison,
     *,
-    loose: bool = False,
+    loose: bool | Callable[[Request], bool] = False,
     form: Callable[[Any], Any] = shape,
 ) -> None:
     """All of them, in order: later requests may stand on what earlier ones made."""
     for request in requests:
         their_status, their_body = theirs.ask(request)
         our_status, our_body = ours.ask(request)
-        comparison.add(request, (their_status, form(their_body)), (our_status, form(our_body)), loose=loose)
+        answers = (their_status, form(their_body)), (our_status, form(our_body))
+        comparison.add(request, *answers, loose=loose if isinstance(loose, bool) else loose(request))

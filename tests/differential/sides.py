@@ -21,6 +21,15 @@ from tests.harness.dev import DevServer
 
 # A token that may do nothing here; both servers know it.
 DENIED = "denied"
+# Answers that are no JSON: their types are compared.
+DOCUMENTS = frozenset(
+    {
+        "application/pkix-cert",
+        "application/pkix-crl",
+        "application/pem-certificate-chain",
+        "application/x-pem-file",
+    }
+)
 _SLOT = re.compile(r"\{([a-z0-9_ :-]+)\}")
 
 
@@ -70,13 +79,15 @@ class Side:
         headers = {"X-Vault-Token": self.denied} if request.token == DENIED else {}
         if request.verb == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
-        path, body = f"{self.mount}/{request.path}", self.fill(request.body)
+        path, body = f"{self.mount}/{self.fill(request.path)}", self.fill(request.body)
         writes = request.verb in ("POST", "PUT", "PATCH")
         content = json.dumps(body) if writes and body is not None else None
         params = body if not writes and body else None
         answer = self.client.request(request.verb, path, content=content, params=params, headers=headers)
         if answer.headers.get("content-type", "").startswith("text/"):
             return answer.status_code, answer.text
+        if answer.headers.get("Content-Type", "").partition(";")[0] in DOCUMENTS:
+            return answer.status_code, {"document": answer.headers["Content-Type"]}
         parsed = json.loads(answer.text) if answer.text.strip() else None
         for name, member in request.keep:
             found: Any = (parsed or {}).get("data")
@@ -84,6 +95,13 @@ class Side:
                 found = found[step]
             self.kept[name] = str(found)
         return answer.status_code, parsed
+
+    def beside(self, engine: str, **config: Any) -> Side:
+        """Another new mount on the same server; the two share the client."""
+        side = _prepare(self.client, engine)
+        if config:
+            side.system("POST", f"sys/mounts/{side.mount}/tune", config)
+        return side
 
     def system(self, verb: str, path: str, body: Any = None) -> Any:
         """Something that must succeed, outside the mount."""

@@ -16,5 +16,6 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "renew", "pki.renew"),
     Route("LIST", "certs", "pki.certs-list"),
     Route("GET", "certs/search", "pki.certs-search"),
+    Route("LIST", "certs/detailed", "pki.certs-detailed"),
     Route("LIST", "certs/revoked", "pki.certs-revoked-list"),
 )
