@@ -34,9 +34,9 @@ from pki.public import PublicDocuments
 from pki.reissue import Reissue
 from pki.renewal import OPERATION, Renewals
 from pki.requesting import Requests
+from pki.resigning import Resigning
 from pki.responders import OPERATION as RESPONDER
 from pki.responders import Responders
-from pki.resigning import Resigning
 from pki.revocation import RevocationDesk
 from pki.rolebook import RoleBook
 from pki.rolesadmin import RolesAdmin

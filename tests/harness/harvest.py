@@ -62,7 +62,7 @@ def harvest(api: Api, folder: Path) -> Harvest:
     for mount in mounts:
         for serial in _listed_under(api, f"{mount}certs"):
             der = _certificate(api, f"{mount}cert/{serial}")
-            if der is None or der in parsed:
+            if der is None or der in parsed or _is_ca(der):
                 continue
             found.certificates += 1
             chain = _chain(der, parsed)
@@ -76,6 +76,12 @@ def harvest(api: Api, folder: Path) -> Harvest:
                 cases.setdefault(_shape(der, chain), []).append(case)
     _judge(found, cases, revoked, folder)
     return found
+
+
+def _is_ca(der: bytes) -> bool:
+    """Whether it is an authority's, which nobody takes for a leaf."""
+    extensions = x509.load_der_x509_certificate(der).extensions
+    return any(isinstance(each.value, x509.BasicConstraints) and each.value.ca for each in extensions)
 
 
 def _judge(found: Harvest, cases: dict[str, list[Case]], revoked: list[Case], folder: Path) -> None:
