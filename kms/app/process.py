@@ -51,6 +51,7 @@ from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
+from kms.keys.copies import Copies
 from kms.keys.enrolment import Enroller
 from kms.keys.keyring import TERMS, Keyring, open_ending, open_keyring, open_term
 from kms.keys.lost import Losses
@@ -338,9 +339,7 @@ class App:
             mounts.table(),
             KeyringHandlers(self.keyring).table(),
             self.compromise.table(),
-            TokenHandlers(
-                self.store, self.token.get, self.enroller, self._remover(), self.config.hsm.tokens
-            ).table(),
+            self._token_handlers().table(),
             quorum_operations(
                 RootGeneration(self.store, self.shared, self.tokens.create_root),
                 Rekeying(self.store, self.shared, self._opened_keyring, self.shared.bump_seal_epoch),
@@ -354,8 +353,9 @@ class App:
             *(method.operations for method in self.methods),
         ]
 
-    def _remover(self) -> Remover:
-        return Remover(
+    def _token_handlers(self) -> TokenHandlers:
+        hsm = self.config.hsm
+        remover = Remover(
             self.store,
             self.token.get,
             self.clock,
@@ -363,6 +363,8 @@ class App:
             lose=lose,
             named=lambda ids: bound(self.store.reader(), ids),
         )
+        copies = Copies(self.store, self.token.get, self.clock, hsm.title, lambda: self.instance_id)
+        return TokenHandlers(self.store, self.token.get, self.enroller, copies, remover, hsm.tokens)
 
     def _blobs_under(self, retired: Iterable[str]) -> int:
         reader = self.store.reader()
@@ -413,6 +415,7 @@ class App:
             trim=self.store.trim_changes,
             compromise=self.compromise.due,
             enrolment=self.enroller.due,
+            rotation=self.rotator.due,
         )
 
     def mend(self) -> None:

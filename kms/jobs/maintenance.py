@@ -80,6 +80,7 @@ class Maintenance:
         sweep: compares the state digests; raises KmsError(INTEGRITY).
         trim: drops old announcements.
         compromise: portions of a recovery from a stolen keyring, while one runs.
+        rotation: the rest of a root rotation that waited for a copy.
         enrolment: what tokens lack that were away, once they answer again.
     """
 
@@ -103,6 +104,7 @@ class Maintenance:
     trim: Callable[[], int]
     compromise: Callable[[], Iterable[Work]]
     enrolment: Callable[[], Iterable[External[Any]]]
+    rotation: Callable[[], External[Any] | None]
 
     def tasks(self, fence: Fence) -> Sequence[Task]:
         """The tasks of the jobs process that holds `fence`."""
@@ -198,6 +200,8 @@ class Maintenance:
     def _complete_tokens(self) -> None:
         for work in self.enrolment():
             self._run("sys.hsm.tokens.complete", "sys/hsm/tokens", work)
+        if (rest := self.rotation()) is not None:
+            self._run("sys.root.rotate", "sys/hsm/root/rotate", rest)
 
     def _run(self, operation: str, resource: str, work: Change | External[Any]) -> None:
         self.pipeline.chore(self.registry[operation], resource, work)

@@ -23,8 +23,8 @@ from kms.hsm import Hsm, Purpose
 from kms.ids import CkaId, new_id
 from kms.keys.keyring import TERMS, Form, Term, reseal, with_forms
 from kms.keys.roots import ACTIVE, ROOTS, ROTATED, Root, Roots, activate, active_rows, discard
-from kms.keys.rotation import ROTATIONS, RUNNING
-from kms.keys.tokens import ENROLLED, ENROLLING, HSM_TOKENS, OWN_KEYS, HsmToken
+from kms.keys.rotation import COMPLETE, ROTATIONS
+from kms.keys.tokens import ENROLLED, ENROLLING, HSM_TOKENS, OWN_KEYS, HsmToken, name_first, put_token
 from kms.operation import External, Result
 from kms.tables import Row, Store, Transaction
 
@@ -58,7 +58,7 @@ class Enroller:
         row = reader.get(HSM_TOKENS, name)
         if name == self.first or (row is not None and row.value.state == ENROLLED):
             raise invalid(f'the HSM token "{name}" serves already')
-        if any(each.value.state == RUNNING for each in reader.scan(ROTATIONS)):
+        if any(each.value.state != COMPLETE for each in reader.scan(ROTATIONS)):
             raise invalid("the root is being rotated; enrol the token when that is complete")
         serials = {self.first: self.hsm().info.serial, name: self.hsm().at(name).info.serial}
         return self._steps(name, lambda tx: self._plan(tx, name, serials), enrolling=True)
@@ -85,19 +85,8 @@ class Enroller:
 
     def _plan(self, tx: Transaction, name: str, serials: Mapping[str, str]) -> None:
         now = self.clock.now()
-        if not tx.scan(HSM_TOKENS):
-            # From now on the first one has a name too, and its roots say so.
-            first = HsmToken(state=ENROLLED, relation=OWN_KEYS, serial=serials[self.first], since=now)
-            tx.insert(HSM_TOKENS, self.first, first)
-            for root in tx.scan(ROOTS):
-                if not root.value.home:
-                    tx.replace(ROOTS, root, msgspec.structs.replace(root.value, home=self.first))
-        fresh = HsmToken(state=ENROLLING, relation=OWN_KEYS, serial=serials[name], since=now)
-        row = tx.get(HSM_TOKENS, name)
-        if row is None:
-            tx.insert(HSM_TOKENS, name, fresh)
-        else:
-            tx.replace(HSM_TOKENS, row, fresh)
+        name_first(tx, self.first, serials[self.first], now)
+        put_token(tx, name, HsmToken(state=ENROLLING, relation=OWN_KEYS, serial=serials[name], since=now))
 
     def _steps(
         self, name: str, begin: Callable[[Transaction], None], *, enrolling: bool

@@ -6,7 +6,7 @@ pairs that lived in it. What is kept is what the other tokens say that they hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -17,7 +17,7 @@ from kms.hsm import Hsm, Purpose
 from kms.keys.keyring import TERMS, with_forms
 from kms.keys.lost import lose_keys
 from kms.keys.roots import DISCARDED, LOST, ROOTS, active_rows
-from kms.keys.tokens import HSM_TOKENS, REMOVED, enrolled
+from kms.keys.tokens import HSM_TOKENS, OWN_KEYS, REMOVED, enrolled
 from kms.operation import Change, Result
 from kms.tables import Store, Transaction
 
@@ -58,7 +58,7 @@ class Remover:
             raise invalid(
                 f'the HSM token "{name}" answers; only one that is gone can be removed, as its keys are lost with it'
             )
-        kept = frozenset(cka_id.hex() for other in others for cka_id, _ in self.hsm().at(other).objects(""))
+        kept = {cka_id.hex(): other for other in others for cka_id, _ in self.hsm().at(other).objects("")}
         lost = self.named(Elsewhere(kept))
 
         def write(tx: Transaction) -> Result:
@@ -99,11 +99,22 @@ class Remover:
             if len(forms) != len(row.value.forms):
                 tx.replace(TERMS, row, with_forms(row.value, forms))
 
-    def _lose_roots(self, tx: Transaction, name: str, kept: Container[str]) -> None:
+    def _lose_roots(self, tx: Transaction, name: str, kept: Mapping[str, str]) -> None:
+        """Its roots go, but for those that a copy holds: that is the original from now on."""
+        heirs = set()
         for row in tx.scan(ROOTS):
-            gone = row.value.home == name and row.key not in kept
-            if gone and row.value.state not in {LOST, DISCARDED}:
+            if row.value.home != name or row.value.state in {LOST, DISCARDED}:
+                continue
+            heir = kept.get(row.key)
+            if heir is None:
                 tx.replace(ROOTS, row, msgspec.structs.replace(row.value, state=LOST))
+            else:
+                heirs.add(heir)
+                tx.replace(ROOTS, row, msgspec.structs.replace(row.value, home=heir))
+        for heir in heirs:
+            token = tx.get(HSM_TOKENS, heir)
+            if token is not None and token.value.relation != OWN_KEYS:
+                tx.replace(HSM_TOKENS, token, msgspec.structs.replace(token.value, relation=OWN_KEYS))
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,16 @@ import msgspec
 
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
-from kms.hsm import Hsm, Purpose
-from kms.ids import new_id
+from kms.hsm import AwayError, Hsm, Purpose
+from kms.ids import CkaId, new_id
 from kms.keys.keyring import TERMS, Term, reseal
-from kms.keys.roots import RETIRED, ROOTS, ROTATED, Roots, activate, active_row, active_rows, discard
+from kms.keys.roots import RETIRED, ROOTS, ROTATED, Root, Roots, activate, active_row, active_rows, discard
+from kms.keys.tokens import lacking
 from kms.operation import External, Result
 from kms.tables import Row, Store, Table, Transaction
 
 RUNNING, COMPLETE = "running", "complete"
+WAITING = "waiting"  # the new roots are made; a copy of the HSM does not hold them yet
 _NEWEST = "root"
 
 
@@ -41,10 +43,12 @@ class RootRotation(msgspec.Struct, frozen=True, kw_only=True):
     finished: float = 0.0
     terms_resealed: int = 0
     failure: str = ""
+    waits_for: tuple[str, ...] = ()  # copies that the vendor's tool has to be run for
+    attempt: str = ""  # of the roots that wait
 
 
 ROTATIONS = Table("root-rotation", "root_rotations", RootRotation, sealed=False)
-_Resealed = list[tuple[Row[Term], Term]]
+_Resealed = list[tuple[Row[Term], Term]] | tuple[str, ...]  # or the copies that it waits for
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,7 @@ class _Steps:
     clock: Clock
     version: int
     attempt: str  # another thread's attempt at this version makes other objects
-    tokens: tuple[
-        str, ...
-    ]  # in which new roots are made; others follow when they answer (kms.keys.enrolment)
+    tokens: tuple[str, ...]  # that get new roots now; others follow when they answer (kms.keys.enrolment)
 
     def begin(self, tx: Transaction) -> None:
         self._not_overtaken(tx)
@@ -72,6 +74,8 @@ class _Steps:
             tx.insert(ROTATIONS, _NEWEST, running)
         elif row.value.state == COMPLETE:
             tx.replace(ROTATIONS, row, running)
+        elif row.value.state == WAITING:
+            tx.replace(ROTATIONS, row, msgspec.structs.replace(row.value, state=RUNNING))
 
     def perform(self) -> _Resealed:
         new = {
@@ -79,6 +83,9 @@ class _Steps:
             for purpose in ROTATED
         }
         reader = self.store.reader()
+        made = [root.cka_id for roots in new.values() for root in roots if not self._unneeded(root)]
+        if waits_for := lacking(self.hsm(), reader, made):
+            return waits_for
         before = [row.key for row in active_rows(reader, Purpose.ROOT_SEAL) if row.value.home in self.tokens]
         return reseal(self.hsm(), self.instance(), reader, new[Purpose.ROOT_SEAL], before)
 
@@ -88,6 +95,8 @@ class _Steps:
 
     def conclude(self, tx: Transaction, resealed: _Resealed) -> Result:
         self._not_overtaken(tx)
+        if isinstance(resealed, tuple):
+            return self._wait(tx, resealed)
         for old, term in resealed:
             tx.replace(TERMS, old, term)
         for purpose in ROTATED:
@@ -96,7 +105,13 @@ class _Steps:
         if row is None or row.value.to_version != self.version:
             raise KmsError(ErrorKind.CONFLICT, "another rotation of the root overtook this one")
         done = msgspec.structs.replace(
-            row.value, state=COMPLETE, finished=self.clock.now(), terms_resealed=len(resealed), failure=""
+            row.value,
+            state=COMPLETE,
+            finished=self.clock.now(),
+            terms_resealed=len(resealed),
+            failure="",
+            waits_for=(),
+            attempt="",
         )
         tx.replace(ROTATIONS, row, done)
         return Result(
@@ -104,17 +119,37 @@ class _Steps:
             subject={"to_version": self.version, "terms": len(resealed)},
         )
 
+    def _unneeded(self, root: Root) -> bool:
+        """Whether this token has no such object, as it lacks the mechanism."""
+        row = self.store.reader().get(ROOTS, root.cka_id.hex())
+        return row is not None and bool(row.value.lacks)
+
+    def _wait(self, tx: Transaction, names: tuple[str, ...]) -> Result:
+        """The roots stay planned; nothing is closed with them before each copy holds them."""
+        row = tx.get(ROTATIONS, _NEWEST)
+        if row is None:
+            raise KmsError(ErrorKind.CONFLICT, "another rotation of the root overtook this one")
+        waiting = msgspec.structs.replace(
+            row.value, state=WAITING, waits_for=names, attempt=self.attempt, failure=""
+        )
+        tx.replace(ROTATIONS, row, waiting)
+        return Result(
+            data={"state": WAITING, "to_version": self.version, "waits_for": list(names)},
+            subject={"to_version": self.version, "waits_for": ", ".join(names)},
+        )
+
     def abandon(self, tx: Transaction, error: KmsError) -> None:
         discard(tx, self.attempt)
         row = tx.get(ROTATIONS, _NEWEST)
         if row is not None and row.value.state == RUNNING:
-            tx.replace(ROTATIONS, row, msgspec.structs.replace(row.value, failure=error.detail))
+            failed = msgspec.structs.replace(row.value, failure=error.detail, waits_for=(), attempt="")
+            tx.replace(ROTATIONS, row, failed)
 
 
 def give_up_rotation(tx: Transaction, now: float) -> None:
     """A recovery made new roots: what was being rotated has gone with the HSM."""
     row = tx.get(ROTATIONS, _NEWEST)
-    if row is not None and row.value.state == RUNNING:
+    if row is not None and row.value.state != COMPLETE:
         given_up = msgspec.structs.replace(
             row.value, state=COMPLETE, finished=now, failure="the HSM was lost meanwhile"
         )
@@ -173,16 +208,39 @@ class RootRotator:
             self._instance,
             self._clock,
             version,
-            new_id(),
+            self._waiting(version) or new_id(),
             self._present(),
         )
         return External({"to_version": version}, step.begin, step.perform, step.conclude, step.abandon)
+
+    def due(self) -> External[_Resealed] | None:
+        """The rest of a rotation whose roots the copies hold by now."""
+        reader = self._store.reader()
+        row = reader.get(ROTATIONS, _NEWEST)
+        if row is None or row.value.state != WAITING:
+            return None
+        made = [
+            CkaId(bytes.fromhex(root.key))
+            for root in reader.scan(ROOTS)
+            if root.value.attempt == row.value.attempt and not root.value.lacks
+        ]
+        return None if lacking(self._hsm(), reader, made) else self._to(row.value.to_version)
+
+    def _waiting(self, version: int) -> str:
+        """The attempt whose roots to this version copies hold, or are to hold; or ""."""
+        row = self._store.reader().get(ROTATIONS, _NEWEST)
+        if row is None or row.value.to_version != version or not row.value.waits_for:
+            return ""
+        return row.value.attempt
 
     def _present(self) -> tuple[str, ...]:
         """The tokens that answer, as far as is known."""
         away = self._hsm().away()
         rows = active_rows(self._store.reader(), Purpose.ROOT_SEAL)
-        return tuple(row.value.home for row in rows if row.value.home not in away)
+        present = tuple(row.value.home for row in rows if row.value.home not in away)
+        if not present:
+            raise AwayError(away)
+        return present
 
     def progress(self) -> dict[str, Any]:
         """The newest rotation and what is still under retired roots."""

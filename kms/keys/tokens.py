@@ -13,11 +13,13 @@ import msgspec
 
 from kms.clock import Clock
 from kms.config import HsmSection
-from kms.errors import invalid
+from kms.errors import ErrorKind, KmsError, invalid
 from kms.hsm import Hsm, open_group
 from kms.hsm.profiles import configured
+from kms.ids import CkaId
 from kms.keys.lost import Losses, open_knowing
-from kms.tables import Reader, Store, Table
+from kms.keys.roots import ROOTS
+from kms.tables import Reader, Store, Table, Transaction
 
 ENROLLING, ENROLLED, REMOVED = "enrolling", "enrolled", "removed"
 OWN_KEYS: Final = "own-keys"
@@ -103,3 +105,42 @@ def open_tokens(section: HsmSection, clock: Clock, store: Store, losses: Losses)
         return open_knowing(configured(section), clock, losses)
     configs = [(token.title, configured(token)) for token in section.tokens]
     return open_group(configs, clock, Enrolled(store, titles[0]), losses.refuse)
+
+
+def name_first(tx: Transaction, first: str, serial: str, now: float) -> None:
+    """From now on the first token has a name too, and its roots say so. Nothing when it has."""
+    if tx.scan(HSM_TOKENS):
+        return
+    tx.insert(HSM_TOKENS, first, HsmToken(state=ENROLLED, relation=OWN_KEYS, serial=serial, since=now))
+    for root in tx.scan(ROOTS):
+        if not root.value.home:
+            tx.replace(ROOTS, root, msgspec.structs.replace(root.value, home=first))
+
+
+def put_token(tx: Transaction, name: str, value: HsmToken) -> None:
+    """The row of a token, new or in the place of what it was before."""
+    row = tx.get(HSM_TOKENS, name)
+    if row is None:
+        tx.insert(HSM_TOKENS, name, value)
+    else:
+        tx.replace(HSM_TOKENS, row, value)
+
+
+def copies_of(reader: Reader) -> list[str]:
+    """The names of the copies that serve."""
+    rows = reader.scan(HSM_TOKENS)
+    return [row.key for row in rows if row.value.state == ENROLLED and row.value.relation == SAME_KEYS]
+
+
+def lacking(hsm: Hsm, reader: Reader, roots: list[CkaId]) -> tuple[str, ...]:
+    """The names of the copies that do not hold all of these objects yet, or do not answer."""
+    return tuple(name for name in copies_of(reader) if not _holds(hsm.at(name), roots))
+
+
+def _holds(copy: Hsm, roots: list[CkaId]) -> bool:
+    try:
+        return all(copy.exists(root) for root in roots)
+    except KmsError as error:
+        if error.kind is not ErrorKind.HSM_UNAVAILABLE:
+            raise
+        return False

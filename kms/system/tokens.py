@@ -10,6 +10,7 @@ from kms.clock import rfc3339
 from kms.config import OtherToken, TokenSection
 from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.hsm import Hsm, Purpose
+from kms.keys.copies import Copies
 from kms.keys.enrolment import Enroller
 from kms.keys.keyring import TERMS
 from kms.keys.removal import Remover
@@ -30,6 +31,7 @@ class TokenHandlers:
     store: Store
     hsm: Callable[[], Hsm]
     enroller: Enroller
+    copies: Copies
     remover: Remover
     configured: Sequence[TokenSection]
 
@@ -63,13 +65,13 @@ class TokenHandlers:
         sealed = sum(any(form.root in mine for form in term.forms) for term in terms)
         return {"root_version": max(mine.values(), default=0), "terms": sealed}
 
-    def enrol(self, call: Call) -> External[Any]:
+    def enrol(self, call: Call) -> External[Any] | Change:
         """Make a further token ready to serve."""
         section = self._section(str(call.args["name"]))
         if not isinstance(section, OtherToken):
             raise invalid(f'the HSM token "{section.title}" serves already')
         if section.relation != OWN_KEYS:
-            raise invalid("copies cannot be enrolled yet")
+            return self.copies.enrol(section.title)
         return self.enroller.enrol(section.title)
 
     def remove(self, call: Call) -> Change:

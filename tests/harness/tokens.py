@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from kms.audit.note import read_checkpoint
 from kms.hsm import HsmConfig, find_softhsm_module
@@ -11,6 +13,34 @@ from tests.harness.processes import wait_for
 from tests.hsm.parts import Pulled, further_token
 
 FIRST, SECOND = "keystead", "second"
+
+
+class CopiedToken(ConfiguredServer):
+    """A token and a place for a copy of it, which is another module's: SoftHSM cannot hold two tokens of one serial."""
+
+    copy: Path
+    first: HsmConfig
+
+    def prepare(self, change: Callable[[str], str] = lambda text: text) -> None:
+        """Make the first token and the configuration of both."""
+        super().prepare(change)
+        folder = next(self.data.rglob("softhsm2.conf")).parent
+        self.first = HsmConfig(find_softhsm_module(), FIRST, folder / "pin", folder / "softhsm2.conf")
+        self.copy = self.folder / "copy"
+        (self.copy / "tokens").mkdir(parents=True)
+        module, conf = self.copy / "copied-softhsm.so", self.copy / "softhsm2.conf"
+        shutil.copy(find_softhsm_module(), module)
+        conf.write_text(f"directories.tokendir = {self.copy}/tokens\n")
+        with self.configuration.open("a") as file:
+            file.write(
+                f'\n[[hsm.others]]\nname = "copy"\nmodule = "{module}"\ntoken_label = "{FIRST}"\n'
+                f'pin_file = "{self.first.pin_file}"\nsofthsm2_conf = "{conf}"\nrelation = "same-keys"\n'
+            )
+
+    def vendor_copies(self) -> None:
+        """What a vendor's cloning does: every object of the first token is in the copy."""
+        source = self.first.pin_file.parent / "tokens"
+        shutil.copytree(source, self.copy / "tokens", dirs_exist_ok=True)
 
 
 class TwoTokens(ConfiguredServer):

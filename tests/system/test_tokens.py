@@ -19,7 +19,8 @@ from kms.errors import KmsError
 from tests.harness.api import Api
 from tests.harness.dev import KEYSTEAD
 from tests.harness.processes import wait_for
-from tests.harness.tokens import FIRST, SECOND, TwoTokens
+from tests.harness.tokens import FIRST, SECOND, CopiedToken, TwoTokens
+from tests.hsm.parts import Pulled
 
 P = b64encode(b"card 4711").decode()
 CALLERS = 4
@@ -256,3 +257,70 @@ def test_a_lost_token_is_removed(two: TwoTokens) -> None:
     two.stop()
     report = verify(two.audit, trust)
     assert report.failure is None, report.failure
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Iterator[CopiedToken]:
+    """Two workers; the copy is configured, and not there yet."""
+    server = CopiedToken(tmp_path / "server", workers=2)
+    server.prepare()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.timeout(300)
+def test_a_copy_takes_over(copied: CopiedToken) -> None:
+    with copied.api() as api:
+        api.ok("POST", "sys/mounts/transit", {"type": "transit"})
+        make(api, "old")
+        old = encrypt(api, "old")
+        # Nothing there, then an old copy: both are told what is missing.
+        assert api.call("POST", "sys/hsm/tokens/copy").status == 503
+        copied.vendor_copies()
+        api.ok("POST", "sys/mounts/pki", {"type": "pki"})
+        api.ok("POST", "pki/root/generate/internal", {"common_name": "Root"})
+        copied.stop()
+        copied.start()
+        refused = api.call("POST", "sys/hsm/tokens/copy")
+        assert refused.status == 400
+        assert "is no copy" in refused.errors[0]
+        copied.stop()
+        copied.vendor_copies()
+        copied.start()
+        proved = api.ok("POST", "sys/hsm/tokens/copy")
+        assert proved["state"] == "enrolled"
+        assert tokens(api)["copy"]["relation"] == "same-keys"
+        # A new root is not used before the copy holds it.
+        api.ok("POST", "sys/hsm/root/rotate")
+        waiting = api.ok("GET", "sys/hsm/root/rotate")
+        assert (waiting["state"], waiting["waits_for"], waiting["version"]) == ("waiting", ["copy"], 1)
+        api.ok("POST", "sys/hsm/root/rotate")
+        assert api.ok("GET", "sys/hsm/root/rotate")["state"] == "waiting"
+        copied.stop()
+        copied.vendor_copies()
+        copied.start()
+        wait_for(lambda: api.ok("GET", "sys/hsm/root/rotate")["state"] == "complete", 30, "the rotation")
+        assert api.ok("GET", "sys/hsm/root/rotate")["version"] == 2
+        make(api, "new")
+        new = encrypt(api, "new")
+    files = Pulled(copied.first)
+    files.vanish()
+    for _ in range(2):
+        with copied.api() as api:
+            for name, text in (("old", old), ("new", new)):
+                assert api.ok("POST", f"transit/decrypt/{name}", {"ciphertext": text})["plaintext"] == P
+            answer = api.ok("POST", "pki/root/generate/internal", {"common_name": "Second"})
+            assert "certificate" in answer
+        copied.stop()
+        copied.start()
+    with copied.api() as api:
+        refused = api.call("POST", "sys/hsm/root/rotate")
+        assert refused.status == 503
+        removed = api.ok("DELETE", f"sys/hsm/tokens/{FIRST}")
+        assert removed["lost"] == {"keys": [], "authorities": []}
+        # The copy is the original now.
+        assert tokens(api)["copy"]["relation"] == "own-keys"
+        api.ok("POST", "sys/hsm/root/rotate")
+        wait_for(lambda: api.ok("GET", "sys/hsm/root/rotate")["version"] == 3, 30, "the rotation")
+        assert api.ok("POST", "transit/decrypt/old", {"ciphertext": old})["plaintext"] == P
