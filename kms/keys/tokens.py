@@ -109,9 +109,9 @@ def open_tokens(section: HsmSection, clock: Clock, store: Store, losses: Losses)
 
 def name_first(tx: Transaction, first: str, serial: str, now: float) -> None:
     """From now on the first token has a name too, and its roots say so. Nothing when it has."""
-    if tx.scan(HSM_TOKENS):
+    if any(row.value.state != REMOVED for row in tx.scan(HSM_TOKENS)):
         return
-    tx.insert(HSM_TOKENS, first, HsmToken(state=ENROLLED, relation=OWN_KEYS, serial=serial, since=now))
+    put_token(tx, first, HsmToken(state=ENROLLED, relation=OWN_KEYS, serial=serial, since=now))
     for root in tx.scan(ROOTS):
         if not root.value.home:
             tx.replace(ROOTS, root, msgspec.structs.replace(root.value, home=first))
@@ -124,6 +124,13 @@ def put_token(tx: Transaction, name: str, value: HsmToken) -> None:
         tx.insert(HSM_TOKENS, name, value)
     else:
         tx.replace(HSM_TOKENS, row, value)
+
+
+def forget_tokens(tx: Transaction, now: float) -> None:
+    """All tokens are lost: the one that is recovered to serves alone and has no name again."""
+    for row in tx.scan(HSM_TOKENS):
+        if row.value.state != REMOVED:
+            tx.replace(HSM_TOKENS, row, msgspec.structs.replace(row.value, state=REMOVED, since=now))
 
 
 def copies_of(reader: Reader) -> list[str]:

@@ -30,8 +30,9 @@ from kms.ids import CkaId, new_event_id
 from kms.keys.keyring import TERMS, Keyring, reseal_known
 from kms.keys.lost import lose_keys
 from kms.keys.recovery import open_for_custodians, public_half
-from kms.keys.roots import ROOTS, ROTATED, Root, Roots, active_row, replace_lost
+from kms.keys.roots import ROOTS, ROTATED, Root, Roots, active_row, active_rows, replace_lost
 from kms.keys.rotation import give_up_rotation
+from kms.keys.tokens import forget_tokens
 from kms.sensitive import Sensitive
 from kms.system.choices import EXPLAINED
 from kms.system.instance import INSTANCE, Instance, check_custody, read_instance
@@ -96,8 +97,8 @@ class Recoverer:
 
     def _done(self, instance: Instance) -> bool:
         """Whether the token holds the roots already; refuse when it always did."""
-        active = active_row(self.store.reader(), Purpose.ROOT_SEAL)
-        if not self.hsm().exists(CkaId(bytes.fromhex(active.key))):
+        active = active_rows(self.store.reader(), Purpose.ROOT_SEAL)
+        if not any(self.hsm().exists(CkaId(bytes.fromhex(row.key))) for row in active):
             return False
         if instance.epoch == 1:
             raise invalid("the HSM is not lost: this token holds the server's root keys; start the server")
@@ -142,6 +143,7 @@ class Recoverer:
                 tx.replace(TERMS, old, term)
             self._replace_roots(tx, made)
             give_up_rotation(tx, self.clock.now())
+            forget_tokens(tx, self.clock.now())
             lose_keys(tx, instance.epoch)
             self.lose(tx)
             event = self._event(instance, before, len(resealed))

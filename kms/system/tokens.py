@@ -15,7 +15,7 @@ from kms.keys.enrolment import Enroller
 from kms.keys.keyring import TERMS
 from kms.keys.removal import Remover
 from kms.keys.roots import ACTIVE, ROOTS
-from kms.keys.tokens import ENROLLED, HSM_TOKENS, OWN_KEYS
+from kms.keys.tokens import ENROLLED, HSM_TOKENS, OWN_KEYS, REMOVED
 from kms.operation import Call, Capability, Change, Effect, External, Field, Operation, Record, Result
 from kms.tables import Store
 
@@ -40,19 +40,21 @@ class TokenHandlers:
         away = self.hsm().away()
         reader = self.store.reader()
         rows = {row.key: row.value for row in reader.scan(HSM_TOKENS)}
+        serving = {name for name, row in rows.items() if row.state == ENROLLED} or {self._first.title}
         names = dict.fromkeys([*(section.title for section in self.configured), *rows])
         tokens = {}
         for name in names:
             row = rows.get(name)
-            serves = row.state == ENROLLED if row is not None else not rows and name == self._first.title
+            serves = name in serving
+            nameless = serves and (row is None or row.state == REMOVED)
             tokens[name] = {
                 "relation": row.relation if row is not None else self._relation(name),
                 "configured": any(section.title == name for section in self.configured),
-                "state": row.state if row is not None else ENROLLED if serves else "not enrolled",
+                "state": ENROLLED if serves else row.state if row is not None else "not enrolled",
                 "answers": name not in away if serves else None,
                 "serial": row.serial if row is not None else "",
                 "since": rfc3339(row.since) if row is not None else "",
-                **self._holds("" if row is None and serves else name),
+                **self._holds("" if nameless else name),
             }
         return Result({"tokens": tokens, "terms": reader.count(TERMS, {})})
 

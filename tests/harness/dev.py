@@ -199,6 +199,7 @@ class ConfiguredServer(DevServer):
                 body = {"recovery_shares": 1, "recovery_threshold": 1}
                 answer = client.post(f"{self.address}/v1/sys/init", json=body)
                 self.token = answer.json()["root_token"]
+                self.shares: list[str] = answer.json()["recovery_keys_base64"]
                 return False
             return status == 200
         return False

@@ -18,6 +18,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "scripts/demo": "tests/system/test_demo.py",
     "scripts/test": "the run that you are looking at",
+    "bao write -f sys/hsm/tokens/second": "tests/system/test_tokens.py",
     'export PATH="$PWD/.venv/bin:$PATH"': "tests/conftest.py starts each server with this command",
 }
 # What the blocks must print, so that a command that does nothing is noticed.

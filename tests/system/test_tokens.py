@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import threading
 import time
@@ -16,12 +18,14 @@ import pytest
 from kms.audit.note import LogKey, open_checkpoint
 from kms.audit.verify import TrustFile, verify
 from kms.errors import KmsError
+from tests.gates.sources import TOP
 from tests.harness.api import Api
 from tests.harness.dev import KEYSTEAD
 from tests.harness.processes import wait_for
 from tests.harness.tokens import FIRST, SECOND, CopiedToken, TwoTokens
-from tests.hsm.parts import Pulled
+from tests.hsm.parts import Pulled, further_token
 
+README = (TOP / "README.md").read_text("utf-8")
 P = b64encode(b"card 4711").decode()
 CALLERS = 4
 PER_SECOND = 60
@@ -200,6 +204,44 @@ def doctor(server: TwoTokens) -> dict[str, str]:
     return {row["check"]: row["detail"] for row in json.loads(done.stdout)}
 
 
+def go_on_with_the_second(two: TwoTokens, soft: str) -> None:
+    """The configuration without the removed token starts."""
+    two.stop()
+    text = two.configuration.read_text()
+    whole, _, rest = text.partition("[[hsm.others]]")
+    head = whole.partition("[hsm]")[0]
+    two.configuration.write_text(head + "[hsm]" + rest.replace('relation = "own-keys"\n', ""))
+    two.start()
+    with two.api() as api:
+        assert api.ok("POST", "transit/decrypt/soft", {"ciphertext": soft})["plaintext"] == P
+        encrypt(api, f"in-{FIRST}")
+    two.stop()
+
+
+def recover_to_a_third(two: TwoTokens, soft: str) -> None:
+    """The second is lost too: the custodians open the keyring under a third."""
+    two.pulled(SECOND).vanish()
+    third = further_token(two.configs[FIRST], "third")
+    text = two.configuration.read_text().replace(f'token_label = "{SECOND}"', 'token_label = "third"')
+    two.configuration.write_text(text.replace(str(two.configs[SECOND].pin_file), str(third.pin_file)))
+    command = [str(KEYSTEAD), "recover", "--config", str(two.configuration), "--format", "json"]
+    done = subprocess.run(
+        command, input="\n".join(two.shares), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lost = [row["name"] for row in json.loads(done.stdout)["keys"]]
+    assert sorted(set(lost)) == [f"in-{FIRST}", f"in-{SECOND}"]
+    two.start()
+    with two.api() as api:
+        assert api.ok("POST", "transit/decrypt/soft", {"ciphertext": soft})["plaintext"] == P
+        states = tokens(api)
+        assert (states["third"]["state"], states["third"]["terms"]) == (
+            "enrolled",
+            api.ok("GET", "sys/hsm/tokens")["terms"],
+        )
+        assert {states[FIRST]["state"], states[SECOND]["state"]} == {"removed"}
+
+
 @pytest.mark.timeout(300)
 def test_a_lost_token_is_removed(two: TwoTokens) -> None:
     """What it held is named by doctor and by the answer, and refused with that reason; the other serves on."""
@@ -244,19 +286,10 @@ def test_a_lost_token_is_removed(two: TwoTokens) -> None:
         api.ok("POST", "sys/hsm/root/rotate")
         assert tokens(api)[SECOND]["root_version"] == 2
         assert api.post("sys/rotate").status == 204
-    # The configuration without it starts, and the log holds for who knew its first key.
-    two.stop()
-    text = two.configuration.read_text()
-    whole, _, rest = text.partition("[[hsm.others]]")
-    head = whole.partition("[hsm]")[0]
-    two.configuration.write_text(head + "[hsm]" + rest.replace('relation = "own-keys"\n', ""))
-    two.start()
-    with two.api() as api:
-        assert api.ok("POST", "transit/decrypt/soft", {"ciphertext": soft})["plaintext"] == P
-        encrypt(api, f"in-{FIRST}")
-    two.stop()
+    go_on_with_the_second(two, soft)
     report = verify(two.audit, trust)
     assert report.failure is None, report.failure
+    recover_to_a_third(two, soft)
 
 
 @pytest.fixture
@@ -324,3 +357,31 @@ def test_a_copy_takes_over(copied: CopiedToken) -> None:
         api.ok("POST", "sys/hsm/root/rotate")
         wait_for(lambda: api.ok("GET", "sys/hsm/root/rotate")["version"] == 3, 30, "the rotation")
         assert api.ok("POST", "transit/decrypt/old", {"ciphertext": old})["plaintext"] == P
+
+
+def test_commands_of_the_readme(tmp_path: Path) -> None:
+    """Those of "Two HSMs", on a server whose second token is not enrolled."""
+    (block,) = re.findall(r"^```sh\n(bao write -f sys/hsm/tokens/.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    server = TwoTokens(tmp_path / "server", workers=1)
+    server.prepare()
+    server.start()
+    try:
+        environment = {
+            "PATH": f"{KEYSTEAD.parent}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "BAO_ADDR": server.address,
+            "BAO_TOKEN": server.token,
+        }
+        done = subprocess.run(
+            ["bash", "-euc", block],
+            cwd=server.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        server.stop()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "only in second" in done.stdout
