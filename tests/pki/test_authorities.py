@@ -16,10 +16,7 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
     "curve": ({"key_bits": 100}, "^unsupported bit length for EC key: 100$"),
     "no name": ({"common_name": ""}, "needs a subject"),
     "external": ({"exported": "kms"}, "no external keys"),
-    "existing": (
-        {"exported": "existing", "key_ref": "nosuch"},
-        "unable to find PKI key for reference: nosuch",
-    ),
+    "existing": ({"exported": "existing"}, "key_type nor key_bits arguments can be set"),
     "nonsense": ({"exported": "bogus"}, 'the "exported" path parameter must be'),
     "issuer name taken": ({"issuer_name": "first"}, "^issuer name already in use$"),
     "key name taken": ({"key_name": "first-key"}, "^key name already in use$"),

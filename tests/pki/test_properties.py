@@ -151,7 +151,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule()
     def tidy(self) -> None:
-        self.bench.do("tidy", self.mount, tidy_revoked_certs=True, safety_buffer=0)
+        self.bench.do("tidy", self.mount, tidy_revoked_certs=True, safety_buffer=1)
 
     def _look(self) -> None:
         """At each new CRL."""
