@@ -30,6 +30,7 @@ PRINTED = (
     "Verified OK",
     "billing.pem: OK",
     "Serial Number",
+    "IP Address:127.0.0.1",
     "ssh-ed25519-cert-v01@openssh.com user certificate",
     "not let in any more",
     "3 of 3 steps done",
@@ -44,6 +45,7 @@ def blocks() -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_commands_of_the_readme_run(fresh_server: ServerFactory, tmp_path: Path) -> None:
     server = fresh_server(workers=2)
     script = ["set -euo pipefail"]
@@ -56,6 +58,7 @@ def test_commands_of_the_readme_run(fresh_server: ServerFactory, tmp_path: Path)
         "HOME": str(tmp_path),
         "LANG": "C.UTF-8",
         "KEYSTEAD_DATA": str(server.data),
+        "ACME_HTTP_PORT": str(server.acme_http_port),
         **dict.fromkeys(("BAO_ADDR", "VAULT_ADDR"), server.address),
         **dict.fromkeys(("BAO_TOKEN", "VAULT_TOKEN"), server.token),
     }
