@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.ocsp import OCSPRequestBuilder, load_der_ocsp_response
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki.hsmkey import HsmSigner, private_key
@@ -192,6 +193,7 @@ class Corpus:
         self._add("no revocation available", self.leaf(role="named", ttl=DAY))
         self._shards()
         self._delta()
+        self._ocsp()
 
     def _shards(self) -> None:
         url = "http://crl.example/int/crl"
@@ -214,6 +216,32 @@ class Corpus:
         crls = (*self.crls("ec-rsa"), self.bench.raw("crl-delta", "ec-rsa"))
         leaf = self.leaf("ec-rsa")
         self.good["a delta"] = self.case("a delta", "ec-rsa", leaf, purpose="server", crls=crls)
+
+    def _ocsp(self) -> None:
+        """Answers about good certificates, and what must not pass for one."""
+        for mount in CHAINS:
+            leaf = self.leaf(mount)
+            name = f"{mount} by OCSP"
+            self.good[name] = self.case(name, mount, leaf, purpose="server", ocsp=self.answer(mount, leaf))
+        gone, other = self.leaf(), self.leaf()
+        self.bench.do("revoke", "ec-ec", serial_number=serial(gone))
+        good = self.answer("ec-ec", other)
+        for name, leaf, ocsp in (
+            ("revoked by OCSP", gone, self.answer("ec-ec", gone)),
+            ("an answer about another certificate", gone, good),
+            ("an answer that was changed", other, _tampered(good)),
+        ):
+            self.bad[name] = self.case(name, "ec-ec", leaf, purpose="server", ocsp=ocsp)
+
+    def answer(self, mount: str, leaf: bytes) -> bytes:
+        """The OCSP response about a leaf, asked with SHA-1 as most clients do."""
+        asked = OCSPRequestBuilder().add_certificate(
+            _parsed(leaf),
+            _parsed(self.ca(mount)),
+            hashes.SHA1(),  # noqa: S303  (names the issuer, protects nothing)
+        )
+        request = asked.build().public_bytes(Encoding.DER).decode("latin-1")
+        return self.bench.raw("ocsp-post", mount, request=request)
 
     # -- what is to be refused ----------------------------------------------------------------------
 
@@ -329,6 +357,13 @@ def _parsed(leaf: bytes) -> x509.Certificate:
 def serial(leaf: bytes) -> str:
     number = _parsed(leaf).serial_number
     return number.to_bytes((number.bit_length() + 7) // 8, "big").hex(":")
+
+
+def _tampered(answer: bytes) -> bytes:
+    """One bit of the signature is wrong."""
+    signature = load_der_ocsp_response(answer).signature
+    assert answer.count(signature) == 1
+    return answer.replace(signature, broken(signature))
 
 
 def broken(document: bytes) -> bytes:

@@ -1,4 +1,6 @@
-"""OpenSSL, GnuTLS, NSS, Java, Go and pkilint accept every kind of certificate and CRL, and refuse every near miss.
+"""OpenSSL, GnuTLS, NSS, Java, Go and pkilint accept every kind of certificate, CRL and OCSP answer, and refuse near misses.
+
+OCSP answers are judged by OpenSSL, GnuTLS and Java: Go's standard library knows none, NSS takes none from a file.
 
 Where a validator cannot be asked, or is known to decide otherwise, it stands here with the reason; both tables are
 checked to be true, so an entry that no longer holds fails as well.
@@ -20,6 +22,7 @@ ACCEPTS_ANYWAY: dict[tuple[str, str], str] = {
     ("no CRL of the issuer", "gnutls"): "GnuTLS takes a status that nobody knows for good",
     ("an old CRL", "gnutls"): "certtool does not look at nextUpdate of the CRLs that it loads",
     ("a CRL with a broken signature", "gnutls"): "certtool trusts the CRLs that it loads",
+    ("an answer about another certificate", "gnutls"): "ocsptool verifies the answer, not whom it is about",
     ("an old CRL", "nss"): "NSS uses the newest CRL that it has; fetching a fresh one is up to its user",
 }
 NO_ED25519 = "NSS 3.87 knows no Ed25519 keys in certificates"

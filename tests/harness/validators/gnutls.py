@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.harness.validators.case import PURPOSES, Case, run, write_pem
+from tests.harness.validators.case import PURPOSES, Case, clocked, run, write_pem
 
 
 def judge(cases: Sequence[Case], folder: Path) -> dict[str, str]:
@@ -17,21 +16,7 @@ def judge(cases: Sequence[Case], folder: Path) -> dict[str, str]:
 def _one(case: Case, folder: Path) -> str:
     chain = write_pem(folder / "chain.pem", (case.leaf, *case.chain))
     roots = write_pem(folder / "roots.pem", case.roots)
-    # The tool judges by the clock alone.
-    at = datetime.fromtimestamp(case.at, UTC).strftime("@%Y-%m-%d %H:%M:%S")
-    command = [
-        "env",
-        "TZ=UTC",
-        "faketime",
-        "-f",
-        at,
-        "certtool",
-        "--verify",
-        "--load-ca-certificate",
-        roots,
-        "--infile",
-        chain,
-    ]
+    command = [*clocked(case.at), "certtool", "--verify", "--load-ca-certificate", roots, "--infile", chain]
     if case.crls:
         command += ["--load-crl", write_pem(folder / "crls.pem", case.crls, "X509 CRL")]
     if case.host:
@@ -50,20 +35,8 @@ def _ocsp(case: Case, folder: Path) -> str:
     answer.write_bytes(case.ocsp)
     leaf = write_pem(folder / "leaf.pem", [case.leaf])
     issuer = write_pem(folder / "issuer.pem", (case.chain or case.roots)[:1])
-    at = datetime.fromtimestamp(case.at, UTC).strftime("@%Y-%m-%d %H:%M:%S")
-    command = [
-        "env",
-        "TZ=UTC",
-        "faketime",
-        "-f",
-        at,
-        "ocsptool",
-        "--verify-response",
-        "--load-response",
-        str(answer),
-        "--load-cert",
-        leaf,
-    ]
+    command = [*clocked(case.at), "ocsptool", "--verify-response", "--load-response", str(answer)]
+    command += ["--load-cert", leaf]
     done = run(*command, "--load-issuer", issuer, "--load-trust", issuer)
     said = (done.stdout + done.stderr).decode(errors="replace")
     return "" if done.returncode == 0 and "Success" in said and "revoked" not in said else said.strip()

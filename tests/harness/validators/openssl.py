@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.harness.validators.case import Case, run, write_pem
+from tests.harness.validators.case import Case, clocked, run, write_pem
 
 
 def judge(cases: Sequence[Case], folder: Path) -> dict[str, str]:
@@ -38,8 +38,9 @@ def _ocsp(case: Case, folder: Path, leaf: str, roots: str) -> str:
     answer.write_bytes(case.ocsp)
     issuer = write_pem(folder / "issuer.pem", (case.chain or case.roots)[:1])
     chain = write_pem(folder / "chain.pem", case.chain) if case.chain else issuer
-    command = ["openssl", "ocsp", "-respin", str(answer), "-issuer", issuer, "-cert", leaf]
-    done = run(*command, "-CAfile", roots, "-verify_other", chain, "-no_nonce", "-attime", str(case.at))
+    # -attime is not for the times of the answer.
+    command = [*clocked(case.at), "openssl", "ocsp", "-respin", str(answer), "-issuer", issuer, "-cert", leaf]
+    done = run(*command, "-CAfile", roots, "-verify_other", chain, "-no_nonce")
     said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
     if done.returncode == 0 and "Response verify OK" in said and ": good" in said:
         return ""
