@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.harness.dev import DevServer
-from tests.vectors.catalogue import FILES
+from tests.vectors.catalogue import FILES, WYCHEPROOF
 from tests.vectors.runner import Runner
 
 
@@ -24,7 +24,7 @@ def main() -> int:
             with server.api() as api:
                 api.ok("POST", "sys/mounts/vectors", {"type": "transit"})
                 runner = Runner(api, "vectors")
-                for file in FILES:
+                for file in FILES + WYCHEPROOF:
                     tally = runner.run(file.reader(file.path))
                     print(tally.line(file.path), flush=True)
                     for text in tally.wrong[:5]:
@@ -38,7 +38,7 @@ def main() -> int:
         finally:
             server.stop()
     print(
-        f"{len(FILES)} files: {sums['used']} vectors used, {sums['refused']} of them to be refused, "
+        f"{len(FILES + WYCHEPROOF)} files: {sums['used']} vectors used, {sums['refused']} of them to be refused, "
         f"{sums['wrong']} wrong, {sums['excluded']} excluded; {time.monotonic() - began:.0f} s"
     )
     return 1 if sums["wrong"] else 0

@@ -26,7 +26,7 @@ class Case:
     Args:
         id: where it stands in its file.
         key: becomes a version of a key of its type.
-        operation: decrypt, unwrap, wrap, verify, sign, hmac, cmac, or import (the key alone).
+        operation: decrypt, unwrap, wrap, verify, sign, hmac, cmac, shared-secret, or import (the key alone).
         path: behind the key's name, for the hash.
         common: fields of the request.
         item: fields of the vector; `{v}` becomes `vault:v<N>:`.

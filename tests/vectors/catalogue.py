@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.vectors import signatures, symmetric
+from tests.vectors import signatures, symmetric, wycheproof
 from tests.vectors.cases import Read
 
 GCM = "ciphers/AES/GCM"
@@ -63,3 +63,76 @@ FILES: tuple[File, ...] = (
         for level in (44, 65, 87)
     ),
 )
+
+_CIPHER, _SIGNED, _AGREED = (f"{name}/wycheproof" for name in ("Cipher", "Signature", "Protocol"))
+WYCHEPROOF: tuple[File, ...] = (
+    *(
+        File(f"{_CIPHER}/{name}_test.json", wycheproof.aead, 3)
+        for name in ("aes_gcm", "chacha20_poly1305", "xchacha20_poly1305")
+    ),
+    File(f"{_CIPHER}/aes_kwp_test.json", wycheproof.key_wrap, 3),
+    File(f"{_CIPHER}/aes_wrap_test.json", wycheproof.key_wrap, 3),
+    *(
+        File(f"{_CIPHER}/rsa_oaep_{bits}_sha256_mgf1sha256_test.json", wycheproof.oaep)
+        for bits in (2048, 3072, 4096)
+    ),
+    File("Hash/wycheproof/aes_cmac_test.json", wycheproof.cmac, 4),
+    *(
+        File(f"{_SIGNED}/ecdsa_{curve}_{hash_name}{form}_test.json", wycheproof.signature, 10)
+        for curve, hash_names in {
+            "secp256r1": ("sha256", "sha512"),
+            "secp384r1": ("sha384", "sha512"),
+            "secp521r1": ("sha512",),
+            "secp256k1": ("sha256", "sha512"),
+        }.items()
+        for hash_name in hash_names
+        for form in ("", "_p1363")
+    ),
+    *(
+        File(f"{_SIGNED}/ecdsa_{curve}_{hash_name}_test.json", wycheproof.signature, 20)
+        for curve, hash_name in (
+            ("secp256r1", "sha3_256"),
+            ("secp256r1", "sha3_512"),
+            ("secp384r1", "sha256"),
+            ("secp384r1", "sha3_384"),
+            ("secp521r1", "sha3_512"),
+            ("secp224r1", "sha256"),
+        )
+    ),
+    File(f"{_SIGNED}/ed25519_test.json", wycheproof.signature, 3),
+    File(f"{_SIGNED}/ed448_test.json", wycheproof.signature),
+    *(
+        File(f"{_SIGNED}/rsa_pss_{name}_test.json", wycheproof.signature, 5)
+        for name in (
+            "2048_sha256_mgf1_0",
+            "2048_sha256_mgf1_32",
+            "2048_sha256_mgf1sha1_20",
+            "2048_sha384_mgf1_48",
+            "3072_sha256_mgf1_32",
+            "4096_sha256_mgf1_32",
+            "4096_sha512_mgf1_64",
+            "misc",
+        )
+    ),
+    *(
+        File(f"{_SIGNED}/rsa_signature_{name}_test.json", wycheproof.signature, 10)
+        for name in (
+            "2048_sha256",
+            "2048_sha384",
+            "2048_sha512",
+            "2048_sha3_256",
+            "2048_sha512_256",
+            "3072_sha256",
+            "3072_sha512",
+            "4096_sha256",
+            "4096_sha512",
+            "8192_sha256",
+        )
+    ),
+    *(File(f"{_SIGNED}/mldsa_{level}_verify_test.json", wycheproof.ml_dsa, 4) for level in (44, 65, 87)),
+    *(
+        File(f"{_AGREED}/ecdh_{curve}_pem_test.json", wycheproof.agreement, 50)
+        for curve in ("secp256r1", "secp384r1", "secp521r1")
+    ),
+)
+"""Of Google's and C2SP's project of that name."""

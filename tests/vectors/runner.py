@@ -21,7 +21,9 @@ BATCH = 200
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 # What a batch's result holds, by operation; those absent here have the version in the request, not in the item.
 RESULTS = {"decrypt": "plaintext", "unwrap": "plaintext", "verify": "valid"}
-ONE_BY_ONE = {"wrap": "ciphertext", "sign": "signature", "hmac": "hmac", "cmac": "cmac"}
+ONE_BY_ONE = {"wrap": "ciphertext", "sign": "signature", "hmac": "hmac", "cmac": "cmac"} | {
+    "shared-secret": "shared_secret"
+}
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Tally:
     refused: int = 0  # those of the used ones that had to be refused, and were
     excluded: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)  # of errors, of those that decrypt or unwrap
 
     def line(self, name: str) -> str:
         """For people."""
@@ -86,7 +89,7 @@ class Runner:
             if case.key in failed or case.operation == "import":
                 _note(tally, case, "imported" if case.key in versions else REFUSED)
         rest = [case for case in cases if case.key in versions and case.operation != "import"]
-        for case, got in self._ask(name, rest, versions):
+        for case, got in self._ask(name, rest, versions, tally):
             _note(tally, case, got)
 
     def _import(self, name: str, key: Key, *, first: bool) -> bool:
@@ -103,7 +106,9 @@ class Runner:
         wrapped = self._wrapping.encrypt(ephemeral, OAEP)
         return b64encode(wrapped + keywrap.aes_key_wrap_with_padding(ephemeral, private)).decode()
 
-    def _ask(self, name: str, cases: list[Case], versions: dict[Key, int]) -> Iterator[tuple[Case, Any]]:
+    def _ask(
+        self, name: str, cases: list[Case], versions: dict[Key, int], tally: Tally
+    ) -> Iterator[tuple[Case, Any]]:
         for case in cases:
             if case.operation in ONE_BY_ONE:
                 yield case, self._one(name, case, versions[case.key])
@@ -119,9 +124,11 @@ class Runner:
                 if (case.operation, case.path, case.common) == (first.operation, first.path, first.common)
             ]
             requests = requests[len(same) :]
-            yield from self._batch(name, same, versions)
+            yield from self._batch(name, same, versions, tally)
 
-    def _batch(self, name: str, cases: list[Case], versions: dict[Key, int]) -> Iterator[tuple[Case, Any]]:
+    def _batch(
+        self, name: str, cases: list[Case], versions: dict[Key, int], tally: Tally
+    ) -> Iterator[tuple[Case, Any]]:
         first = cases[0]
         items = [_item(case, versions[case.key]) for case in cases]
         body = {"batch_input": items, **dict(first.common)}
@@ -129,6 +136,8 @@ class Runner:
         results = answer.json["data"]["batch_results"]
         for case, result in zip(cases, results, strict=True):
             got = result.get(RESULTS[case.operation])
+            if result.get("error") and case.operation != "verify":
+                tally.texts.add(result["error"])
             yield case, REFUSED if result.get("error") or got is False else got
 
     def _one(self, name: str, case: Case, version: int) -> Any:

@@ -25,7 +25,8 @@ NO_CURVE = "no key type has this curve"
 NO_SIZE = "RSA keys here have 2048, 3072 or 4096 bits"
 
 
-def _pem(der: bytes) -> str:
+def pem_of(der: bytes) -> str:
+    """SubjectPublicKeyInfo in PEM, whether it means anything or not."""
     return f"-----BEGIN PUBLIC KEY-----\n{b64(der)}\n-----END PUBLIC KEY-----\n"
 
 
@@ -37,7 +38,7 @@ def _point(curve: ec.EllipticCurve, x: str, y: str) -> str | None:
     numbers = [int(text, 16) for text in (x, y)]
     if max(numbers).bit_length() > size * 8:
         return None
-    return _pem(der[: -2 * size] + b"".join(number.to_bytes(size, "big") for number in numbers))
+    return pem_of(der[: -2 * size] + b"".join(number.to_bytes(size, "big") for number in numbers))
 
 
 def _hash(text: str) -> str:
@@ -96,7 +97,7 @@ def _rsa_public(n: str, e: str) -> tuple[int, str]:
     modulus, exponent = int(n, 16), int(e, 16)
     bits = modulus.bit_length()
     der = _spki(modulus, exponent)
-    return bits, _pem(der)
+    return bits, pem_of(der)
 
 
 def _spki(n: int, e: int) -> bytes:

@@ -9,11 +9,12 @@ import pytest
 
 from tests.harness.dev import DevServer
 from tests.vectors.cases import Case
-from tests.vectors.catalogue import FILES, File
+from tests.vectors.catalogue import FILES, WYCHEPROOF, File
 from tests.vectors.files import ROOT
 from tests.vectors.runner import Runner
 
 # Vectors that can be asked, by family: these numbers may not fall.
+WYCHEPROOF_ASKED = (15_354, 2_288)
 ASKED = {
     "ciphers": 1_566,
     "keywrap": 6_000,
@@ -58,12 +59,22 @@ def test_no_family_is_forgotten() -> None:
                 assert f"{folder}/{path.name}" in read
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.path.rsplit("/", 1)[-1])
+@pytest.mark.parametrize("file", FILES + WYCHEPROOF, ids=lambda file: file.path.rsplit("/", 1)[-1])
 def test_vectors(file: File, runner: Runner) -> None:
     tally = runner.run(file.reader(file.path), file.stride)
     print(tally.line(file.path))
     assert tally.used or tally.excluded
     assert not tally.wrong, tally.wrong[:5]
+    assert len(tally.texts) <= 1, "bad ciphertexts of one kind of key get different answers"
+
+
+def test_as_many_wycheproof_vectors_are_asked_as_ever() -> None:
+    asked = excluded = 0
+    for file in WYCHEPROOF:
+        for each in file.reader(file.path):
+            asked += isinstance(each, Case)
+            excluded += not isinstance(each, Case)
+    assert (asked, excluded) == WYCHEPROOF_ASKED
 
 
 @pytest.mark.parametrize(
