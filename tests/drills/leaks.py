@@ -63,6 +63,11 @@ _USUAL: Final = frozenset(
     }
 )
 _MAKING: Final = frozenset({"transit.keys.create", "transit.keys.import", "transit.derive-key"})
+# What takes a key out of use happens to these only, or soon nothing would answer any more.
+_ENDING: Final = frozenset(
+    f"transit.keys.{verb}"
+    for verb in ("delete", "soft-delete", "suspend", "compromise", "deactivate", "config", "trim")
+)
 _FITTING: Final = {
     "transit.decrypt": "aes256-gcm96",
     "transit.reencrypt": "aes256-gcm96",
@@ -205,6 +210,8 @@ class Walk:
             name = f"n{self._random.randrange(1 << 30)}"
             self._names.append(name)
             return name
+        if operation in _ENDING:
+            return self._random.choice([name for name in self._names if name.startswith("doomed")])
         fits = [name for name in self._names if name.startswith(_FITTING.get(operation, ""))]
         return self._random.choice(fits if fits and self._random.random() < 0.8 else self._names)
 
