@@ -77,11 +77,13 @@ class Finalizing:
             if error.kind is ErrorKind.INVALID:
                 raise AcmeProblem("badCSR", error.detail) from None
             raise
-        return _Act(directory, order, signing, int(call.now)).external()
+        return Act(directory, order, signing, int(call.now)).external()
 
 
 @dataclass
-class _Act:
+class Act:
+    """The steps of one order around its signature."""
+
     directory: Directory
     order: Order
     signing: External[bytes]
