@@ -22,7 +22,7 @@ from pki.acme.entrance import Entrance
 from pki.acme.finalize import Finalizing
 from pki.acme.nonces import Nonces
 from pki.acme.orders import Orders
-from pki.acme.problems import as_problem
+from pki.acme.problems import as_problem, malformed
 from pki.acme.replacing import RenewalInfo
 from pki.acme.settings import AcmeSettings
 from pki.acme.validation import Ports, Validator
@@ -63,6 +63,8 @@ class AcmeService:
 
         def act(call: Call) -> Outcome:
             with self._refusing(call):
+                if call.wrap_ttl:
+                    raise malformed("ACME answers are never wrapped: leave X-Vault-Wrap-TTL out")
                 return self._dressed(call, handler(call))
 
         return act

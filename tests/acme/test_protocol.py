@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
-from tests.acme.client import Client, b64, binding, csr, jwk_of, new_key, sign
+from tests.acme.client import ERROR, JOSE, Client, b64, binding, csr, jwk_of, new_key, sign
 from tests.acme.conftest import ClientFactory
 from tests.acme.site import Site
 
@@ -85,6 +85,8 @@ def test_requests_that_do_not_prove_themselves_are_refused(client: Client, clien
         assert (case, reply.problem) == (case, problem)
         assert reply.headers["Replay-Nonce"]
     assert client.send(kid, good, "application/json").status == 415
+    wrapped = client.http.post(kid, json=good, headers={"Content-Type": JOSE, "X-Vault-Wrap-TTL": "60"})
+    assert (wrapped.status_code, wrapped.json()["type"]) == (400, ERROR + "malformed")
     assert client.send(kid, good).status == 200, "no refusal spent its nonce"
     assert stranger.post(kid, None, kid=kid).problem == "malformed"
 
