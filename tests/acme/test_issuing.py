@@ -244,7 +244,7 @@ def test_renewal_information_and_one_replacement(
     for wrong, status in (
         ("x", 400),
         ("AAAA.AAAA", 404),
-        (ari_name(old)[1:], 400),
+        ("*" + ari_name(old)[1:], 400),
         (ari_name(old) + "AA", 400),
     ):
         assert client.http.get(f"{client.directory['renewalInfo']}/{wrong}").status_code == status
