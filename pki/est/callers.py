@@ -53,10 +53,15 @@ class Authorize:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who it is, and the verified certificate that it presented, if any."""
+    """Who it is.
 
-    principal: Principal
+    Args:
+        certificate: the verified one that it presented, if any.
+        only_certificate: there is no other proof, so it speaks for what stands in that and for nothing else.
+    """
+
     certificate: x509.Certificate | None
+    only_certificate: bool
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Callers:
         """
         row = self._presented(call) if "cert" in place.config.authenticators else None
         found = self._http(call, place)  # (1)
+        alone = found is None
         if found is None:  # (2)
             if row is None:
                 raise KmsError(ErrorKind.UNAUTHENTICATED, UNKNOWN)
@@ -84,7 +90,7 @@ class Callers:
                 raise KmsError(ErrorKind.DENIED, "this certificate was issued under another role")
         call.principal = found
         certificate = x509.load_der_x509_certificate(row.value.certificate) if row is not None else None
-        return Caller(found, certificate)
+        return Caller(certificate, alone)
 
     def _http(self, call: Call, place: Place) -> Principal | None:
         user, password = _basic(call.basic)

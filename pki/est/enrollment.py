@@ -2,7 +2,8 @@
 
 (1) place        offered at all, and under which role
 (2) caller       proven (pki.est.callers)
-(3) request      a PKCS #10 whose signature holds; a re-enrolment names what the presented certificate names
+(3) request      a PKCS #10 whose signature holds; a re-enrolment names what the presented certificate names, and so
+                 does whoever has no other proof than a certificate
 (4) signature    pki.issuance: role, lint, intent, HSM, ledger
 """
 
@@ -24,7 +25,7 @@ from kms.operation import Call, External, Field, Result
 from kms.tables import Transaction
 from pki.authority import Authority, pem
 from pki.est import formats
-from pki.est.callers import Callers
+from pki.est.callers import Caller, Callers
 from pki.est.places import Place, Places
 from pki.fields import SIGN_FIELDS, VERBATIM_FIELDS
 from pki.issuance import Issuance, unpem
@@ -55,8 +56,8 @@ class Enrollment:
     def simpleenroll(self, call: Call) -> External[bytes]:
         """A first certificate."""
         place = self.places.of(call)  # (1)
-        self.callers.prove(call, place)  # (2)
-        csr = formats.request(str(call.args[BODY]))  # (3)
+        caller = self.callers.prove(call, place)  # (2)
+        csr = _request(call, caller)  # (3)
         return self._signing(call, place, csr)  # (4)
 
     def simplereenroll(self, call: Call) -> External[bytes]:
@@ -77,8 +78,8 @@ class Enrollment:
         Of the request all counts but its key: that only shows that the client speaks for itself.
         """
         place = self.places.of(call)  # (1)
-        self.callers.prove(call, place)  # (2)
-        asked = formats.request(str(call.args[BODY]))  # (3)
+        caller = self.callers.prove(call, place)  # (2)
+        asked = _request(call, caller)  # (3)
         key = _new_key(place)
         return self._signing(call, place, _same_request(asked, key), key)  # (4)
 
@@ -124,6 +125,13 @@ class Enrollment:
         return self.places.authority(call, self.places.of(call))
 
 
+def _request(call: Call, caller: Caller) -> x509.CertificateSigningRequest:
+    csr = formats.request(str(call.args[BODY]))
+    if caller.only_certificate and caller.certificate is not None:
+        _demand_same(csr, caller.certificate)
+    return csr
+
+
 def _new_key(place: Place) -> CaPrivateKey:
     """As the role wants it; P-256 where any will do."""
     role = place.role
@@ -144,7 +152,7 @@ def _demand_same(csr: x509.CertificateSigningRequest, old: x509.Certificate) -> 
     """RFC 7030 4.2.2: Subject and SubjectAltName must be identical."""
     if csr.subject != old.subject or _names(csr.extensions) != _names(old.extensions):
         raise invalid(
-            "a re-enrolment must have the subject and the alternative names of the certificate that it renews"
+            "a certificate renews itself: subject and alternative names must be those of the certificate presented"
         )
 
 

@@ -188,6 +188,9 @@ def test_every_proof(device: Device, api: Api) -> None:
     # The certificate that it got.
     device.enroll(path, *device.identity)
     assert device.curl("/v1/pki/roles/other/est/simpleenroll", *device.identity, body=der)[0] == 403
+    other = device.request("other.example.test")
+    for name in ("simpleenroll", "serverkeygen"):
+        assert device.curl(f"{WELL_KNOWN}/{name}", *device.identity, body=other)[0] == 400
 
 
 def test_users_of_an_auth_mount(device: Device, api: Api) -> None:
@@ -229,7 +232,7 @@ def test_renewal_is_of_oneself(device: Device, api: Api) -> None:
     status, _, text = device.curl(path, *root, body=device.csr.read_bytes())
     assert (status, b"certificate that is renewed" in text) == (403, True)
     status, _, text = device.curl(path, *device.identity, body=device.request("other.example.test"))
-    assert (status, b"the alternative names of the certificate" in text) == (400, True)
+    assert (status, b"a certificate renews itself" in text) == (400, True)
     # A revoked one renews nothing, nor does one that this mount never signed.
     device.request(NAME)
     api.ok("POST", "pki/revoke", {"certificate": (device.folder / "cert.pem").read_text()})
