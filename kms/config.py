@@ -35,6 +35,9 @@
     trusted = ["10.1.2.0/24"]              # networks of the proxies; nobody else's header is read
     client_certificate_header = "Client-Cert"   # RFC 9440, or nginx's $ssl_client_escaped_cert
 
+    [documents]
+    listen = "0.0.0.0:8201"                # plain HTTP for CA certificates, CRLs and OCSP only; leave it out for none
+
     [keys]
     protection = "hsm"               # every new key must be born in the HSM; leave it out for no demand
 
@@ -197,6 +200,16 @@ class PkiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     blocklist: Path | None = None
 
 
+class DocumentsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A second listener, without TLS, for signed documents that anybody may have. All else is 404 there.
+
+    Args:
+        listen: "host:port".
+    """
+
+    listen: str
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bounds of a worker.
 
@@ -243,6 +256,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tls: TlsConfig | None = None
     proxy: ProxyConfig | None = None
     keys: KeysConfig = KeysConfig()
+    documents: DocumentsConfig | None = None
     pki: PkiSection = PkiSection()
     limits: LimitsConfig = LimitsConfig()
     acme: AcmeSection = AcmeSection()
@@ -409,10 +423,14 @@ def _explained(text: str) -> str:
 
 
 def _check(config: Config, name: str) -> None:
-    try:
-        split_address(config.listen)
-    except KmsError as error:
-        raise invalid(f"{name}: {error.detail}") from None
+    documents = [config.documents.listen] if config.documents is not None else []
+    for address in (config.listen, *documents):
+        try:
+            split_address(address)
+        except KmsError as error:
+            raise invalid(f"{name}: {error.detail}") from None
+    if config.listen in documents:
+        raise invalid(f"{name}: [documents] needs an address of its own")
     if not is_loopback(config.listen) and config.tls is None:
         raise invalid(
             f"{name}: listen {config.listen} can be reached from outside, so [tls] with certificate and "
@@ -463,6 +481,7 @@ __all__ = [
     "AcmeSection",
     "Config",
     "DataConfig",
+    "DocumentsConfig",
     "HsmSection",
     "KeysConfig",
     "LimitsConfig",

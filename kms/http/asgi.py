@@ -133,6 +133,18 @@ class Asgi:
             return door.run(prepared) if prepared.inline else self._in_thread(door, prepared, done)
         return door.crashed(prepared if isinstance(prepared, Prepared) else None)
 
+    def is_document(self, method: str, raw_path: bytes, query: bytes) -> bool:
+        """Whether a request is for something that may leave over plain HTTP."""
+        door = self._door
+        with Contained(self._log, "request_crashed"):
+            routed = door.route(method, raw_path, query) if door is not None else None
+            return (
+                isinstance(routed, Routed)
+                and routed.match is not None
+                and routed.match.compiled.route.document
+            )
+        return False
+
     def _in_thread(self, door: Door, prepared: Prepared, done: Done) -> Rendered | Waits:
         if self._crew is None or not self._admitted():
             return _busy()
@@ -191,7 +203,7 @@ class Asgi:
                 return
         if answer is None:
             answer = door.crashed(prepared if isinstance(prepared, Prepared) else None)
-        await _send(scope, send, answer)
+        await send_answer(scope, send, answer)
 
     async def _prepare(
         self, door: Door, scope: Scope, receive: Receive, routed: Routed
@@ -219,10 +231,10 @@ class Asgi:
         if self._door is not None and prepared.call.operation.runs is not Runs.POOL:
             later: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
             answer = self._in_thread(self._door, prepared, partial(_settle, later))
-            await _send(scope, send, answer if isinstance(answer, Rendered) else await later)
+            await send_answer(scope, send, answer if isinstance(answer, Rendered) else await later)
             return
         if self._pool is None or not self._admitted():
-            await _send(scope, send, _busy())
+            await send_answer(scope, send, _busy())
             return
         scope = {**scope, PREPARED: prepared}
         try:
@@ -276,7 +288,8 @@ def response_headers(answer: Rendered, https: bool) -> list[Header]:
     return headers
 
 
-async def _send(scope: Scope, send: Send, answer: Rendered) -> None:
+async def send_answer(scope: Scope, send: Send, answer: Rendered) -> None:
+    """A finished answer as ASGI messages."""
     headers = response_headers(answer, scope["scheme"] == "https")
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from kms import metrics
 from kms.clock import Clock
-from kms.config import Config, check_files
+from kms.config import Config, check_files, split_address
 from kms.errors import KmsError, invalid
 from kms.oplog import OperatorLog
 from kms.server import children, hardening, lock
@@ -69,6 +69,7 @@ class Supervisor:
         self._log = OperatorLog(clock, role="supervisor")
         self._shared = Shared()
         self._listener: socket.socket | None = None
+        self._documents: socket.socket | None = None
         self._web = _Child("web", self._run_web)
         self._jobs = _Child("jobs", self._run_jobs)
         self._was_ready = False
@@ -90,7 +91,9 @@ class Supervisor:
         held = lock.hold(self._config.data.storage, self._clock)
         folder = metrics.make_folder()
         try:
-            self._listener = listen(self._config)
+            self._listener = listen(self._config.listen)
+            if self._config.documents is not None:
+                self._documents = listen(self._config.documents.listen)
             report(run_offline(self._config, self._shared, self._build, self._clock, work))
             return self._serve()
         finally:
@@ -133,14 +136,19 @@ class Supervisor:
     def _run_web(self) -> int:
         if self._listener is None:
             return children.FAILED
-        descriptor = self._listener.detach()  # gunicorn owns this copy from here on
-        Application(self._config, self._shared, self._build, descriptor).run()
+        # gunicorn owns these copies from here on.
+        descriptors = [one.detach() for one in (self._listener, self._documents) if one is not None]
+        Application(self._config, self._shared, self._build, descriptors).run()
         return 0
 
     def _run_jobs(self) -> int:
-        if self._listener is not None:
-            self._listener.close()
+        self._close()
         return run_jobs(self._config, self._shared, self._build)
+
+    def _close(self) -> None:
+        for one in (self._listener, self._documents):
+            if one is not None:
+                one.close()
 
     def _ended(self, ended: children.Ended) -> None:
         for child in (self._web, self._jobs):
@@ -156,8 +164,7 @@ class Supervisor:
                 self._log.write("error", "process_ended", name=child.name, code=ended.code, again_in=pause)
 
     def _stop(self) -> int:
-        if self._listener is not None:
-            self._listener.close()
+        self._close()
         clean = True
         patience = self._config.limits.stop_seconds + KILL_MARGIN_SECONDS
         for child, seconds in ((self._web, patience), (self._jobs, JOBS_STOP_SECONDS)):
@@ -167,13 +174,13 @@ class Supervisor:
         return 0 if clean else 1
 
 
-def listen(config: Config) -> socket.socket:
-    """The listening socket; it outlives restarts of the arbiter, so clients wait instead of failing.
+def listen(address: str) -> socket.socket:
+    """A listening socket; it outlives restarts of the arbiter, so clients wait instead of failing.
 
     Raises:
         KmsError(INVALID): the address is taken or not ours.
     """
-    host, port = config.address
+    host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -182,7 +189,7 @@ def listen(config: Config) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _cannot_listen(config.listen, error) from None
+        raise _cannot_listen(address, error) from None
     return listener
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -49,20 +50,21 @@ class Application(BaseApplication):
     """The web half of the server.
 
     Args:
-        listener: an open, listening socket; its number is handed to gunicorn, which then owns it.
+        listeners: open, listening sockets, the API's first; their numbers are handed to gunicorn, which then owns
+            them.
     """
 
-    def __init__(self, config: Config, shared: Shared, build: Builder, listener: int) -> None:
+    def __init__(self, config: Config, shared: Shared, build: Builder, listeners: Sequence[int]) -> None:
         self.config = config
         self.shared = shared
-        self._listener = listener
+        self._listeners = listeners
         self.cfg: Any = None
         self.asgi = Asgi(partial(_boot, config, shared, build), _failed)
         super().__init__()
 
     def load_config(self) -> None:
         """Settings; everything that is not named here keeps its strict default."""
-        for name, value in _settings(self.config, self._listener).items():
+        for name, value in _settings(self.config, self._listeners).items():
             self.cfg.set(name, value)
 
     def load(self) -> Asgi:
@@ -74,9 +76,9 @@ class Application(BaseApplication):
         _Arbiter(self).run()
 
 
-def _settings(config: Config, listener: int) -> dict[str, Any]:
+def _settings(config: Config, listeners: Sequence[int]) -> dict[str, Any]:
     settings: dict[str, Any] = {
-        "bind": f"fd://{listener}",
+        "bind": [f"fd://{listener}" for listener in listeners],
         "workers": config.workers,
         "worker_class": Worker,
         "worker_connections": config.limits.connections,

@@ -17,6 +17,8 @@ from weakref import WeakSet
 from gunicorn.asgi.lifespan import LifespanManager, LifespanStartupFailed
 from gunicorn.workers.gasgi import ASGIWorker
 
+from kms.config import split_address
+from kms.http.documents import DocumentsOnly
 from kms.oplog import OperatorLog
 from kms.server.connection import Connection
 
@@ -67,9 +69,16 @@ class Worker(ASGIWorker):
             )
             raise SystemExit(BOOT_FAILED)
         extra = {"ssl_handshake_timeout": HANDSHAKE_SECONDS} if context is not None else {}
+        documents = self.app.config.documents
         for listener in self.sockets:
+            plain = documents is not None and listener.sock.getsockname()[:2] == split_address(
+                documents.listen
+            )
             server = await self.loop.create_server(
-                self._accepted, sock=listener.sock, ssl=context, backlog=1, **extra
+                self._accepted_plain if plain else self._accepted,
+                sock=listener.sock,
+                backlog=1,
+                **({} if plain else {"ssl": context, **extra}),
             )
             # asyncio takes up to `backlog` connections at a time: with 1, workers share them evenly.
             listener.sock.listen(BACKLOG)
@@ -79,6 +88,11 @@ class Worker(ASGIWorker):
         connection = Connection(self)
         connection.accepted_at = self.loop.time()
         self.shaking.add(connection)
+        return connection
+
+    def _accepted_plain(self) -> Connection:
+        connection = self._accepted()
+        connection.app = DocumentsOnly(self.app.asgi)
         return connection
 
     def _still_coming(self) -> bool:

@@ -46,6 +46,11 @@ REFUSED = {
     "port too high": (GOOD.replace(":8200", ":70000"), ["listen"]),
     "one folder for two": (GOOD.replace('"/a"', '"/s"'), ["different folders"]),
     "half of TLS": (GOOD + '[tls]\ncertificate = "/c"\n', ["key"]),
+    "documents on the API's address": (
+        GOOD + '[documents]\nlisten = "127.0.0.1:8200"\n',
+        ["[documents]", "of its own"],
+    ),
+    "documents nowhere": (GOOD + '[documents]\nlisten = "x"\n', ["listen"]),
     "not TOML": ("listen 127", ["is not TOML"]),
     "not text": ("\udcff", ["is not TOML"]),
     "too large": (GOOD + "#" * 70_000, ["larger"]),

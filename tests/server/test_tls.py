@@ -81,14 +81,29 @@ def _peer(port: int) -> bytes:
 
 def test_tls(starter: Starter) -> None:
     running, first = _tls(starter)
+    plain = processes.free_port()
+    with running.config.open("a") as file:
+        file.write(f'[documents]\nlisten = "127.0.0.1:{plain}"\n')
     running.start()
     assert f"ready: https://127.0.0.1:{running.port}".encode() in running.output.read_bytes()
     assert _peer(running.port) == first
     _versions_and_suites(running.port)
     _no_resumption(running.port)
     assert running.talk(b"GET /v1/sys/health HTTP/1.1\r\nHost: x\r\n\r\n", quiet=3).responses == []
+    _plain_without_secrets(plain)
     _new_certificate(running, first)
+    _plain_without_secrets(plain)
     assert running.stop() == 0
+
+
+def _plain_without_secrets(port: int) -> None:
+    """The listener for documents speaks no TLS, and serves nothing else."""
+    for head in (b"GET /v1/sys/health", b"POST /v1/sys/seal", b"GET /"):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(head + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answer = connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 404"), answer
+        assert b"Strict-Transport-Security" not in answer
 
 
 def _versions_and_suites(port: int) -> None:

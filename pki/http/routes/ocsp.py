@@ -22,7 +22,16 @@ def refuse(error: KmsError) -> Rendered:
 _REQUEST = frozenset({"request"})
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "ocsp", "pki.ocsp-post", render=render, refuse=refuse, text="request"),
-    Route("GET", "ocsp/{request}", "pki.ocsp-get", render=render, refuse=refuse, free=_REQUEST, opaque=True),
+    Route("POST", "ocsp", "pki.ocsp-post", render=render, refuse=refuse, text="request", document=True),
+    Route(
+        "GET",
+        "ocsp/{request}",
+        "pki.ocsp-get",
+        render=render,
+        refuse=refuse,
+        free=_REQUEST,
+        opaque=True,
+        document=True,
+    ),
     Route("POST", "issuer/{issuer_ref}/ocsp/rotate", "pki.ocsp-rotate"),
 )
