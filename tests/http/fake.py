@@ -242,6 +242,10 @@ class FakeApp:
     def refresh(self) -> object:
         return None
 
+    def well_known(self, path: str) -> str | None:
+        del path
+        return None
+
     def leaving(self) -> bool:
         return self._shared is not None and self._shared.seal_epoch() != self._epoch
 

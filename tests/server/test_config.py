@@ -135,4 +135,4 @@ def test_every_key_is_in_the_documentation() -> None:
         kms.config.LimitsConfig,
     ):
         for name in struct.__struct_fields__:
-            assert f"{name} = " in text or f"[{name}]" in text, name
+            assert f"{name} = " in text or f"{name}]" in text, name
