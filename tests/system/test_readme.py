@@ -31,6 +31,8 @@ PRINTED = (
     "billing.pem: OK",
     "Serial Number",
     "IP Address:127.0.0.1",
+    "billing.pem: revoked",
+    "/crl/shard/",
     "ssh-ed25519-cert-v01@openssh.com user certificate",
     "not let in any more",
     "3 of 3 steps done",
