@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
+from tests.drills import manycertificates
 from tests.drills.peer import Peer
 from tests.harness import processes
 from tests.harness.api import Api
@@ -256,6 +257,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="worker processes of Keystead")
     parser.add_argument("--rows", default="", help="only rows whose name holds this text")
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument(
+        "--certificates",
+        type=int,
+        default=0,
+        help="also what so many stored certificates cost, a tenth of them revoked (scripts/many-certificates)",
+    )
     given = parser.parse_args()
     figures = run(
         given.seconds, given.workers, given.rows, Console(width=None if sys.stdout.isatty() else 160)
@@ -265,7 +272,15 @@ def main() -> int:
     slower = [line["name"] for line in figures["rows"] if line["ratio"] < 1 and line["like_for_like"]]
     if slower:
         sys.stderr.write(f"more CPU than the peer: {', '.join(slower)}\n")
-    return 1 if slower else 0
+    wrong: list[str] = []
+    if given.certificates:
+        with tempfile.TemporaryDirectory(prefix="keystead-bench-") as name:
+            wrong = manycertificates.drill(
+                Path(name), given.certificates, given.certificates // 10, given.workers
+            )
+    for line in wrong:
+        sys.stderr.write(line + "\n")
+    return 1 if slower or wrong else 0
 
 
 if __name__ == "__main__":
