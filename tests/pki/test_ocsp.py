@@ -131,14 +131,15 @@ def test_a_certificate_whose_outcome_is_unknown_is_revoked(ca: Bench) -> None:
     assert ask(ca, by_serial(int(serial, 16), issuer)).certificate_status is REVOKED
 
 
-def test_an_intermediate_of_the_same_mount(ca: Bench) -> None:
+@pytest.mark.parametrize("how", ["revoke", "issuer-revoke"])
+def test_an_intermediate_of_the_same_mount(ca: Bench, how: str) -> None:
     """Its parent answers for it, and says that it is revoked."""
     csr = ca.do("intermediate-generate", common_name="Below", key_type="ec", exported="internal")["csr"]
     signed = ca.do("sign-intermediate", csr=csr, ttl=DAY)
-    ca.do("intermediate-set-signed", certificate=signed["certificate"])
+    issuer = ca.do("intermediate-set-signed", certificate=signed["certificate"])["imported_issuers"][0]
     below, root = load(signed["certificate"]), load(ca.raw("ca-pem").decode())
     assert ask(ca, request(below, root)).certificate_status is GOOD
-    ca.do("revoke", serial_number=signed["serial_number"])
+    ca.do(how, **({"issuer_ref": issuer} if "issuer" in how else {"serial_number": signed["serial_number"]}))
     assert ask(ca, request(below, root)).certificate_status is REVOKED
     assert signed["serial_number"] in ca.listed()
 
