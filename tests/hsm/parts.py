@@ -12,12 +12,14 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from kms.clock import Clock, SystemClock
+from kms.errors import ErrorKind, KmsError
 from kms.hsm import Hsm, HsmConfig, KeySpec, Purpose, find_softhsm_module, softhsm_token
 from kms.hsm.templates import WRAPS
 from kms.ids import CkaId, new_cka_id
@@ -55,6 +57,20 @@ def token_folder(config: HsmConfig) -> Path:
     ]
     (folder,) = found
     return folder
+
+
+def eventually(call: Callable[[], object]) -> None:
+    """Until the HSM answers."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            call()
+        except KmsError as error:
+            if error.kind is not ErrorKind.HSM_UNAVAILABLE or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 class Pulled:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,11 +27,12 @@ from kms.hsm import (
     Wrapped,
     find_softhsm_module,
     open_group,
+    rawops,
 )
 from kms.hsm.connection import Connection
 from kms.hsm.failures import UnseenError
 from kms.ids import CkaId, new_cka_id
-from tests.hsm.parts import Pulled, further_token, private_token
+from tests.hsm.parts import Pulled, eventually, further_token, private_token
 
 PATIENCE = 60.0
 
@@ -87,18 +89,6 @@ def apart(tmp_path: Path) -> dict[str, HsmConfig]:
     """Two tokens of two modules."""
     first = private_token(tmp_path / "one")
     return {"keystead": first, "second": private_token(tmp_path / "two")}
-
-
-def eventually(call: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            call()
-        except AwayError:
-            assert time.monotonic() < end, "the token was not found again"
-            time.sleep(0.05)
-        else:
-            return
 
 
 def test_each_key_is_used_where_it_is(configs: dict[str, HsmConfig]) -> None:
@@ -273,3 +263,33 @@ def test_a_key_that_seems_to_be_nowhere_is_looked_for_again(
         monkeypatch.setattr(Connection, "resident", resident)
         assert len(pair.sign("second")) == 64
         assert len(pair.sign("keystead")) == 64
+
+
+def test_a_token_that_hangs_is_put_aside(
+    configs: dict[str, HsmConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its callers get an answer at the deadline, later ones at once; the other does not notice."""
+    hanging, release = threading.Event(), threading.Event()
+    real = rawops.sign
+    slow = {name: replace(config, deadline_seconds=1) for name, config in configs.items()}
+    with opened(slow) as group:
+        pair = stock(group, slow)
+        bad = next(member.gate._connection for member in group._members if member.name == "second")
+        assert bad is not None
+
+        def sign(session: Any, *rest: Any) -> bytes:
+            if str(session.token.label) == "second" and not hanging.is_set():
+                hanging.set()
+                release.wait(30)
+            return real(session, *rest)
+
+        monkeypatch.setattr(rawops, "sign", sign)
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(AwayError, match='"second"'):
+                pair.sign("second")
+            assert len(pair.sign("keystead")) == 64
+            assert pair.encrypt("keystead")
+        assert time.monotonic() - began < 20
+        release.set()
+        eventually(lambda: pair.sign("second"))
