@@ -54,7 +54,7 @@ class Requests:
 
     def cross_sign(self, call: Call) -> External[tuple[bytes, bytes]]:
         """A request with a key that the mount has, so that another CA can certify the same key."""
-        call.args["exported"] = call.args.get("exported") or "existing"
+        call.args["exported"] = "existing"
         return self.intermediate(call)
 
 

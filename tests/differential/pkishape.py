@@ -19,7 +19,7 @@ _MOUNT = re.compile(r"pki-[0-9a-f]{6}")
 _FRAME = re.compile(r"^(?:\d+ errors? occurred:\n\t\* )(.*?)\n\n$", re.DOTALL)
 _SECONDS = frozenset({"expiration", "not_before", "revocation_time"})
 # Members that are ours alone, and the peer's that name its own process.
-_OWN = frozenset({"protection", "internal_backend_uuid"})
+_OWN = frozenset({"protection", "internal_backend_uuid", "no_rev_avail", "profile", "renewable", "shards"})
 _ROUGH = 100  # seconds: the peer's TTL of N seconds ends one second later, and a request takes time
 
 
