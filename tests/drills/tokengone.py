@@ -2,7 +2,8 @@
 
 Clients create, rotate, issue and revoke at about 50 requests a second while the token is renamed away for some seconds.
 Each answer is 2xx or 503, the first good answers come within 5 seconds of the token, and after each round everything is
-compared as after a kill (tests.invariants): no key half made, none lost, each effect with its records.
+compared as after a kill (tests.invariants): no key half made, none lost, each effect with its records. A server serves
+25 rounds: the certificates that clients get live for an hour, and an expired one leaves the CRL.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import ClassVar
 
 import httpx
 
-from tests.drills.chaos import Chaos, Kill
+from tests.drills.chaos import EPISODE, Chaos, Kill
 from tests.drills.load import Load
 from tests.harness.api import Answer, Api
 
@@ -115,12 +116,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--away", type=float, default=20.0, help="seconds each time (default: %(default)s)")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="keystead-token-gone-") as folder:
-        drill = TokenGone(Path(folder), given.away)
-        wrong = drill.run(given.rounds)
-    slowest = max(drill.back, default=0.0)
+        back: list[float] = []
+        wrong: list[str] = []
+        while len(back) < given.rounds and not wrong:
+            drill = TokenGone(Path(folder) / f"from-{len(back)}", given.away)
+            wrong = drill.run(min(EPISODE, given.rounds - len(back)))
+            back += drill.back or [0.0]
+    slowest = max(back, default=0.0)
     print(
-        f"{len(drill.back)} rounds, answers {dict(sorted(Watched.seen.items()))}; good again after"
-        f" {statistics.median(drill.back or [0.0]):.2f} s in the median, {slowest:.2f} s at most"
+        f"{len(back)} rounds, answers {dict(sorted(Watched.seen.items()))}; good again after"
+        f" {statistics.median(back or [0.0]):.2f} s in the median, {slowest:.2f} s at most"
     )
     if slowest > BACK_WITHIN_SECONDS:
         wrong.append(f"recovery took {slowest:.2f} s")
