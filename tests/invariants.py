@@ -178,7 +178,9 @@ def _certificates_match_the_log(ledger: Ledger, seen: Observed) -> Iterator[str]
 
     def serials(operation: str, outcome: str) -> set[str]:
         found = [
-            e for e in seen.log if e.phase == "outcome" and (e.operation, e.outcome) == (operation, outcome)
+            e
+            for e in seen.log
+            if e.phase in {"done", "outcome"} and (e.operation, e.outcome) == (operation, outcome)
         ]
         return {serial_of(entry) or intended.get(entry.id, "") for entry in found}
 
@@ -189,10 +191,8 @@ def _certificates_match_the_log(ledger: Ledger, seen: Observed) -> Iterator[str]
         different = sorted(issued ^ set(seen.certificates))
         yield f"{len(issued)} recorded and {len(seen.certificates)} stored certificates differ in {different[:3]}"
     revoked = serials(REVOKE, "ok")
-    # The undone ones get onto the CRL with its next edition; so do serials that were marked when the HSM went away
-    # before it could sign: the caller was told that it failed, and revoked stays revoked.
-    marked = {serial_of(entry) for entry in seen.log if (entry.operation, entry.phase) == (REVOKE, "intent")}
-    if not revoked <= set(seen.revoked) <= revoked | undone | marked:
+    # The undone ones get onto the CRL with its next edition.
+    if not revoked <= set(seen.revoked) <= revoked | undone:
         yield f"recorded and effective revocations differ in {sorted(revoked ^ set(seen.revoked))[:3]}"
     for what, acknowledged, there in (
         ("certificate", ledger.serials, seen.certificates),
