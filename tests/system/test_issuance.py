@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from tests.harness.api import Answer, Api
 from tests.harness.bao import Bao
+from tests.harness.dev import DevServer
+from tests.harness.processes import kill
+
+ROLE = {"allowed_domains": ["example.com"], "allow_subdomains": True, "key_type": "ec"}
 
 
 @pytest.fixture
@@ -18,8 +25,7 @@ def authority(api: Api, mount: Callable[[str], str]) -> str:
     """A mount with an EC root and a role."""
     path = mount("pki")
     api.ok("POST", f"{path}/root/generate/internal", {"common_name": "Root", "key_type": "ec"})
-    role = {"allowed_domains": ["example.com"], "allow_subdomains": True, "key_type": "ec"}
-    api.ok("POST", f"{path}/roles/web", role)
+    api.ok("POST", f"{path}/roles/web", ROLE)
     return path
 
 
@@ -42,6 +48,51 @@ def test_many_at_once_with_one_key_are_one_certificate(api: Api, authority: str)
     assert len(serials) == 2  # the root's and this one
     other = issue(api, authority, key, "b.example.com")
     assert (other.status, len(other.errors)) == (422, 1)
+
+
+def insist(server: DevServer, path: str, number: int) -> list[str]:
+    """Send one request again until it is answered, and then twice more; serial numbers that came back."""
+    key, name = str(uuid.uuid4()), f"n{number}.killed.example.com"
+    serials: list[str] = []
+    deadline = time.monotonic() + 60
+    with server.api() as api:
+        while len(serials) < 3:
+            assert time.monotonic() < deadline, f"{name} got {serials} in a minute"
+            try:
+                answer = issue(api, path, key, name)
+            except httpx.HTTPError:  # the worker that had it was killed
+                continue
+            if answer.status == 200:
+                serials.append(answer.data["serial_number"])
+            else:
+                assert answer.status in {409, 503}, answer
+                time.sleep(0.1)
+    return serials
+
+
+def test_workers_are_killed_and_each_request_is_one_certificate(
+    fresh_server: Callable[..., DevServer],
+) -> None:
+    """Kill -9 anywhere: who sends again gets one certificate that holds; what may have been signed beside it is revoked."""
+    server = fresh_server(workers=2)
+    with server.api() as api:
+        api.ok("POST", "sys/mounts/pki", {"type": "pki"})
+        api.ok("POST", "pki/root/generate/internal", {"common_name": "Root", "key_type": "ec"})
+        api.ok("POST", "pki/roles/web", ROLE)
+        with ThreadPoolExecutor(8) as pool:
+            running = [pool.submit(insist, server, "pki", number) for number in range(40)]
+            for _ in range(3):
+                time.sleep(0.4)
+                table = server.tree()
+                children = {process.pid for process in table if process.parent == server.pid}
+                workers = [process.pid for process in table if process.parent in children]
+                assert kill(random.choice(workers))
+            results = [future.result() for future in running]
+        assert all(len(set(serials)) == 1 for serials in results)
+        data = api.get("pki/certs/search?domain=killed.example.com&state=valid&limit=500").data
+        assert set(data["keys"]) == {serials[0] for serials in results}
+        unknown = api.get("pki/certs/search?state=unknown").data["key_info"]
+        assert all(info["revocation_time"] for info in unknown.values())
 
 
 @pytest.mark.parametrize("header", ['""', '"a', "a b"])
