@@ -9,6 +9,7 @@ from kms.tables import Cache, Row, Store
 from pki.authority import Authority
 from pki.model import Role
 from pki.profiles import LeafTemplate
+from pki.profiles.draft import CA_PROFILE
 from pki.profiles.leaf import leaf_template
 from pki.roles import RoleRules
 from pki.store import ROLES
@@ -54,12 +55,14 @@ class RoleBook:
         if kept is not None and kept[0] is row and kept[1] is authority:
             return kept[2]
         role = row.value
+        # Shards are for leaves: the certificate of a CA names the whole CRL, as those of sign-intermediate do.
+        whole = role.profile == CA_PROFILE
         template = leaf_template(
             authority.certificate.subject,
-            authority.leaf_common,
+            authority.common if whole else authority.leaf_common,
             authority.hash_name(role.signature_bits, pss=role.use_pss),
             role,
-            authority.points,
+            () if whole else authority.points,
         )
         ready = ReadyRole(RoleRules(role), template)
         if len(self._ready) >= _READY_KEPT:

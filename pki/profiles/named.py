@@ -147,11 +147,11 @@ def usages(role: Role) -> tuple[x509.ObjectIdentifier, ...] | None:
 
 def extensions(role: Role, common: Extensions) -> Extensions:
     """What its profile adds, and of `common`, which is in all that the issuer signs, what may stay."""
-    if role.profile == "ocsp":
-        return ((x509.OCSPNoCheck(), False), *common)
-    if not role.no_rev_avail:
+    if role.profile != "ocsp" and not role.no_rev_avail:
         return common
-    kept: list[tuple[x509.ExtensionType, bool]] = [(_NO_REV_AVAIL, False)]
+    # Where to ask whether it was revoked is left out of both: the one says that nobody need ask, the other that nobody can.
+    said = x509.OCSPNoCheck() if role.profile == "ocsp" else _NO_REV_AVAIL
+    kept: list[tuple[x509.ExtensionType, bool]] = [(said, False)]
     for value, critical in common:
         if isinstance(value, x509.CRLDistributionPoints | x509.FreshestCRL):
             continue

@@ -141,9 +141,11 @@ def test_a_signer_needs_a_subject(ca: Bench, profile: str) -> None:
 
 
 def test_a_responder_is_not_asked_about_itself(ca: Bench) -> None:
+    ca.do("config-urls-write", **URLS)
     make_role(ca, "ocsp")
     certificate = load(ca.issue()["certificate"])
     assert x509.OCSPNoCheck.oid in {extension.oid for extension in certificate.extensions}
+    assert ExtensionOID.CRL_DISTRIBUTION_POINTS not in {extension.oid for extension in certificate.extensions}
 
 
 def test_without_the_profile_nobody_speaks_for_the_ca(ca: Bench) -> None:
@@ -268,6 +270,17 @@ def test_a_role_may_make_cas_that_sign_leaves(ca: Bench, tmp_path: Path) -> None
     ca.role("web", "int")
     leaf = ca.issue("int")
     openssl_verify(tmp_path, leaf["certificate"], signed["issuing_ca"], signed["certificate"], at=START)
+
+
+def test_a_ca_is_on_the_whole_crl_whatever_shards_its_issuer_has(ca: Bench) -> None:
+    ca.do("config-urls-write", **URLS)
+    ca.do("config-crl-write", shards=4)
+    authority_role(ca)
+    certificate = load(ca.do("sign", role="web", csr=request(ca))["certificate"])
+    points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert [name.value for point in points for name in point.full_name or ()] == URLS[
+        "crl_distribution_points"
+    ]
 
 
 def test_the_key_of_a_ca_is_not_sent_about(ca: Bench) -> None:
