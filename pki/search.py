@@ -105,11 +105,21 @@ class CertificateSearch:
         # Looked at first: what leaves the queue meanwhile is in the index by then.
         waiting = self.index.waiting(reader, mount_id, WAITING)
         lines, whole = self._lines(reader, mount_id, query, after)
-        end = "" if whole else lines[-1]
         found: dict[str, Certificate] = {}
-        for certificate in _read(reader, mount_id, lines, waiting):
+        examined = 0
+        for certificate in _read(reader, [f"{mount_id}/{line.rpartition('/')[2]}" for line in lines]):
+            examined += 1
+            if certificate is not None and query.matches(certificate, now):
+                found[position(certificate)] = certificate
+                if len(found) == limit:
+                    break
+        whole = whole and examined == len(lines)
+        end = "" if whole else lines[examined - 1]
+        for certificate in _read(reader, waiting):
+            if certificate is None or not query.matches(certificate, now):
+                continue
             place = position(certificate)
-            if place > after and (whole or place <= end) and query.matches(certificate, now):
+            if place > after and (whole or place <= end):
                 found[place] = certificate
         places = sorted(found)[:limit]
         more = len(found) > limit or not whole
@@ -184,12 +194,10 @@ def state(certificate: Certificate, now: int) -> str:
     return "valid" if certificate.not_after >= now else "expired"
 
 
-def _read(reader: Reader, mount_id: str, lines: list[str], waiting: list[str]) -> Iterator[Certificate]:
-    keys = {f"{mount_id}/{line.rpartition('/')[2]}" for line in lines} | set(waiting)
+def _read(reader: Reader, keys: list[str]) -> Iterator[Certificate | None]:
     for key in keys:
         row = reader.get(CERTIFICATES, key)
-        if row is not None:
-            yield row.value
+        yield row.value if row is not None else None
 
 
 def _info(certificate: Certificate, now: int) -> dict[str, Any]:
