@@ -38,27 +38,25 @@ class RevocationDesk:
 
         Idempotent: the second time it answers the first time's moment.
         """
-        given, text = str(call.args.get("serial_number") or ""), str(call.args.get("certificate") or "")
-        if given and text:
-            raise invalid("Must provide either the certificate or the serial to revoke; not both.")
-        if not given and not text:
-            raise invalid("The serial number or certificate to revoke must be provided.")
-        certificate = self.brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
-        return self._revoke(call, certificate)
+        return self._revoke(call, self._asked(call))
 
     def with_key(self, call: Call) -> Outcome:
         """By whoever shows the certificate's private key, which is compared and forgotten."""
-        given, text = str(call.args.get("serial_number") or ""), str(call.args.get("certificate") or "")
+        certificate = self._asked(call)
         private = str(call.args.get("private_key") or "")
+        if not private:
+            raise invalid("Must have private key to revoke via the /revoke-with-key path.")
+        check_possession(certificate.certificate, private)
+        return self._revoke(call, certificate)
+
+    def _asked(self, call: Call) -> Certificate:
+        """The certificate that `serial_number` or `certificate` names. Raises KmsError(INVALID)."""
+        given, text = str(call.args.get("serial_number") or ""), str(call.args.get("certificate") or "")
         if given and text:
             raise invalid("Must provide either the certificate or the serial to revoke; not both.")
         if not given and not text:
             raise invalid("The serial number or certificate to revoke must be provided.")
-        if not private:
-            raise invalid("Must have private key to revoke via the /revoke-with-key path.")
-        certificate = self.brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
-        check_possession(certificate.certificate, private)
-        return self._revoke(call, certificate)
+        return self.brought(call.mount.id, text) if text else self._stored(call.mount.id, given)
 
     def _revoke(self, call: Call, certificate: Certificate) -> Outcome:
         self._check_revocable(certificate, int(call.now))
