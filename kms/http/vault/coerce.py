@@ -158,8 +158,9 @@ def wrap_seconds(value: bytes) -> int:
     text = value.decode("latin-1")
     try:
         number = seconds(text)
-    except ValueError as error:
-        raise invalid(f"error parsing X-Vault-Wrap-TTL header: {error}") from None
+    except ValueError:
+        # Not quoted, as the peer does: what is in a header by mistake may be a secret.
+        raise invalid("error parsing X-Vault-Wrap-TTL header: time: invalid duration") from None
     if number < 0 or text.startswith("-"):
         raise invalid("error parsing X-Vault-Wrap-TTL header: requested wrap ttl cannot be negative")
     if number > MAX_WRAP_SECONDS:
