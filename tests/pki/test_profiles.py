@@ -188,7 +188,7 @@ def test_the_answers_forms(ca: Bench) -> None:
     der = ca.issue(format="der", private_key_format="pkcs8")
     assert not any("BEGIN" in der[name] for name in ("certificate", "private_key", "issuing_ca"))
     assert ca.issue(private_key_format="pkcs8")["private_key"].startswith("-----BEGIN PRIVATE KEY-----")
-    assert ca.issue(remove_roots_from_chain=True)["ca_chain"] == []
+    assert "ca_chain" not in ca.issue(remove_roots_from_chain=True)  # as the peer leaves out what is empty
 
 
 def test_a_ca_request_that_asks_for_too_much(ca: Bench) -> None:
