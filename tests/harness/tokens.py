@@ -67,9 +67,12 @@ class TwoTokens(ConfiguredServer):
         return Pulled(self.configs[name])
 
     def enrol(self) -> None:
-        """Enrol the second token, and wait until the first one's signature vouches for its log key."""
+        """Enrol the second token."""
         with self.api() as api:
             api.ok("POST", f"sys/hsm/tokens/{SECOND}")
+
+    def wait_vouched(self) -> None:
+        """Until the first token's signature vouches for the second's log key."""
         wait_for(self._vouched, 30, "the second log key")
 
     def _vouched(self) -> bool:
