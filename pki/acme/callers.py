@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kms.operation import Call, Principal
+from kms.operation import WHOLE_BODY, Call, Principal
 from kms.tables import Store
 from pki.acme import jwk as keys
 from pki.acme import jws
@@ -27,8 +27,6 @@ from pki.acme.nonces import Nonces
 from pki.acme.problems import AcmeProblem, malformed
 from pki.acme.store import ACCOUNTS
 from pki.goodkey import LeafPublicKey
-
-WHOLE_BODY = "*"  # the field that holds all of a body, as doors know it
 
 
 @dataclass(frozen=True, slots=True)

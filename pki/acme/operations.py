@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kms.operation import (
+    WHOLE_BODY,
     Call,
     Caller,
     Capability,
@@ -20,7 +21,6 @@ from kms.operation import (
     Runs,
     Type,
 )
-from pki.acme.callers import WHOLE_BODY
 from pki.acme.finalize import resolve_finalize
 from pki.acme.service import AcmeService
 from pki.acme.settings import LIMITS
