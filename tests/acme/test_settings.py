@@ -78,10 +78,11 @@ def test_config_acme_answers_as_the_real_server(own_site: Site, peer: Peer, tmp_
     peer.call("POST", "pki/roles/web", {})
     fresh = f"{site.mount}-fresh"
     api.ok("POST", f"sys/mounts/{fresh}", {"type": "pki"})
+    peer.call("POST", "sys/mounts/fresh", {"type": "pki"})
     for body in (None, {"enabled": True}):
         verb = "GET" if body is None else "POST"
         answer = api.call(verb, f"{fresh}/config/acme", body)
-        assert shown(answer.status, answer.json) == shown(*peer.call(verb, "pki/config/acme", body))
+        assert shown(answer.status, answer.json) == shown(*peer.call(verb, "fresh/config/acme", body))
     defaults = api.get(f"{fresh}/config/acme").data
     assert set(defaults) >= OURS
     assert defaults["orders_per_account"] == AcmeConfig().orders_per_account

@@ -25,6 +25,7 @@ class Rule:
         request: searched in `Request.shown()`.
         theirs, ours: status codes; 0 for any.
         their_text, our_text: searched in the answer as JSON.
+        sometimes: whether it is needed hangs on when background work of the real server ends.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Rule:
     ours: int
     their_text: re.Pattern[str]
     our_text: re.Pattern[str]
+    sometimes: bool = False
 
     def covers(self, request: Request, theirs: Answer, ours: Answer) -> bool:
         """Whether this difference is one of these."""
@@ -50,7 +52,7 @@ def load(path: Path = ALLOWED) -> list[Rule]:
     """All entries."""
     rules = []
     for name, entry in tomllib.loads(path.read_text()).items():
-        unknown = set(entry) - {"reason", "request", "theirs", "ours", "their_text", "our_text"}
+        unknown = set(entry) - {"reason", "request", "theirs", "ours", "their_text", "our_text", "sometimes"}
         assert not unknown, (name, unknown)
         assert entry["reason"]
         patterns = (re.compile(entry.get(key, "")) for key in ("request", "their_text", "our_text"))
@@ -64,6 +66,7 @@ def load(path: Path = ALLOWED) -> list[Rule]:
                 entry.get("ours", 0),
                 their_text,
                 our_text,
+                entry.get("sometimes", False),
             )
         )
     return rules
@@ -104,7 +107,7 @@ class Comparison:
     @property
     def unused(self) -> list[str]:
         """Rules that no difference needed."""
-        return [rule.name for rule in self._rules if not self.allowed[rule.name]]
+        return [rule.name for rule in self._rules if not (rule.sometimes or self.allowed[rule.name])]
 
     def report(self) -> str:
         """For people."""

@@ -76,9 +76,12 @@ class TwoTokens(ConfiguredServer):
         wait_for(self._vouched, 30, "the second log key")
 
     def _vouched(self) -> bool:
-        lines = (self.audit / "log" / "leaves.jsonl").read_bytes().splitlines()
+        leaves, checkpoint = self.audit / "log" / "leaves.jsonl", self.audit / "checkpoint"
+        if not (leaves.exists() and checkpoint.exists()):
+            return False  # the jobs process has not come to it yet
+        lines = leaves.read_bytes().splitlines()
         named = [number for number, line in enumerate(lines, 1) if line.startswith(b'{"control":"signer"')]
-        size = read_checkpoint((self.audit / "checkpoint").read_bytes()).size
+        size = read_checkpoint(checkpoint.read_bytes()).size
         return bool(named) and named[0] <= size
 
     def wait_back(self) -> None:

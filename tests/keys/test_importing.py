@@ -98,7 +98,7 @@ AGREEMENTS: list[tuple[dict[str, Any], str]] = [
     ({"base_key_name": "half"}, "does not contain a private part"),
     ({"base_key_version": 1}, "too old"),
     ({"base_key_version": 3}, "higher than the latest"),
-    ({"base_key_version": -1}, "too old"),
+    ({"base_key_version": -1}, "cannot be negative"),
     ({"peer_public_key": ED}, "not on an elliptic curve"),
     ({"peer_public_key": P384}, "does not match peer public key curve"),
     ({"peer_public_key": P256[:60]}, "no valid public key"),

@@ -143,6 +143,7 @@ def agree(drive: Drive) -> None:
     made(drive, "peer", PARTNER)
     public = drive.hvac("read_key", "peer")["keys"]["1"]["public_key"]
     where = drive.file("peer.pem", public)
+    drive.kept["peer"] = where
     drive.write("derive-key/agreed", "base_key_name=signer", f"peer_public_key={where}")
 
 
@@ -183,6 +184,10 @@ STEPS: list[Step] = [
     ("POST keys/{name}/csr", lambda d: keep(d, "csr", d.write("keys/signer/csr")["csr"])),
     ("POST keys/{name}/set-certificate", certify),
     ("POST derive-key/{name}", agree),
+    (
+        "POST shared-secret/{name}",
+        lambda d: d.write("shared-secret/signer", f"peer_public_key={d.kept['peer']}"),
+    ),
     ("POST hmac/{name}", lambda d: d.hvac("generate_hmac", "k", P)),
     ("POST hmac/{name}/{urlalgorithm}", lambda d: d.write("hmac/k/sha2-512", f"input={P}")),
     ("POST cmac/{name}", lambda d: made(d, "cmac", "aes256-cmac").write("cmac/cmac", f"input={P}")),
