@@ -22,6 +22,7 @@ from kms.keys.roots import LOST, ROOTS, RootObject
 from tests.keys.rig import Rig
 
 P = "aGVsbG8="
+BOUND = {"aes", "ec", "ed", "cmac", "rsa", "party"}
 
 
 @pytest.fixture(name="knowing")
@@ -41,18 +42,26 @@ def use_all(rig: Rig) -> None:
     assert rig.run("hmac", name="aes", input=P)["hmac"]
     assert rig.run("sign", name="ec", input=P)["signature"]
     assert rig.run("sign", name="ed", input=P)["signature"]
+    assert rig.run("cmac", name="cmac", input=P)["cmac"]
+    sealed = rig.run("encrypt", name="rsa", plaintext=P)["ciphertext"]
+    assert rig.run("decrypt", name="rsa", ciphertext=sealed)["plaintext"] == P
+    peer = rig.create("peer", "ecdsa-p256", protection="software")["keys"]["1"]["public_key"]
+    assert rig.run("shared-secret", name="party", peer_public_key=peer)["shared_secret"]
 
 
 def make_all(rig: Rig) -> None:
     for name, kind in (("aes", "aes256-gcm96"), ("ec", "ecdsa-p256"), ("ed", "ed25519")):
         rig.create(name, kind, protection="hsm")
     rig.create("soft", "aes256-gcm96", protection="software")
+    rig.create("cmac", "aes256-cmac", protection="hsm")
+    rig.create("rsa", "rsa-2048", protection="hsm", purpose="decrypt", hash_function="sha1")
+    rig.create("party", "ecdsa-p256", protection="hsm", purpose="derive")
 
 
 def test_what_is_bound_is_listed_by_name_and_what_is_not_is_not(knowing: Rig) -> None:
     make_all(knowing)
     use_all(knowing)
-    assert {one.name for one in bound_versions(knowing.store.reader())} == {"aes", "ec", "ed"}
+    assert {one.name for one in bound_versions(knowing.store.reader())} == BOUND
     assert list(bound_versions(knowing.store.reader(), frozenset())) == []
     assert lost_ids(knowing.store.reader()) == frozenset()
 
