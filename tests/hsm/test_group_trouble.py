@@ -16,7 +16,7 @@ from pkcs11.mechanisms import KeyType
 
 from kms.clock import SystemClock
 from kms.errors import ErrorKind, KmsError
-from kms.hsm import HsmConfig, HsmGroup, KeySpec, Purpose, Resident, Scheme, open_group, rawops
+from kms.hsm import AwayError, HsmConfig, HsmGroup, KeySpec, Purpose, Resident, Scheme, open_group, rawops
 from kms.hsm.connection import Connection
 from kms.hsm.failures import NotBegunError
 from kms.hsm.members import House, MemberGate
@@ -29,10 +29,14 @@ from tests.hsm.parts import eventually, further_token, private_token
 NAMES = ("keystead", "second")
 
 
+def two_tokens(folder: Path) -> dict[str, HsmConfig]:
+    first = private_token(folder)
+    return {"keystead": first, "second": further_token(first, "second")}
+
+
 @pytest.fixture
 def configs(tmp_path: Path) -> dict[str, HsmConfig]:
-    first = private_token(tmp_path)
-    return {"keystead": first, "second": further_token(first, "second")}
+    return two_tokens(tmp_path)
 
 
 @contextmanager
@@ -45,10 +49,11 @@ def opened(configs: dict[str, HsmConfig]) -> Iterator[HsmGroup]:
         group.close()
 
 
-@pytest.fixture
-def group(configs: dict[str, HsmConfig]) -> Iterator[HsmGroup]:
-    with opened(configs) as group:
-        yield group
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HsmGroup]:
+    """Shared: each test leaves it usable."""
+    with opened(two_tokens(tmp_path_factory.mktemp("trouble"))) as shared:
+        yield shared
 
 
 def gate_of(group: HsmGroup, name: str) -> MemberGate:
@@ -69,13 +74,16 @@ def signer(group: HsmGroup, name: str) -> Resident:
 
 @contextmanager
 def busy(pool: SessionPool) -> Iterator[None]:
-    """Another caller has the only session."""
-    session = pool.lease()
-    pool._limit = 1
+    """Other callers have all sessions."""
+    sessions, limit = [pool.lease()], pool._limit
+    pool._limit = pool._opened
+    sessions += [pool.lease() for _ in range(pool._opened - 1)]
     try:
         yield
     finally:
-        pool.give_back(session)
+        pool._limit = limit
+        for session in sessions:
+            pool.give_back(session)
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, label: str) -> None:
@@ -195,23 +203,21 @@ def test_a_caller_does_not_wait_for_ever_for_the_first_attempt(
     eventually(lambda: group.sign(ref, Scheme.EDDSA, b"message"))
 
 
-def test_a_closed_group_refuses(group: HsmGroup) -> None:
-    group.close()
-    for call in (group.check, group.mechanisms, lambda: group.at("second").random(8)):
-        with pytest.raises(KmsError) as caught:
-            call()
+def test_a_closed_group_refuses_and_so_does_what_a_fork_brought(configs: dict[str, HsmConfig]) -> None:
+    """The orphaned gate is what the child's fork handler leaves; the child itself is in test_fork.py."""
+    with opened(configs) as group:
+        gate_of(group, "second").orphan()
+        with pytest.raises(KmsError, match="before this process was forked") as caught:
+            group.at("second").check()
         assert caught.value.kind is ErrorKind.HSM_UNAVAILABLE
-    with pytest.raises(KmsError, match="the HSM was closed"):
-        group.at("second").random(8)
-
-
-def test_a_token_of_the_parent_is_not_for_a_forked_child(group: HsmGroup) -> None:
-    """What the child's fork handler does; the child itself is in test_fork.py."""
-    gate_of(group, "second").orphan()
-    with pytest.raises(KmsError, match="before this process was forked") as caught:
-        group.at("second").check()
-    assert caught.value.kind is ErrorKind.HSM_UNAVAILABLE
-    group.at("keystead").check()
+        group.at("keystead").check()
+        group.close()
+        for call in (group.check, group.at("keystead").check):
+            with pytest.raises(KmsError, match="the HSM was closed") as caught:
+                call()
+            assert caught.value.kind is ErrorKind.HSM_UNAVAILABLE
+        with pytest.raises(AwayError):
+            group.mechanisms()
 
 
 def test_a_retired_pool_sends_nobody_to_the_token(group: HsmGroup, monkeypatch: pytest.MonkeyPatch) -> None:
