@@ -183,3 +183,16 @@ def test_a_token_with_a_term_of_its_own_is_not_removed(two: TwoBench) -> None:
 
 def remove(two: TwoBench, name: str) -> Any:
     return two.remover.remove(name)
+
+
+def test_the_root_of_a_token_that_answers_comes_first(two: TwoBench) -> None:
+    run(two, two.enroller.enrol("second"))
+    rows = two.store.reader().find(ROOTS, {"purpose": Purpose.ROOT_WRAP_ENC.value, "state": ACTIVE})
+    of = {row.value.home: bytes.fromhex(row.key) for row in rows}
+    assert two.roots.candidates(Purpose.ROOT_WRAP_ENC) == [of["keystead"], of["second"]]
+    assert two.roots.active(Purpose.ROOT_WRAP_ENC).cka_id == of["keystead"]
+    Pulled(two.configs["keystead"]).vanish()
+    with pytest.raises(KmsError):
+        two.hsm.at("keystead").check()
+    assert two.roots.candidates(Purpose.ROOT_WRAP_ENC) == [of["second"], of["keystead"]]
+    assert two.roots.current(Purpose.ROOT_WRAP_ENC) == of["second"]
