@@ -54,6 +54,16 @@ WRITES: tuple[dict[str, Any], ...] = (
 )
 
 
+PEERS_DEFAULTS = {
+    "allow_role_ext_key_usage": False,
+    "allowed_issuers": ["*"],
+    "allowed_roles": ["*"],
+    "default_directory_policy": "sign-verbatim",
+    "dns_resolver": "",
+    "eab_policy": "not-required",
+}
+
+
 @pytest.fixture(scope="module")
 def peer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with running_peer(tmp_path_factory.mktemp("bao")) as running:
@@ -88,6 +98,8 @@ def test_config_acme_answers_as_the_real_server(own_site: Site, peer: Peer, tmp_
     assert defaults["orders_per_account"] == AcmeConfig().orders_per_account
     peer.call("POST", "pki/config/cluster", {"path": "http://127.0.0.1:8200/v1/pki"})
     site.configure(dns_resolver="", enabled=False)
+    # Another test may have configured the peer's mount before.
+    peer.call("POST", "pki/config/acme", {**PEERS_DEFAULTS, "enabled": False})
     for body in WRITES:
         answer = api.post(f"{site.mount}/config/acme", body)
         assert (body, shown(answer.status, answer.json)) == (
