@@ -83,7 +83,8 @@ def test_a_workload_renews_itself_again_and_again(
         keyed = [workload.renew(csr, "-H", 'Idempotency-Key: "once"') for _ in range(2)]
         assert keyed[0][0] == keyed[1][0] == 200
         assert keyed[0][1]["data"] == keyed[1][1]["data"]
-        api.ok("POST", "pki/revoke", {"serial_number": answer["data"]["serial_number"]})
+        with server.api() as operator:
+            operator.ok("POST", "pki/revoke", {"serial_number": answer["data"]["serial_number"]})
         status, answer = workload.renew(workload.request())
         assert (status, answer["errors"]) == (401, ["the client certificate is revoked"])
 
