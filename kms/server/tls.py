@@ -8,6 +8,10 @@ uses the cache) is not offered.
 Where clients are asked for a certificate, any is taken, or none: an operation that wants one verifies it
 against an authority of its own. The standard library takes no certificate that it cannot verify, so OpenSSL
 is told to leave the verification out; that the client holds the key it proves in the handshake all the same.
+
+OpenSSL keeps a queue of errors per thread, and tells by it whether a read that found nothing means "wait" or
+"broken" (SSL_get_error(3)). A PKCS#11 module that is built on the same OpenSSL may leave an error there, and
+the next read of any connection of that thread would end it without an answer. So the queue is emptied first.
 """
 
 from __future__ import annotations
@@ -36,6 +40,9 @@ def server_context(_conf: object, default: Callable[[], ssl.SSLContext]) -> ssl.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
     context.num_tickets = 0
     context.set_ciphers(SUITES_OF_1_2)
+    library = _libssl()
+    if library is not None:  # else OpenSSL is a part of Python itself, and its queue nobody else's
+        context.sslobject_class = _clean_object(library.ERR_clear_error)
     if not _switch_cache_off(context):
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
@@ -65,6 +72,29 @@ def presented_chain(ssl_object: Any) -> tuple[bytes, ...]:
         return ()
     found = ssl_object._sslobj.get_unverified_chain() or ()  # noqa: SLF001  (public from Python 3.13 on)
     return tuple(certificate.public_bytes(_DER) for certificate in found)
+
+
+def _clean_object(clear: Callable[[], Any]) -> type[ssl.SSLObject]:
+    """What asyncio makes of each connection, with an empty queue of errors before each call of OpenSSL."""
+
+    class CleanObject(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            clear()
+            super().do_handshake()
+
+        def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  (the base class names it so)
+            clear()
+            return super().read(len, buffer)
+
+        def write(self, data: Any) -> int:
+            clear()
+            return super().write(data)
+
+        def unwrap(self) -> None:
+            clear()
+            super().unwrap()
+
+    return CleanObject
 
 
 def _pointer(context: ssl.SSLContext) -> ctypes.c_void_p:

@@ -53,11 +53,10 @@ class Api:
         token: str = "",
         timeout_seconds: float = 30,
         verify: ssl.SSLContext | bool = True,
-        kept_alive: int = 64,
     ) -> None:
         self.address = address
         self.token = token
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=kept_alive)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx.Client(
             base_url=f"{address}/v1/",
             timeout=timeout_seconds,

@@ -84,10 +84,5 @@ class TlsServer(ConfiguredServer):
         return False
 
     def api(self, token: str | None = None) -> Api:
-        """A client; the root token unless another is given.
-
-        A connection for each request: a few times an idle one was closed when its second request came, which is
-        not what these tests are about.
-        """
-        wanted = self.token if token is None else token
-        return Api(self.address, wanted, verify=self.context(), kept_alive=0)
+        """A client; the root token unless another is given."""
+        return Api(self.address, self.token if token is None else token, verify=self.context())
