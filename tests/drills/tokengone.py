@@ -20,16 +20,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import httpx
-
 from tests.drills.chaos import EPISODE, Chaos, Kill
 from tests.drills.load import Load
 from tests.harness.api import Answer, Api
+from tests.harness.workers import until_each
 
 CLIENTS = 4
+WORKERS = 2
 PAUSE_SECONDS = CLIENTS / 50
 BACK_WITHIN_SECONDS = 5.0
-GOOD_IN_A_ROW = 8  # so of every worker
 
 
 class Watched(Api):
@@ -62,10 +61,9 @@ class TokenGone(Chaos):
     """The drill: a round is the token's absence instead of a kill."""
 
     def __init__(self, folder: Path, away_seconds: float) -> None:
-        super().__init__(folder, secrets.randbits(32), 2, CLIENTS)
+        super().__init__(folder, secrets.randbits(32), WORKERS, CLIENTS)
         self.away_seconds = away_seconds
         self.back: list[float] = []
-        self.server_api = self.server.api
         self.server.api = lambda token=None: Watched(self.server.address, token or self.server.token)  # type: ignore[method-assign]
 
     def _round(self, load: Load, number: int) -> None:
@@ -92,17 +90,8 @@ class TokenGone(Chaos):
             raise AssertionError(f"other answers than 503: {Watched.strange[:5]}")
 
     def _until_good(self) -> float:
-        began, good = time.monotonic(), 0
-        with self.server_api() as api:
-            while good < GOOD_IN_A_ROW:
-                try:
-                    made = api.post("transit/sign/probe", {"input": "aGVsbG8="}).status == 200
-                except httpx.HTTPError:
-                    made = False
-                good = good + 1 if made else 0
-                if time.monotonic() - began > 10 * BACK_WITHIN_SECONDS:
-                    raise AssertionError(f"no good answers\n{self.server.tail()}")
-        return time.monotonic() - began
+        body = {"input": "aGVsbG8="}
+        return until_each(self.server, WORKERS, "transit/sign/probe", body, 10 * BACK_WITHIN_SECONDS)
 
     def _prepare(self, api: Api) -> None:
         super()._prepare(api)

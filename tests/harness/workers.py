@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
+import time
 from pathlib import Path
 
 from tests.harness.dev import DevServer
@@ -18,9 +20,13 @@ class Line:
         self._port = self._connection.sock.getsockname()[1]
         self._server = server
 
-    def ask(self, verb: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[int, bytes]:
-        """One request; status and body."""
+    def ask(
+        self, verb: str, path: str, body: bytes = b"", content_type: str = "", *, known: bool = False
+    ) -> tuple[int, bytes]:
+        """One request, with the root token if `known`; status and body."""
         headers = {"Content-Type": content_type} if content_type else {}
+        if known:
+            headers["X-Vault-Token"] = self._server.token
         self._connection.request(verb, path, body or None, headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read()
@@ -63,3 +69,24 @@ def one_to_each(server: DevServer, workers: int) -> list[Line]:
         lines[-1].ask("GET", "/v1/sys/seal-status")
         pids.add(lines[-1].pid())
     return lines
+
+
+def until_each(server: DevServer, workers: int, path: str, body: object, patience: float = 30.0) -> float:
+    """Seconds until a POST to each worker is answered with 200.
+
+    One worker says nothing of the others: who lost the token last waits longest for its next attempt.
+    """
+    sent = json.dumps(body).encode()
+    began = time.monotonic()
+    lines = one_to_each(server, workers)
+    for line in lines:
+        while True:
+            status, said = line.ask("POST", f"/v1/{path}", sent, "application/json", known=True)
+            if status == 200:
+                break
+            assert time.monotonic() - began < patience, said
+            time.sleep(0.05)
+    took = time.monotonic() - began
+    for line in lines:
+        line.close()
+    return took
