@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from kms.errors import KmsError
@@ -111,6 +112,10 @@ class Field:
     record: Record = Record.OMIT
 
 
+NO_VALUES: Mapping[str, str] = MappingProxyType({})
+"""Of nobody, and of tokens that no entity stands behind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is asking, after authentication. Holds no credential.
@@ -118,8 +123,9 @@ class Principal:
     Args:
         accessor: the token's accessor, "" for public callers.
         token_id: HMAC of the token, the row key; "" for public callers.
-        policies: names, as attached to the token.
+        policies: names: those of the token, and those that its entity adds at this moment.
         root: whether the root policy is among them.
+        values: what a template in a policy stands for: name -> value, of the entity.
     """
 
     accessor: str = ""
@@ -128,6 +134,7 @@ class Principal:
     policies: tuple[str, ...] = ()
     entity_id: str = ""
     root: bool = False
+    values: Mapping[str, str] = field(default_factory=lambda: NO_VALUES, compare=False)
 
 
 ANONYMOUS = Principal(display_name="anonymous")

@@ -225,7 +225,12 @@ class Pipeline:
             call.capability = Capability.CREATE
         if operation.any_token:
             return "any-token"
-        decision = self._decide(call.principal, call)
+        try:
+            decision = self._decide(call.principal, call)
+        except KmsError as error:
+            # A value of the caller's identity that cannot stand in a pattern.
+            self._recorder.write(self._event(call, "denied", error.kind.value))
+            raise
         if not decision.allowed:
             self._recorder.write(self._event(call, "denied", ErrorKind.DENIED.value, rule=decision.rule))
             raise KmsError(ErrorKind.DENIED, "permission denied")

@@ -42,6 +42,7 @@ from kms.http.vault.route import Route
 from kms.identity import TokenService
 from kms.identity import operations as identity_operations
 from kms.identity.cubbyhole import Cubbyholes
+from kms.identity.entities.model import TABLES as ENTITY_TABLES
 from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
 from kms.identity.wrapping import Wrapping
@@ -103,6 +104,7 @@ AT_START: tuple[Table[Any], ...] = (
     TOKENS,
     ACCESSORS,
     TOKEN_ROLES,
+    *ENTITY_TABLES,
 )
 """Those that decide who may do what: an old or missing row among them refuses the start."""
 DIGESTED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *METHOD_TABLES, *ENGINE_TABLES)
@@ -372,7 +374,7 @@ class App:
         return sum(reader.count(KEY_VERSIONS, {column: root}) for root in retired for column in columns)
 
     def _may_see(self, principal: Principal, path: str) -> bool:
-        return self.policies.acl_for(principal.policies).reaches(path)
+        return self.policies.acl_of(principal).reaches(path)
 
     def _audit_devices(self) -> dict[str, Any]:
         options = {"file_path": str(self.config.data.audit), "format": "json"}

@@ -76,7 +76,7 @@ class Handlers:
             if not self._policies.exists(name)
         ]
         return Result(
-            auth=auth_object(made.token, token),
+            auth=auth_object(made.token, token, self._added(made.token)),
             warnings=(*made.warnings, *missing),
             subject=_subject(made.token),
         )
@@ -87,7 +87,7 @@ class Handlers:
         token = self._tokens.own(call.principal)
         if token is None:
             raise _bad_token()
-        return Result(data=lookup_object(token, call.credential, self._tokens.now()))
+        return self._looked_up(token, call.credential)
 
     def lookup(self, call: Call) -> Result:
         asked = call.args.get("token") or ""
@@ -96,9 +96,7 @@ class Handlers:
         row = self._tokens.live(self._tokens.key_of(asked))
         if row is None:
             raise _bad_token()
-        return Result(
-            data=lookup_object(row.value, asked, self._tokens.now()), subject={"accessor": row.value.accessor}
-        )
+        return self._looked_up(row.value, asked)
 
     def lookup_accessor(self, call: Call) -> Result:
         accessor = _accessor(call)
@@ -106,7 +104,14 @@ class Handlers:
         row = self._tokens.live(key) if key else None
         if row is None:
             raise invalid("invalid accessor")
-        return Result(data=lookup_object(row.value, "", self._tokens.now()), subject={"accessor": accessor})
+        return self._looked_up(row.value, "")
+
+    def _looked_up(self, token: Token, shown: str) -> Result:
+        data = lookup_object(token, shown, self._tokens.now(), self._added(token))
+        return Result(data=data, subject={"accessor": token.accessor})
+
+    def _added(self, token: Token) -> tuple[str, ...]:
+        return self._tokens.directory.policies(token.entity_id)
 
     def accessors(self, _call: Call) -> Result:
         keys = self._tokens.accessors()
@@ -146,7 +151,9 @@ class Handlers:
             made = renewed(row.value, increment, role, self._tokens.now(), granted)
             tx.replace(TOKENS, row, made.token)
             return Result(
-                auth=auth_object(made.token, shown), warnings=made.warnings, subject=_subject(made.token)
+                auth=auth_object(made.token, shown, self._added(made.token)),
+                warnings=made.warnings,
+                subject=_subject(made.token),
             )
 
         return Change(write)

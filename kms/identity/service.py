@@ -18,6 +18,8 @@ from msgspec.structs import replace
 
 from kms.clock import Clock
 from kms.errors import invalid
+from kms.identity.entities.model import Standing
+from kms.identity.entities.standing import Directory
 from kms.identity.keys import (
     MAX_TOKEN,
     RowKeys,
@@ -30,8 +32,9 @@ from kms.identity.keys import (
 from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, AccessorRow, Token, TokenRole
 from kms.identity.networks import permits
 from kms.identity.roles import read_role
+from kms.identity.shown import united
 from kms.identity.store import ACCESSORS, CUBBYHOLES, ROLES, TOKENS
-from kms.operation import Principal
+from kms.operation import NO_VALUES, Principal
 from kms.policy import ROOT
 from kms.sensitive import Sensitive
 from kms.tables import Cache, Reader, Row, Store, Transaction
@@ -61,7 +64,8 @@ class TokenService:
         self._clock = clock
         self._keys = RowKeys(mac_key)
         self._cache = Cache(store, TOKENS, _CACHED)
-        self._principals: dict[str, tuple[Row[Token], Principal]] = {}
+        self.directory = Directory(store)
+        self._principals: dict[str, tuple[Row[Token], Standing | None, Principal]] = {}
         self._last_use = _LastUse()
 
     # -- the hot path -----------------------------------------------------------------------------
@@ -74,8 +78,8 @@ class TokenService:
             peer: the address that it came from.
 
         Raises:
-            KmsError(UNAUTHENTICATED): no token, unknown, revoked, expired, used up, or from an address that it
-                is not bound to: all the same.
+            KmsError(UNAUTHENTICATED): no token, unknown, revoked, expired, used up, of an entity that is disabled
+                or gone, or from an address that it is not bound to: all the same.
         """
         if not token or len(token) > MAX_TOKEN:
             raise refused()
@@ -89,16 +93,25 @@ class TokenService:
             raise refused()
         if held.bound_cidrs and not permits(held.bound_cidrs, peer):
             raise refused()
+        standing = self._standing(held)
         if held.num_uses:
-            return _principal(key, self._use(key, now))
+            return _principal(key, self._use(key, now), standing)
         known = self._principals.get(key)
-        if known is not None and known[0] is row:
-            return known[1]
-        principal = _principal(key, held)
+        if known is not None and known[0] is row and known[1] is standing:
+            return known[2]
+        principal = _principal(key, held, standing)
         if len(self._principals) >= _CACHED:
             self._principals.clear()
-        self._principals[key] = (row, principal)
+        self._principals[key] = (row, standing, principal)
         return principal
+
+    def _standing(self, token: Token) -> Standing | None:
+        if not token.entity_id:
+            return None
+        standing = self.directory.standing(token.entity_id)
+        if standing is None or standing.entity.disabled:
+            raise refused()
+        return standing
 
     def _chain_alive(self, key: str, now: float) -> bool:
         for _ in range(MAX_DEPTH + 1):
@@ -172,20 +185,24 @@ class TokenService:
         dead = {row.key for row in reader.find(TOKENS, {}, below=self._expired())}
         return sorted(row.value.accessor for row in reader.scan(ACCESSORS) if row.value.token not in dead)
 
-    def policies_of_token(self, token: str) -> tuple[str, ...]:
-        """The policies of a token in force. Raises KmsError(INVALID) when there is none."""
+    def principal_of_token(self, token: str) -> Principal:
+        """Who a token in force stands for; no use of it is spent.
+
+        Raises:
+            KmsError(INVALID): there is none. KmsError(UNAUTHENTICATED): its entity is disabled or gone.
+        """
         row = self.live(self._keys.token(token))
         if row is None:
             raise invalid("invalid token")
-        return row.value.policies
+        return _principal(row.key, row.value, self._standing(row.value))
 
-    def policies_of_accessor(self, accessor: str) -> tuple[str, ...]:
-        """The policies of the token in force with this accessor. Raises KmsError(INVALID) when there is none."""
+    def principal_of_accessor(self, accessor: str) -> Principal:
+        """The same, by the token's accessor."""
         key = self.key_of_accessor(accessor)
         row = self.live(key) if key else None
         if row is None:
             raise invalid("invalid accessor")
-        return row.value.policies
+        return _principal(row.key, row.value, self._standing(row.value))
 
     @property
     def clock(self) -> Clock:
@@ -339,12 +356,13 @@ class TokenService:
             tx.delete(ACCESSORS, held)
 
 
-def _principal(key: str, token: Token) -> Principal:
+def _principal(key: str, token: Token, standing: Standing | None) -> Principal:
     return Principal(
         accessor=token.accessor,
         token_id=key,
         display_name=token.display_name,
-        policies=token.policies,
-        entity_id=token.entity_id,
+        policies=united(token.policies, standing.policies) if standing is not None else token.policies,
+        entity_id=standing.entity.id if standing is not None else "",
         root=ROOT in token.policies,
+        values=standing.values if standing is not None else NO_VALUES,
     )

@@ -9,13 +9,25 @@ from kms.clock import rfc3339
 from kms.identity.model import NEVER, Token
 
 
-def auth_object(token: Token, shown: str) -> dict[str, Any]:
-    """The `auth` object of a creation or renewal; `shown` is the token string, "" for accessor calls."""
+def united(own: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
+    """Policies of a token and of its entity, sorted, each once."""
+    return tuple(sorted({*own, *added})) if added else own
+
+
+def auth_object(token: Token, shown: str, added: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The `auth` object of a creation or renewal.
+
+    Args:
+        token: of which.
+        shown: the token string, "" for accessor calls.
+        added: policies that the entity adds at this moment.
+    """
     return {
         "client_token": shown,
         "accessor": token.accessor,
-        "policies": list(token.policies),
+        "policies": list(united(token.policies, added)),
         "token_policies": list(token.policies),
+        **({"identity_policies": list(added)} if added else {}),
         "metadata": token.meta,
         "lease_duration": token.lease_ttl,
         "renewable": token.renewable,
@@ -27,8 +39,8 @@ def auth_object(token: Token, shown: str) -> dict[str, Any]:
     }
 
 
-def lookup_object(token: Token, shown: str, now: float) -> dict[str, Any]:
-    """The `data` object of a lookup."""
+def lookup_object(token: Token, shown: str, now: float, added: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The `data` object of a lookup; `added` are policies that the entity adds at this moment."""
     expires = token.expires_at < NEVER
     data: dict[str, Any] = {
         "accessor": token.accessor,
@@ -49,6 +61,8 @@ def lookup_object(token: Token, shown: str, now: float) -> dict[str, Any]:
         "ttl": max(0, math.floor(token.expires_at - now)) if expires else 0,
         "type": "service",
     }
+    if added:
+        data |= {"identity_policies": list(added), "external_namespace_policies": {}}
     if token.last_renewal:
         data |= {"last_renewal": rfc3339(token.last_renewal), "last_renewal_time": int(token.last_renewal)}
     if token.period:

@@ -6,7 +6,19 @@ from typing import Protocol
 
 from kms.clock import rfc3339
 from kms.errors import invalid, not_found
-from kms.operation import Call, Capability, Change, Effect, Field, Operation, Record, Result, Runs, Type
+from kms.operation import (
+    Call,
+    Capability,
+    Change,
+    Effect,
+    Field,
+    Operation,
+    Principal,
+    Record,
+    Result,
+    Runs,
+    Type,
+)
 from kms.policy.builtin import ROOT
 from kms.policy.decide import capabilities
 from kms.policy.service import PolicyService
@@ -19,12 +31,12 @@ _MAX_PATHS = 1_000
 class TokenPolicies(Protocol):
     """What identity tells about a token; policy itself never looks at one."""
 
-    def policies_of_token(self, token: str) -> tuple[str, ...]:
-        """The policies of a live token. Raises KmsError(INVALID) when there is none."""
+    def principal_of_token(self, token: str) -> Principal:
+        """Who a live token stands for. Raises KmsError(INVALID) when there is none."""
         ...
 
-    def policies_of_accessor(self, accessor: str) -> tuple[str, ...]:
-        """The policies of the live token with this accessor. Raises KmsError(INVALID) when there is none."""
+    def principal_of_accessor(self, accessor: str) -> Principal:
+        """Who the live token with this accessor stands for. Raises KmsError(INVALID) when there is none."""
         ...
 
 
@@ -130,18 +142,18 @@ class _Handlers:
         token = call.args.get("token") or ""
         if not token:
             raise invalid("no token found")
-        return self._capabilities(call, self._tokens.policies_of_token(token))
+        return self._capabilities(call, self._tokens.principal_of_token(token))
 
     def of_self(self, call: Call) -> Result:
-        return self._capabilities(call, call.principal.policies)
+        return self._capabilities(call, call.principal)
 
     def of_accessor(self, call: Call) -> Result:
         accessor = call.args.get("accessor") or ""
         if not accessor:
             raise invalid("missing accessor")
-        return self._capabilities(call, self._tokens.policies_of_accessor(accessor))
+        return self._capabilities(call, self._tokens.principal_of_accessor(accessor))
 
-    def _capabilities(self, call: Call, policies: tuple[str, ...]) -> Result:
+    def _capabilities(self, call: Call, principal: Principal) -> Result:
         paths = call.args.get("paths") or call.args.get("path") or []
         if not paths:
             raise invalid("paths must be supplied")
@@ -149,7 +161,7 @@ class _Handlers:
             raise invalid(f"more than {_MAX_PATHS} paths; ask in several requests")
         if not all(paths):
             raise invalid("missing path")
-        acl = self._service.acl_for(policies)
+        acl = self._service.acl_of(principal)
         data: dict[str, list[str]] = {path: capabilities(acl, path) for path in paths}
         if len(paths) == 1:
             data["capabilities"] = data[paths[0]]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
 from kms.clock import Clock
 from kms.errors import invalid
-from kms.operation import Call, Principal
+from kms.operation import NO_VALUES, Call, Principal
 from kms.policy.builtin import (
     DEFAULT,
     DEFAULT_DOCUMENT,
@@ -29,7 +29,7 @@ from kms.policy.names import canonical_name
 from kms.policy.store import POLICIES, PolicyRow
 from kms.tables import Reader, Store, Transaction
 
-_ACLS_KEPT = 512
+_ACLS_KEPT = 1_024
 _BUILTIN = PolicyRow(
     name=DEFAULT,
     text=DEFAULT_TEXT,
@@ -45,7 +45,7 @@ class PolicyService:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._acls: dict[tuple[str, ...], Acl] = {}
+        self._acls: dict[tuple[tuple[str, ...], str], tuple[Mapping[str, str], Acl]] = {}
         self._epoch = 0
         self._lock = threading.Lock()
         store.watch(POLICIES, self)
@@ -54,30 +54,44 @@ class PolicyService:
 
     def decide(self, principal: Principal, call: Call) -> Decision:
         """Step (2) of the road: whether this principal may make this call."""
-        acl = self.acl_for(principal.policies)
+        acl = self.acl_of(principal)
         arguments = Arguments(call.args, call.given, call.bound, call.wrap_ttl)
         return decide(acl, call.path, call.capability, sudo=call.operation.sudo, arguments=arguments)
 
     def has_sudo(self, principal: Principal, path: str) -> bool:
         """Whether the principal's rule for `path` carries sudo."""
-        return has_sudo(self.acl_for(principal.policies), path)
+        return has_sudo(self.acl_of(principal), path)
 
-    def acl_for(self, names: tuple[str, ...]) -> Acl:
-        """The compiled union of the named policies; names without a policy grant nothing."""
-        acl = self._acls.get(names)
-        if acl is not None:
-            return acl
+    def acl_of(self, principal: Principal) -> Acl:
+        """The compiled policies of a principal, with its identity put into their templates.
+
+        Raises:
+            KmsError(DENIED): a value of the identity would change the meaning of a pattern (T-46).
+        """
+        return self.acl_for(principal.policies, principal.values)
+
+    def acl_for(self, names: tuple[str, ...], values: Mapping[str, str] = NO_VALUES) -> Acl:
+        """The compiled union of the named policies; names without a policy grant nothing.
+
+        Args:
+            names: canonical.
+            values: what templates stand for. What was compiled is kept for as long as the same object is handed in.
+        """
+        key = names, values.get("identity.entity.id", "")
+        held = self._acls.get(key)
+        if held is not None and held[0] is values:
+            return held[1]
         # A change announced while we read must win over what we read: remember the epoch first.
         before = self._epoch
-        acl = self._compile(names)
+        acl = self._compile(names, values)
         with self._lock:
             if self._epoch == before:
                 if len(self._acls) >= _ACLS_KEPT:
                     self._acls.pop(next(iter(self._acls)))
-                self._acls[names] = acl
+                self._acls[key] = values, acl
         return acl
 
-    def _compile(self, names: Iterable[str]) -> Acl:
+    def _compile(self, names: Iterable[str], values: Mapping[str, str]) -> Acl:
         reader = self._store.reader()
         documents: dict[str, PolicyDocument] = {}
         root = False
@@ -91,13 +105,13 @@ class PolicyService:
             row = _find(reader, name)
             if row is not None:
                 documents[name] = _document(row)
-        return compile_acl(documents, root=root)
+        return compile_acl(documents, values, root=root)
 
     def drop(self, key: str) -> None:
         """CacheListener: a policy changed; every set that holds it is compiled anew."""
         with self._lock:
             self._epoch += 1
-            self._acls = {names: acl for names, acl in self._acls.items() if key not in names}
+            self._acls = {held: acl for held, acl in self._acls.items() if key not in held[0]}
 
     def clear(self) -> None:
         """CacheListener: forget everything."""

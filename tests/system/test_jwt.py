@@ -245,7 +245,6 @@ def test_roles_are_checked(method: Method, api: Api) -> None:
         ({"bound_claims": {"a": {"b": 1}}}, "must be a text"),
         ({"bound_claims_type": "regex"}, "invalid 'bound_claims_type'"),
         ({"claim_mappings": {"a": "x", "b": "x"}}, "each metadata key"),
-        ({"groups_claim": "groups"}, "not available"),
         ({"token_policies": "root"}, "cannot create root tokens"),
     ):
         answer = api.post(role, {**ROLE, **changes})

@@ -11,6 +11,7 @@ from kms.identity.jwt.store import JwtConfig, JwtRole
 
 DEFAULT_LEEWAY: Final = 150
 DEFAULT_SKEW: Final = 60
+MAX_GROUPS: Final = 1_000
 _MISSING: Final = object()
 
 
@@ -35,6 +36,22 @@ def user(claims: Mapping[str, Any], role: JwtRole) -> str:
     if not isinstance(value, str) or not value:
         raise invalid(f'claim "{name}" could not be converted to string')
     return value
+
+
+def groups(claims: Mapping[str, Any], role: JwtRole) -> tuple[str, ...]:
+    """What it says the caller is in. Raises KmsError(INVALID) when it should and does not."""
+    if not role.groups_claim:
+        return ()
+    value = _find(claims, role.groups_claim)
+    if value is _MISSING:
+        raise invalid(f'"{role.groups_claim}" claim not found in token')
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or len(listed) > MAX_GROUPS:
+        raise invalid(f'"{role.groups_claim}" claim could not be converted to string list')
+    for name in listed:
+        if not isinstance(name, str):
+            raise invalid(f"value {name!r} in groups claim could not be parsed as string"[:200])
+    return tuple(name for name in listed if name)
 
 
 def metadata(claims: Mapping[str, Any], role: JwtRole) -> dict[str, str]:

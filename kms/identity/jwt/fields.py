@@ -21,10 +21,11 @@ _OWN: Final = (
     "claim_mappings",
     "clock_skew_leeway",
     "expiration_leeway",
+    "groups_claim",
     "not_before_leeway",
 )
-# What only logins in a browser and groups need; empty values of it are taken, as clients send them.
-_ABSENT: Final = ("allowed_redirect_uris", "oidc_scopes", "groups_claim", "max_age", "cel_program")
+# What only logins in a browser need; empty values of it are taken, as clients send them.
+_ABSENT: Final = ("allowed_redirect_uris", "oidc_scopes", "max_age", "cel_program")
 _SCALARS: Final = (str, bool, int)
 
 ROLE_FIELDS: Final = (
@@ -38,6 +39,7 @@ ROLE_FIELDS: Final = (
     Field("claim_mappings", Type.MAP, record=Record.CLEAR),
     Field("clock_skew_leeway", Type.INT, record=Record.CLEAR),
     Field("expiration_leeway", Type.INT, record=Record.CLEAR),
+    Field("groups_claim", record=Record.CLEAR),
     Field("not_before_leeway", Type.INT, record=Record.CLEAR),
     Field("verbose_oidc_logging", Type.BOOL),
     *(Field(name, Type.ANY) for name in _ABSENT),
@@ -89,7 +91,6 @@ def shown_role(role: JwtRole) -> dict[str, Any]:
     own["bound_audiences"] = list(role.bound_audiences) or None
     absent = {
         "allowed_redirect_uris": None,
-        "groups_claim": "",
         "max_age": 0,
         "oidc_scopes": None,
         "verbose_oidc_logging": False,

@@ -163,7 +163,15 @@ class JwtMethod:
         name = row.key.removeprefix(f"{call.mount.id}/")
         mount = call.mount.path.removeprefix("auth/").strip("/").replace("/", "-")
         meta = {**claims.metadata(said, row.value), "role": name}
-        return Proved(name, row.value, meta, f"{mount}-{user}"[:256])
+        return Proved(
+            name,
+            row.value,
+            meta,
+            f"{mount}-{user}"[:256],
+            alias=user,
+            alias_metadata=meta,
+            groups=claims.groups(said, row.value),
+        )
 
     # -- the mount ---------------------------------------------------------------------------------------
 

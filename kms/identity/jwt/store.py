@@ -36,6 +36,7 @@ class JwtRole(TokenParams, frozen=True, kw_only=True):
     clock_skew_leeway: int = 0
     expiration_leeway: int = 0
     not_before_leeway: int = 0
+    groups_claim: str = ""
 
 
 CONFIGS = Table("jwt-config", "jwt_configs", JwtConfig, digest="identity")

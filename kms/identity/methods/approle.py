@@ -96,7 +96,16 @@ class AppRoles:
             self._lockouts.forget(tx, call.mount, place)
             meta = {**(spent.metadata if spent is not None else {}), "role_name": name}
             cidrs = spent.token_bound_cidrs if spent is not None else ()
-            return self._logins.issue(tx, call, Proved(name, now.value, meta, "approle", cidrs))
+            who = Proved(
+                name,
+                now.value,
+                meta,
+                "approle",
+                cidrs,
+                alias=now.value.role_id,
+                alias_metadata=meta,
+            )
+            return self._logins.issue(tx, call, who)
 
         return Change(write)
 

@@ -8,18 +8,19 @@ up the chain that makes children die with their parents.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from kms.errors import ErrorKind, KmsError, invalid
+from kms.identity.entities.entrance import enter
 from kms.identity.keys import new_accessor
 from kms.identity.lifetimes import Lifetime, lifetime
 from kms.identity.methods.params import TokenParams
 from kms.identity.model import ISSUER, NEVER, Token
 from kms.identity.service import TokenService
-from kms.identity.shown import auth_object
+from kms.identity.shown import auth_object, united
 from kms.identity.store import TOKENS
-from kms.operation import Call, MountRef, Result
+from kms.operation import Call, MountRef, Principal, Result
 from kms.policy import DEFAULT
 from kms.tables import Reader, Transaction
 
@@ -36,6 +37,11 @@ class Proved:
         meta: what the token carries.
         display_name: for people.
         cidrs: networks that this proof is bound to; they replace the role's.
+        alias: what the caller is called at this mount, in one spelling: the entity of this name is found or made, and
+            the token is its. Every method gives it: the user, the role ID, the claim, the common name. "" for nobody.
+        alias_metadata: what the method knows about the caller; templates and entity reads show it.
+        groups: what the method says the caller is in (claim, search, certificate field), as the source spells it. Groups
+            of identity with such an alias at this mount take the caller in, and let go of it at a login without.
     """
 
     name: str
@@ -43,10 +49,13 @@ class Proved:
     meta: dict[str, str]
     display_name: str
     cidrs: tuple[str, ...] = ()
+    alias: str = ""
+    alias_metadata: dict[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
 
 class Logins:
-    """One per process.
+    """One per process. A method verifies its proof, says in a `Proved` whose it was, and calls `issue`.
 
     Args:
         mount_at: the auth mount with this id, as it is now; None when it is gone.
@@ -77,6 +86,9 @@ class Logins:
             policies.add(DEFAULT)
         granted = _granted(params, call.mount, wanted=0, explicit_max=params.token_explicit_max_ttl)
         now = self._tokens.now()
+        standing = (
+            enter(tx, call.mount, who.alias, who.alias_metadata, who.groups, now) if who.alias else None
+        )
         born = Token(
             accessor=new_accessor(),
             parent=issuer,
@@ -94,12 +106,39 @@ class Logins:
             renewable=True,
             bound_cidrs=cidrs,
             login=f"{call.mount.id}/{who.name}",
+            entity_id=standing.entity.id if standing is not None else "",
         )
         token = self._tokens.insert(tx, born)
         return Result(
-            auth=auth_object(born, token),
+            auth=auth_object(born, token, standing.policies if standing is not None else ()),
             warnings=granted.warnings,
-            subject={"accessor": born.accessor, "display_name": born.display_name, "ttl": granted.ttl},
+            subject={
+                "accessor": born.accessor,
+                "display_name": born.display_name,
+                "ttl": granted.ttl,
+                "entity": born.entity_id,
+            },
+        )
+
+    def without_token(self, mount: MountRef, alias: str, shown: str, policies: tuple[str, ...]) -> Principal:
+        """Who has proved to be this alias and gets no token: for protocols that prove it with each request.
+
+        An entity that the alias has adds its policies; none is made.
+
+        Raises:
+            KmsError(UNAUTHENTICATED): the entity is disabled.
+        """
+        standing = self._tokens.directory.of_alias(mount.accessor, alias)
+        if standing is None:
+            return Principal(accessor=shown, display_name=shown, policies=policies)
+        if standing.entity.disabled:
+            raise elsewhere()
+        return Principal(
+            accessor=shown,
+            display_name=shown,
+            policies=united(policies, standing.policies),
+            entity_id=standing.entity.id,
+            values=standing.values,
         )
 
     def renewal(self, tx: Transaction, token: Token, increment: int) -> Lifetime:

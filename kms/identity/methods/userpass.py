@@ -130,6 +130,7 @@ class Userpass:
             params=row.value,
             meta={"username": name},
             display_name=_display_name(call.mount, name),
+            alias=name,
         )
 
         def write(tx: Transaction) -> Result:
@@ -145,7 +146,8 @@ class Userpass:
         """Who knows this password, without a token: for protocols that send it with each request.
 
         Raises:
-            KmsError(INVALID): nobody. KmsError(UNAUTHENTICATED): the name is locked. KmsError(DENIED): from there.
+            KmsError(INVALID): nobody. KmsError(UNAUTHENTICATED): the name is locked, not from there, or the entity
+                is disabled.
         """
         name = check_name(name, "username").lower()
         user = self._verified(mount, name, password, peer).value
@@ -153,7 +155,7 @@ class Userpass:
             self._lockouts.forget(tx, mount, name)
         policies = {*user.token_policies, *(() if user.token_no_default_policy else (DEFAULT,))}
         shown = _display_name(mount, name)
-        return Principal(accessor=shown, display_name=shown, policies=tuple(sorted(policies)))
+        return self._logins.without_token(mount, name, shown, tuple(sorted(policies)))
 
     def _verified(self, mount: MountRef, name: str, password: str, peer: str) -> Row[User]:
         """The user whose password this is, asking from where it may. Never inside a transaction."""
