@@ -13,6 +13,8 @@ from kms.identity.jwt.keys import KeySources
 from kms.identity.jwt.method import JwtMethod
 from kms.identity.jwt.store import TABLES as JWT_TABLES
 from kms.identity.jwt.table import jwt_operations
+from kms.identity.kubernetes.method import Kubernetes
+from kms.identity.kubernetes.store import TABLES as KUBERNETES_TABLES
 from kms.identity.methods.approle import AppRoles
 from kms.identity.methods.approletable import approle_operations
 from kms.identity.methods.lockout import Lockouts
@@ -48,7 +50,7 @@ class Method:
     errands: tuple[Errand, ...] = ()
 
 
-DIGESTED: tuple[Table[Any], ...] = (*TABLES, *JWT_TABLES)
+DIGESTED: tuple[Table[Any], ...] = (*TABLES, *JWT_TABLES, *KUBERNETES_TABLES)
 """Tables of the methods whose state digests the hourly sweep compares."""
 SEALED: tuple[Table[Any], ...] = (*DIGESTED, FAILURES)
 """All sealed tables of the methods."""
@@ -75,7 +77,15 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
             approle.reap(tx, _REAPED_AT_ONCE)
 
     jwt = JwtMethod(store, logins, KeySources(tokens.clock))
+    kubernetes = Kubernetes(store, logins)
     made = (
+        Method(
+            "kubernetes",
+            auth_routes.KUBERNETES,
+            tuple(kubernetes.table()),
+            kubernetes.retire_mount,
+            kubernetes.params_of,
+        ),
         Method("jwt", auth_routes.JWT, tuple(jwt_operations(jwt)), jwt.retire_mount, jwt.params_of),
         Method(
             "userpass",

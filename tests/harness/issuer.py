@@ -28,7 +28,7 @@ class Issuer:
         self.redirect = ""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.ca = _certificate(folder)
+        self.ca = loopback_certificate(folder)
         context.load_cert_chain(folder / "issuer.pem", folder / "issuer.key")
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = f"https://127.0.0.1:{self._server.server_port}"
@@ -83,7 +83,8 @@ class Issuer:
         return Handler
 
 
-def _certificate(folder: Path) -> str:
+def loopback_certificate(folder: Path) -> str:
+    """issuer.pem and issuer.key in the folder: a server on 127.0.0.1 that is its own authority; the PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
     now = dt.datetime.now(dt.UTC)

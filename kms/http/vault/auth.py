@@ -44,3 +44,13 @@ JWT: tuple[Route, ...] = (
     Route("DELETE", "role/{name}", "jwt.role.delete"),
     Route("POST", "login", "jwt.login"),
 )
+
+KUBERNETES: tuple[Route, ...] = (
+    Route("GET", "config", "kubernetes.config.read"),
+    Route("POST", "config", "kubernetes.config.write"),
+    Route("LIST", "role", "kubernetes.role.list"),
+    Route("GET", "role/{name}", "kubernetes.role.read"),
+    Route("POST", "role/{name}", "kubernetes.role.write"),
+    Route("DELETE", "role/{name}", "kubernetes.role.delete"),
+    Route("POST", "login", "kubernetes.login"),
+)

@@ -1,22 +1,14 @@
 """The issuer's keys: given in the configuration, or fetched and kept for a while.
 
-Fetching follows no redirect, reads a bounded answer in bounded time, and verifies TLS with the operator's CA
-where one is given; plain HTTP is for loopback only, or whoever is on the way would be the issuer. A token
-with an unknown `kid` causes at most one fetch in ten seconds, whoever sends how many.
+A token with an unknown `kid` causes at most one fetch in ten seconds, whoever sends how many.
 """
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-import json
-import ssl
 import threading
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -28,13 +20,11 @@ from kms.clock import Clock
 from kms.errors import KmsError, invalid
 from kms.identity.jwt.store import JwtConfig
 from kms.identity.jwt.token import PublicKey, fitting
+from kms.identity.outward import UnreachableError, ask, check_url, trusting
 
 FRESH_SECONDS: Final = 600.0
 RETRY_SECONDS: Final = 10.0
-FETCH_SECONDS: Final = 5.0
-MAX_BYTES: Final = 256 * 1024
 MAX_KEYS: Final = 100
-_CHUNK: Final = 16 * 1024
 _KINDS = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)
 
 
@@ -110,51 +100,12 @@ class KeySources:
     def _get(self, url: str, ca: str) -> dict[str, Any]:
         check_url(url)
         try:
-            context = ssl.create_default_context(cadata=ca or None)
-            opener = build_opener(ProxyHandler({}), _NoRedirect, HTTPSHandler(context=context))
-            request = Request(url, headers={"Accept": "application/json"})  # noqa: S310  (checked above)
-            with opener.open(request, timeout=FETCH_SECONDS) as answer:
-                document = json.loads(self._read(answer))
-        except (OSError, URLError, http.client.HTTPException, ssl.SSLError, ValueError) as error:
-            raise invalid(f"error checking {url}: {type(error).__name__}") from None
-        if not isinstance(document, dict):
-            raise invalid(f"error checking {url}: not a JSON object")
-        return document
-
-    def _read(self, answer: Any) -> bytes:
-        # Time-outs of a socket are per call; a server that sends a byte now and then gets no more than this.
-        ends, body = self._clock.monotonic() + FETCH_SECONDS, b""
-        while chunk := answer.read1(_CHUNK):
-            body += chunk
-            if len(body) > MAX_BYTES or self._clock.monotonic() > ends:
-                raise ValueError
-        return body
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *_arguments: Any, **_named: Any) -> None:
-        return None  # answered as the error that it is
-
-
-def check_url(url: str) -> None:
-    """Raise KmsError(INVALID) unless keys may be fetched there."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        parts, host = urlsplit(""), ""
-    if parts.scheme == "https" and host and "@" not in parts.netloc:
-        return
-    if parts.scheme == "http" and _loopback(host) and "@" not in parts.netloc:
-        return
-    raise invalid(f"{url[:200]!r} is no https URL; plain http is for loopback addresses only")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+            answer = ask(url, context=trusting(ca))
+            if answer.status != HTTPStatus.OK:
+                raise invalid(f"error checking {url}: it answers {answer.status}")
+            return answer.document()
+        except UnreachableError as error:
+            raise invalid(f"error checking {url}: {error}") from None
 
 
 def _usable(entry: Any) -> tuple[str, PublicKey] | None:

@@ -9,11 +9,12 @@ from msgspec.structs import asdict, replace
 from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.identity.jwt import claims, token
 from kms.identity.jwt.fields import role_changes, shown_role
-from kms.identity.jwt.keys import KeySources, check_url, given_keys
+from kms.identity.jwt.keys import KeySources, given_keys
 from kms.identity.jwt.store import CONFIGS, ROLES, JwtConfig, JwtRole
 from kms.identity.methods.logins import Logins, Proved, elsewhere
 from kms.identity.methods.params import TokenParams
 from kms.identity.networks import permits
+from kms.identity.outward import check_url
 from kms.ids import check_name
 from kms.operation import Call, Change, MountRef, Result
 from kms.tables import Reader, Row, Store, Transaction

@@ -73,6 +73,19 @@ def verified(token: str, keys: Iterable[PublicKey], algorithms: tuple[str, ...])
     raise refused("no known key successfully validated the token signature")
 
 
+def unverified(token: str) -> dict[str, Any]:
+    """The claims of a token whose signature somebody else judges; until then they are nobody's word.
+
+    Raises:
+        KmsError(INVALID): not a compact JWS of an asymmetric algorithm.
+    """
+    key_id(token)
+    parts = PyJWS().decode_complete(token, options={"verify_signature": False})
+    if parts["header"].get("alg") not in ALGORITHMS:
+        raise refused("the algorithm is not known here")
+    return _object(parts["payload"])
+
+
 def _object(payload: bytes) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

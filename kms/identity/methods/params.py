@@ -44,6 +44,26 @@ PARAM_FIELDS: Final = (
     Field("token_type", record=Record.CLEAR),
 )
 
+OLD: Final = {
+    "policies": "token_policies",
+    "ttl": "token_ttl",
+    "max_ttl": "token_max_ttl",
+    "period": "token_period",
+    "num_uses": "token_num_uses",
+    "bound_cidrs": "token_bound_cidrs",
+}
+"""Names of before there were common ones, which clients still send."""
+OLD_FIELDS: Final = tuple(
+    Field(old, next(field.type for field in PARAM_FIELDS if field.name == new), record=Record.CLEAR)
+    for old, new in OLD.items()
+)
+
+
+def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` under the names of today, which win where both stand there."""
+    old = {OLD[name]: value for name, value in given.items() if name in OLD}
+    return old | {name: value for name, value in given.items() if name not in OLD}
+
 
 def changes(given: Mapping[str, Any], before: TokenParams) -> dict[str, Any]:
     """The fields of `given` that are ours, checked; for `msgspec.structs.replace`.

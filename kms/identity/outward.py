@@ -1,0 +1,150 @@
+"""Asking somebody else over HTTP: an issuer of tokens for its keys, an API server for its opinion.
+
+TLS is verified, with the operator's authorities where some are given; plain HTTP is for loopback only, or whoever is on
+the way would be the other side. No redirect is followed, no proxy of the environment is used, and answers are
+bounded in size and in time. Never called while a transaction is open.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from kms.errors import invalid
+
+SECONDS: Final = 5.0
+MAX_BYTES: Final = 256 * 1024
+
+
+class UnreachableError(Exception):
+    """No answer that could be used; the text names the kind of trouble and nothing that was sent."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    body: bytes
+
+    def document(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises UnreachableError when it is none."""
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise UnreachableError("the answer is not JSON") from None
+        if not isinstance(found, dict):
+            raise UnreachableError("the answer is not a JSON object")
+        return found
+
+
+def ask(
+    url: str,
+    *,
+    context: ssl.SSLContext,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """GET, or POST where there is a body.
+
+    Args:
+        url: passed `check_url`.
+        context: what the other side's certificate is verified against (`trusting`).
+        body: what is posted.
+        headers: of the request; none has a default but Accept.
+
+    Raises:
+        UnreachableError: no connection, no TLS, no answer within `SECONDS`, or one that is too long.
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    host, port = parts.hostname or "", parts.port
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=SECONDS, context=context)
+        if secure
+        else http.client.HTTPConnection(host, port, timeout=SECONDS)
+    )
+    target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+    try:
+        connection.connect()
+        with _deadline(connection):
+            connection.request(
+                "GET" if body is None else "POST",
+                target,
+                body=body,
+                headers={"Accept": "application/json", **(headers or {})},
+            )
+            answer = connection.getresponse()
+            found = answer.read(MAX_BYTES + 1)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise UnreachableError(_kind(error)) from None
+    finally:
+        connection.close()
+    if len(found) > MAX_BYTES:
+        raise UnreachableError("the answer is too long")
+    return Answer(answer.status, found)
+
+
+@contextmanager
+def _deadline(connection: http.client.HTTPConnection) -> Iterator[None]:
+    """Time-outs of a socket are per call; a server that sends a byte now and then gets no more than this."""
+    timer = threading.Timer(SECONDS, _cut, (connection.sock,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connected: socket.socket) -> None:
+    with suppress(OSError):  # it ended in the same moment
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def trusting(ca_pem: str) -> ssl.SSLContext:
+    """Verifies servers against these authorities, or against the system's where none is given.
+
+    Raises:
+        KmsError(INVALID): no certificate in PEM.
+    """
+    try:
+        return ssl.create_default_context(cadata=ca_pem or None)
+    except ssl.SSLError:
+        raise invalid("the CA certificates cannot be read: PEM is expected") from None
+
+
+def check_url(url: str) -> None:
+    """Raise KmsError(INVALID) unless we may ask there."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        parts.port  # noqa: B018  (raises for what is no port)
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    plain = url.isascii() and url.isprintable() and " " not in url and "@" not in parts.netloc
+    if plain and host and (parts.scheme == "https" or (parts.scheme == "http" and _loopback(host))):
+        return
+    raise invalid(f"{url[:200]!r} is no https URL; plain http is for loopback addresses only")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify: {error.verify_message}"
+    return type(error).__name__
