@@ -126,6 +126,7 @@ class Principal:
         policies: names: those of the token, and those that its entity adds at this moment.
         root: whether the root policy is among them.
         values: what a template in a policy stands for: name -> value, of the entity.
+        mfa: whether the login that it stems from was confirmed by a second factor.
     """
 
     accessor: str = ""
@@ -135,6 +136,7 @@ class Principal:
     entity_id: str = ""
     root: bool = False
     values: Mapping[str, str] = field(default_factory=lambda: NO_VALUES, compare=False)
+    mfa: bool = False
 
 
 ANONYMOUS = Principal(display_name="anonymous")
@@ -165,6 +167,8 @@ class Call:
         unverified_chain: DER certificates that the client presented, its own first. It has proved that it
             holds that one's key and nothing else; nobody has looked at who issued it.
         bound: those of `given` that are part of the path; rules about parameters do not count them.
+        extra: what was sent besides, as it was sent: names that the operation does not know, and whole documents. Only
+            rules about parameters look at it.
         credential: the presented token, if any; only identity reads it.
         idempotency_key: chosen by the caller for this request and its repetitions, "" for none.
     """
@@ -179,6 +183,7 @@ class Call:
     credential: str = ""
     given: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
+    extra: Mapping[str, Any] = field(default_factory=dict)
     principal: Principal = ANONYMOUS
     capability: Capability = Capability.READ  # as decided: create and update are different
     generation: int = 0

@@ -41,9 +41,12 @@ from kms.operation import (
     Result,
 )
 from kms.policy import Decision
+from kms.policy.listing import bound, shown
 from kms.tables import Store, Transaction
 
 _NO_MOUNT = MountRef(id="", path="", type="", accessor="")
+_OPEN = Decision(allowed=True, rule="", why="public")
+_ANY_TOKEN = Decision(allowed=True, rule="any-token", why="granted")
 
 
 class Registry(Mapping[str, Operation]):
@@ -188,13 +191,20 @@ class Pipeline:
         operation = call.operation
         self._gate.admit(operation)  # (0)
         call.generation = self._store.refresh()
-        rule = ""
+        decision = _OPEN
         if operation.caller is Caller.TOKEN:
             self._identify(call)  # (1)
-            rule = self._authorise(call)  # (2)
+            decision = self._authorise(call)  # (2)
+        return self._obey(call, decision)
+
+    def _obey(self, call: Call, decision: Decision) -> tuple[Result, Receipt | None]:
+        rule = decision.rule
         try:
             wraps = _wraps(call)
-            outcome = operation.act(call)  # (4), up to the first commit
+            bound(call, decision)
+            outcome = call.operation.act(call)  # (4), up to the first commit
+            if isinstance(outcome, Result) and (decision.limit or decision.filter_path):
+                outcome = shown(call, decision, outcome, self._sees(call))
             if wraps:
                 outcome = self._wrapped(call, outcome)  # (2b)
             if isinstance(outcome, Result):
@@ -218,13 +228,22 @@ class Pipeline:
                     raise invalid(call.operation.no_credential) from None
             raise
 
-    def _authorise(self, call: Call) -> str:
+    def _sees(self, call: Call) -> Callable[[str, Capability], bool]:
+        """Whether the caller could read a path or list it, for listings that show nothing else."""
+
+        def may_see(path: str, capability: Capability) -> bool:
+            looked_at = replace(call, path=path, capability=capability, args={}, given=frozenset(), extra={})
+            return self._decide(call.principal, looked_at).allowed
+
+        return may_see
+
+    def _authorise(self, call: Call) -> Decision:
         operation = call.operation
         call.capability = operation.capability
         if operation.exists is not None and not operation.exists(call):
             call.capability = Capability.CREATE
         if operation.any_token:
-            return "any-token"
+            return _ANY_TOKEN
         try:
             decision = self._decide(call.principal, call)
         except KmsError as error:
@@ -234,7 +253,7 @@ class Pipeline:
         if not decision.allowed:
             self._recorder.write(self._event(call, "denied", ErrorKind.DENIED.value, rule=decision.rule))
             raise KmsError(ErrorKind.DENIED, "permission denied")
-        return decision.rule
+        return decision
 
     def _wrapped(self, call: Call, outcome: Outcome) -> Change | External[Any]:
         """The same act, whose answer is put away in the commit of its record."""

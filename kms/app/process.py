@@ -49,7 +49,7 @@ from kms.identity.wrapping import Wrapping
 from kms.ids import CkaId
 from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
-from kms.jobs.maintenance import Maintenance
+from kms.jobs.maintenance import Errand, Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
 from kms.keys.copies import Copies
@@ -347,7 +347,7 @@ class App:
                 Rekeying(self.store, self.shared, self._opened_keyring, self.shared.bump_seal_epoch),
             ),
             [NO_ROUTE],
-            policy_operations(self.policies, self.tokens),
+            policy_operations(self.policies, self.tokens, self.clock),
             identity_operations(self.tokens, self.policies, self.logins),
             Cubbyholes(self.store).table(),
             self.wrapping.table(),
@@ -409,6 +409,7 @@ class App:
             recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
             chores={engine.name: engine.chores for engine in self.engines},
             errands=[
+                Errand("policy.reap", 60.0, self.policies.expired, lambda _: self.policies.reap()),
                 *(errand for engine in self.engines for errand in engine.errands),
                 *(errand for method in self.methods for errand in method.errands),
             ],

@@ -109,6 +109,7 @@ def born(
         bound_cidrs=role.token_bound_cidrs if role is not None else (),
         entity_id="" if orphan else parent.entity_id,
         depth=0 if orphan else parent.depth + 1,
+        mfa=parent.mfa and not orphan,
     )
     return Born(token, (*bounds.warnings, *granted.warnings))
 

@@ -35,6 +35,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         depth: parents above it.
         bound_cidrs: networks from which it is accepted; empty for any.
         login: "<mount id>/<user or role>" of the auth method that made it, "" for others.
+        mfa: the login was confirmed by a second factor; children have it from their parent.
     """
 
     accessor: str
@@ -57,6 +58,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 0
     bound_cidrs: tuple[str, ...] = ()
     login: str = ""
+    mfa: bool = False
 
     @property
     def orphan(self) -> bool:

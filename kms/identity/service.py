@@ -365,4 +365,5 @@ def _principal(key: str, token: Token, standing: Standing | None) -> Principal:
         entity_id=standing.entity.id if standing is not None else "",
         root=ROOT in token.policies,
         values=standing.values if standing is not None else NO_VALUES,
+        mfa=token.mfa,
     )

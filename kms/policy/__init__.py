@@ -10,13 +10,15 @@ caches compiled sets; the pipeline calls `PolicyService.decide`, and nothing els
 """
 
 from kms.policy.builtin import DEFAULT, NOT_ASSIGNABLE, RESPONSE_WRAPPING, ROOT
-from kms.policy.compiler import Acl, Decision, compile_acl
+from kms.policy.compiler import Acl, compile_acl
+from kms.policy.conditions import Context
 from kms.policy.decide import Arguments, capabilities, decide, has_sudo
 from kms.policy.language import parse
 from kms.policy.model import PolicyDocument, Rule
 from kms.policy.names import canonical_name, canonical_names
 from kms.policy.operations import TokenPolicies, operations
 from kms.policy.service import PolicyService
+from kms.policy.union import Decision
 
 __all__ = [
     "DEFAULT",
@@ -25,6 +27,7 @@ __all__ = [
     "ROOT",
     "Acl",
     "Arguments",
+    "Context",
     "Decision",
     "PolicyDocument",
     "PolicyService",

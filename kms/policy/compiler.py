@@ -15,61 +15,18 @@ Rules of the same pattern, over all policies, become one: capabilities add up, d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from kms.errors import ErrorKind, KmsError
-from kms.policy.model import DENY, SUDO, PolicyDocument, Rule, Scalar
+from kms.policy.model import DENY, PolicyDocument, Rule
+from kms.policy.union import Compiled, unite
 
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
 # GHSA-59w7: identity metadata that reads as pattern syntax would widen a templated rule.
 _UNSAFE = re.compile(r"[*+/,\x00-\x20\x7f]")
 _MEMO_SIZE = 256
 _MEMO_PATH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether a request may go on.
-
-    Args:
-        rule: "<policy>[+<policy>...]:<pattern>", which the audit record keeps; "" when no rule matched.
-        why: a word for reports: granted, root, no_rule, deny, capability, sudo, parameters, wrapping, path.
-    """
-
-    allowed: bool
-    rule: str
-    why: str
-
-
-@dataclass(slots=True)
-class Limits:
-    """What a pattern demands beyond the capability. Names are in lower case."""
-
-    allowed: dict[str, tuple[Scalar, ...]] = field(default_factory=dict)
-    denied: dict[str, tuple[Scalar, ...]] = field(default_factory=dict)
-    required: set[str] = field(default_factory=set)
-    min_wrapping_ttl: int = 0
-    max_wrapping_ttl: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """One pattern's united rules. Decisions are made beforehand, so that deciding allocates nothing."""
-
-    pattern: str
-    grants: frozenset[str]
-    allow: dict[str, Decision]
-    refuse: Decision
-    no_sudo: Decision
-    bad_parameters: Decision
-    bad_wrapping: Decision
-    limits: Limits | None
-
-    @property
-    def sudo(self) -> bool:
-        """Whether the rule carries sudo."""
-        return SUDO in self.grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +61,18 @@ class _Pattern:
 class Acl:
     """The compiled rules of one set of policies. Immutable but for a bounded memo of found patterns."""
 
-    __slots__ = ("_exact", "_heads", "_lengths", "_memo", "root")
+    __slots__ = ("_exact", "_heads", "_lengths", "_memo", "root", "valid_until")
 
     def __init__(
-        self, exact: dict[str, Compiled], heads: dict[str, tuple[_Pattern, ...]], *, root: bool
+        self,
+        exact: dict[str, Compiled],
+        heads: dict[str, tuple[_Pattern, ...]],
+        *,
+        root: bool,
+        valid_until: float = 0.0,
     ) -> None:
         self.root = root
+        self.valid_until = valid_until  # seconds since the epoch when a rule of it expires, 0 for never
         self._exact = exact
         self._heads = heads
         self._lengths = tuple(sorted({len(head) for head in heads}, reverse=True))
@@ -190,7 +153,11 @@ class Acl:
 
 
 def compile_acl(
-    policies: Mapping[str, PolicyDocument], values: Mapping[str, str] | None = None, *, root: bool = False
+    policies: Mapping[str, PolicyDocument],
+    values: Mapping[str, str] | None = None,
+    *,
+    root: bool = False,
+    now: float = 0.0,
 ) -> Acl:
     """Unite policies into one Acl.
 
@@ -199,33 +166,46 @@ def compile_acl(
         values: what `{{name}}` stands for, for the caller's identity. A rule with a name that has no
             value applies to nobody and is left out, as the peer does.
         root: the caller holds the root policy: everything is allowed.
+        now: seconds since the epoch; rules that have expired then are left out.
 
     Raises:
         KmsError(DENIED): a value would change the meaning of a pattern (T-46). Nothing is allowed then,
             because leaving out the rule might leave out a deny.
     """
-    united: dict[str, _Union] = {}
-    for name, document in policies.items():
-        for rule in document.rules:
-            path = _fill(rule.path, values or {})
-            if path is not None:
-                united.setdefault(path, _Union(path)).add(name, rule)
+    united: dict[str, list[tuple[str, Rule]]] = {}
+    expirations: list[float] = []
+    for name, path, rule in _rules(policies, values or {}):
+        if rule.expiration and rule.expiration <= now:
+            continue
+        if rule.expiration:
+            expirations.append(rule.expiration)
+        united.setdefault(path, []).append((name, rule))
     exact: dict[str, Compiled] = {}
     heads: dict[str, list[_Pattern]] = {}
-    for path, union in united.items():
+    for path, rules in united.items():
         segmented = path == "+" or "/+" in path or path.startswith("+/")
         if not segmented and not path.endswith("*"):
-            exact[path] = union.compiled()
+            exact[path] = unite(path, rules)
             continue
         bare = path.removesuffix("*")
         head = bare[: bare.index("+")] if segmented else bare
-        pattern = _Pattern(tuple(bare.split("/")), path.endswith("*"), union.compiled())
+        pattern = _Pattern(tuple(bare.split("/")), path.endswith("*"), unite(path, rules))
         if not segmented:
             # A '+' inside a segment is literal here, and so is every segment: the head is all.
             pattern = _Pattern(("",), prefix=True, compiled=pattern.compiled)
         heads.setdefault(head, []).append(pattern)
     ordered = {head: tuple(sorted(found, key=_priority, reverse=True)) for head, found in heads.items()}
-    return Acl(exact, ordered, root=root)
+    return Acl(exact, ordered, root=root, valid_until=min(expirations, default=0.0))
+
+
+def _rules(
+    policies: Mapping[str, PolicyDocument], values: Mapping[str, str]
+) -> Iterator[tuple[str, str, Rule]]:
+    for name, document in policies.items():
+        for rule in document.rules:
+            path = _fill(rule.path, values, document)
+            if path is not None:
+                yield name, path, rule
 
 
 def _priority(pattern: _Pattern) -> tuple[bool, int, int, str]:
@@ -235,77 +215,16 @@ def _priority(pattern: _Pattern) -> tuple[bool, int, int, str]:
     return (not pattern.prefix, -wildcards, len(text.encode()), text)
 
 
-def _fill(path: str, values: Mapping[str, str]) -> str | None:
+def _fill(path: str, values: Mapping[str, str], document: PolicyDocument) -> str | None:
     if "{{" not in path:
         return path
     names = [name.strip() for name in _TEMPLATE.findall(path)]
     if any(not values.get(name) for name in names):
         return None
+    let_in = ("*+" if document.wildcards else "") + ("/" if document.slashes else "")
     for name in names:
-        if _UNSAFE.search(values[name]):
+        if _UNSAFE.search(values[name].translate({ord(sign): "" for sign in let_in})):
             raise KmsError(
                 ErrorKind.DENIED, f"the value of '{name}' cannot stand in a policy path; change the identity"
             )
     return _TEMPLATE.sub(lambda match: values[match[1].strip()], path)
-
-
-class _Union:
-    """Rules of one pattern, being united."""
-
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
-        self._policies: dict[str, list[str]] = {}
-        self._limits = Limits()
-
-    def add(self, policy: str, rule: Rule) -> None:
-        for grant in rule.grants or ("",):
-            names = self._policies.setdefault(grant, [])
-            if policy not in names:
-                names.append(policy)
-        limits = self._limits
-        _unite(limits.allowed, rule.allowed or {})
-        _unite(limits.denied, rule.denied or {})
-        limits.required.update(rule.required)
-        # The peer keeps the lesser of two bounds, for the least as well as for the most.
-        limits.min_wrapping_ttl = _lesser(limits.min_wrapping_ttl, rule.min_wrapping_ttl)
-        limits.max_wrapping_ttl = _lesser(limits.max_wrapping_ttl, rule.max_wrapping_ttl)
-
-    def compiled(self) -> Compiled:
-        grants = frozenset(self._policies) - {""}
-        denied = DENY in grants
-        if denied:
-            grants = frozenset({DENY})
-        everyone = "+".join(dict.fromkeys(name for names in self._policies.values() for name in names))
-        rule = f"{everyone}:{self._pattern}"
-        allow = {} if denied else {grant: self._granted(grant) for grant in grants}
-        return Compiled(
-            pattern=self._pattern,
-            grants=grants,
-            allow=allow,
-            refuse=Decision(
-                allowed=False,
-                rule=f"{'+'.join(self._policies[DENY])}:{self._pattern}" if denied else rule,
-                why=DENY if denied else "capability",
-            ),
-            no_sudo=Decision(allowed=False, rule=rule, why=SUDO),
-            bad_parameters=Decision(allowed=False, rule=rule, why="parameters"),
-            bad_wrapping=Decision(allowed=False, rule=rule, why="wrapping"),
-            limits=None if self._limits == Limits() else self._limits,
-        )
-
-    def _granted(self, grant: str) -> Decision:
-        return Decision(
-            allowed=True, rule=f"{'+'.join(self._policies[grant])}:{self._pattern}", why="granted"
-        )
-
-
-def _unite(into: dict[str, tuple[Scalar, ...]], more: Mapping[str, Iterable[Scalar]]) -> None:
-    for name, values in more.items():
-        listed = tuple(values)
-        before = into.get(name)
-        # No values listed means every value, so it swallows a list.
-        into[name] = () if before == () or not listed else (before or ()) + listed
-
-
-def _lesser(before: int, new: int) -> int:
-    return min(before, new) if before and new else before or new

@@ -7,7 +7,9 @@ The order of the checks, as the peer makes them:
 3. It must grant the capability; deny grants nothing.
 4. Operations marked sudo need sudo in the same pattern.
 5. Bounds on response wrapping hold.
-6. For read, create, update and patch: required, then denied, then allowed parameters.
+6. For read, create, update and patch: required, then denied, then allowed parameters; for list: the page.
+
+Where rules have conditions, 2 to 6 look at those rules of the pattern whose conditions hold.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kms.operation import Capability
-from kms.policy.compiler import Acl, Compiled, Decision, Limits
+from kms.policy.compiler import Acl
+from kms.policy.conditions import Context
 from kms.policy.durations import parse_seconds
 from kms.policy.model import DENY, SUDO, Scalar
+from kms.policy.union import Compiled, Decision, Limits
 
 _ROOT = Decision(allowed=True, rule="root:*", why="root")
 _NO_RULE = Decision(allowed=False, rule="", why="no_rule")
@@ -35,20 +39,29 @@ class Arguments:
         values: by field name, defaults among them.
         given: the names that were really sent.
         bound: those of them that are part of the path, and so no parameters.
+        extra: what was sent besides: names that the operation does not know, and whole documents.
         wrap_ttl: seconds, 0 for no wrapping.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
+    extra: Mapping[str, Any] = field(default_factory=dict)
     wrap_ttl: int = 0
 
 
 _NOTHING = Arguments()
+_UNKNOWN = Context()
 
 
 def decide(
-    acl: Acl, path: str, capability: Capability, *, sudo: bool = False, arguments: Arguments = _NOTHING
+    acl: Acl,
+    path: str,
+    capability: Capability,
+    *,
+    sudo: bool = False,
+    arguments: Arguments = _NOTHING,
+    context: Context = _UNKNOWN,
 ) -> Decision:
     """Whether `path` may be used for `capability`.
 
@@ -59,19 +72,26 @@ def decide(
         capability: as decided before: create and update are different rights.
         sudo: the operation is one of those that need the sudo capability too.
         arguments: for rules about parameters and wrapping.
+        context: for rules with conditions.
     """
     if acl.root:
         return _ROOT
-    if capability is Capability.LIST:
-        found = acl.find(path if path.endswith("/") else path + "/", listing=True)
-    else:
-        found = acl.find(path)
+    found = deciding(acl, path, capability)
     if found is None:
         return _NO_RULE
+    if found.conditional is not None:
+        found = found.under(context)
     decision = found.allow.get(capability, found.refuse)
     if not decision.allowed:
         return decision
     return _obstacle(found, path, capability, sudo=sudo, arguments=arguments) or decision
+
+
+def deciding(acl: Acl, path: str, capability: Capability) -> Compiled | None:
+    """The most specific pattern for a request, whatever it grants."""
+    if capability is Capability.LIST:
+        return acl.find(path if path.endswith("/") else path + "/", listing=True)
+    return acl.find(path)
 
 
 def _obstacle(
@@ -87,27 +107,29 @@ def _obstacle(
         return None
     if not _wrapping_kept(limits, arguments.wrap_ttl):
         return found.bad_wrapping
-    if capability in _WITH_PARAMETERS and not _parameters_kept(limits, arguments):
-        return found.bad_parameters
-    return None
+    if capability in _WITH_PARAMETERS:
+        return None if _parameters_kept(limits, arguments) else found.bad_parameters
+    paged = capability is Capability.LIST and limits.pagination_limit
+    return found.bad_pagination if paged and not _page_kept(limits, arguments) else None
 
 
-def capabilities(acl: Acl, path: str) -> list[str]:
+def capabilities(acl: Acl, path: str, context: Context = _UNKNOWN) -> list[str]:
     """What `sys/capabilities` answers: sorted names, ["root"], or ["deny"] for nothing at all."""
     if acl.root:
         return ["root"]
     path = path.lstrip("/")
     # As the peer does: looked up like a list, so that a rule for "app" answers for "app/".
     found = acl.find(path, listing=True)
+    found = found.under(context) if found is not None else None
     return sorted(found.grants) if found is not None and found.grants and _canonical(path) else [DENY]
 
 
-def has_sudo(acl: Acl, path: str) -> bool:
+def has_sudo(acl: Acl, path: str, context: Context = _UNKNOWN) -> bool:
     """Whether the rule for `path` carries sudo: some arguments of token creation need it."""
     if acl.root:
         return True
     found = acl.find(path)
-    return found is not None and SUDO in found.grants
+    return found is not None and SUDO in found.under(context).grants
 
 
 def _canonical(path: str) -> bool:
@@ -127,12 +149,29 @@ def _wrapping_kept(limits: Limits, ttl: int) -> bool:
 
 
 def _parameters_kept(limits: Limits, arguments: Arguments) -> bool:
-    sent = {name.lower(): arguments.values.get(name) for name in arguments.given - arguments.bound}
+    sent = {name.lower(): value for name, value in arguments.extra.items()}
+    sent |= {name.lower(): arguments.values.get(name) for name in arguments.given - arguments.bound}
     if not limits.required <= sent.keys():
         return False
     if not sent:
         return True
     return not _any_denied(limits.denied, sent) and _all_allowed(limits.allowed, sent)
+
+
+def _page_kept(limits: Limits, arguments: Arguments) -> bool:
+    """Whether a page is asked for that is not too long. None, or 0, gets the longest (the caller sees to that)."""
+    if "limit" not in arguments.given and "limit" not in arguments.extra:
+        return "limit" not in limits.required
+    asked = page_size(arguments)
+    return asked is not None and 0 <= asked <= limits.pagination_limit
+
+
+def page_size(arguments: Arguments) -> int | None:
+    """The parameter `limit`: 0 when it is not given or "max", None when it is no number."""
+    value = arguments.values.get("limit") if "limit" in arguments.given else arguments.extra.get("limit", 0)
+    if value == "max":
+        return 0
+    return int(value) if isinstance(value, int | str) and str(value).removeprefix("-").isdecimal() else None
 
 
 def _any_denied(denied: Mapping[str, tuple[Scalar, ...]], sent: Mapping[str, Any]) -> bool:

@@ -15,7 +15,10 @@ from typing import Any
 
 from kms.errors import invalid
 from kms.policy._hcl import Block, Pairs, check_depth, read_hcl
+from kms.policy.conditions import read_conditions, read_time
+from kms.policy.consent import read_control_group
 from kms.policy.durations import parse_seconds
+from kms.policy.filtering import compiled
 from kms.policy.model import DENY, GRANTS, PolicyDocument, Rule, Scalar
 
 LANGUAGE_VERSION = 1
@@ -32,15 +35,8 @@ _SHORTHAND = {
     "write": ("create", "delete", "list", "read", "update"),
     "sudo": ("create", "delete", "list", "read", "sudo", "update"),
 }
-_NOT_ENFORCED = frozenset(
-    {
-        "mfa_methods",
-        "control_group",
-        "pagination_limit",
-        "expiration",
-        "list_scan_response_keys_filter_path",
-    }
-)
+# The peer reads it and does nothing with it; a policy that demands a second factor must get one.
+_NOT_ENFORCED = {"mfa_methods": "write conditions { mfa = true } instead"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -97,7 +93,7 @@ def _rule(label: str, body: Pairs) -> Rule:
     attributes: dict[str, list[Any]] = {}
     for name, value in body:
         if name in _NOT_ENFORCED:
-            raise invalid(f"path {label!r}: '{name}' is not enforced by this server, so it is refused")
+            raise invalid(f"path {label!r}: '{name}' is not enforced; {_NOT_ENFORCED[name]}")
         if name not in _READERS and name != "comment":
             raise invalid(f"path {label!r}: invalid key {name!r}")
         attributes.setdefault(name, []).append(value)
@@ -106,12 +102,18 @@ def _rule(label: str, body: Pairs) -> Rule:
     except ValueError as error:
         raise invalid(f"path {label!r}: {error}") from error
     grants = read.get("capabilities", frozenset()) | read.get("policy", frozenset())
+    expiration, conditions = read.get("expiration", 0.0), read.get("conditions")
     if DENY in grants:
-        # Nothing else in the block matters; the peer drops it as well.
-        return Rule(path=_pattern(label), grants=(DENY,))
+        # Nothing else in the block matters but when it applies; the peer drops it as well.
+        return Rule(path=_pattern(label), grants=(DENY,), expiration=expiration, conditions=conditions)
     shortest, longest = read.get("min_wrapping_ttl", 0), read.get("max_wrapping_ttl", 0)
     if shortest and longest and longest < shortest:
         raise invalid(f"path {label!r}: max_wrapping_ttl cannot be less than min_wrapping_ttl")
+    if read.get("list_scan_response_keys_filter_path") and "list" not in grants:
+        raise invalid(
+            f"path {label!r}: list_scan_response_keys_filter_path needs to be used on a path with the list"
+            " capability"
+        )
     return Rule(
         path=_pattern(label),
         grants=tuple(sorted(grants)),
@@ -120,6 +122,11 @@ def _rule(label: str, body: Pairs) -> Rule:
         required=read.get("required_parameters", ()),
         min_wrapping_ttl=shortest,
         max_wrapping_ttl=longest,
+        expiration=expiration,
+        pagination_limit=read.get("pagination_limit", 0),
+        filter_path=read.get("list_scan_response_keys_filter_path", ""),
+        control_group=read.get("control_group"),
+        conditions=conditions,
     )
 
 
@@ -180,6 +187,29 @@ def _once(values: list[Any], name: str) -> Any:
     return values[0]
 
 
+def _single(name: str, reader: Callable[[Any], Any]) -> Callable[[list[Any]], Any]:
+    """Of an attribute that may stand in a block once: a second would have to be united or be lost."""
+    return lambda values: reader(_once(values, name))
+
+
+def _limit(value: Any) -> int:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ValueError("pagination_limit must be a number of keys")
+    return max(int(text), 0)  # the peer takes a negative bound for none
+
+
+def _template(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("list_scan_response_keys_filter_path must be a text")  # noqa: TRY004  (one error type)
+    try:
+        if value:
+            compiled(value)
+    except ValueError as error:
+        raise ValueError(f"list_scan_response_keys_filter_path: {error}") from error
+    return value
+
+
 def _required(values: list[Any]) -> tuple[str, ...]:
     names = (name.lower() for value in values for name in _strings(value, "required_parameters"))
     return tuple(dict.fromkeys(names))
@@ -227,4 +257,9 @@ _READERS: dict[str, Callable[[list[Any]], Any]] = {
     "required_parameters": _required,
     "min_wrapping_ttl": _ttl("min_wrapping_ttl"),
     "max_wrapping_ttl": _ttl("max_wrapping_ttl"),
+    "expiration": _single("expiration", lambda value: read_time(value, "invalid expiration time")),
+    "pagination_limit": _single("pagination_limit", _limit),
+    "list_scan_response_keys_filter_path": _single("list_scan_response_keys_filter_path", _template),
+    "control_group": _single("control_group", read_control_group),
+    "conditions": _single("conditions", read_conditions),
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from kms.clock import rfc3339
+from kms.clock import Clock, rfc3339
 from kms.errors import invalid, not_found
 from kms.operation import (
     Call,
@@ -20,8 +20,9 @@ from kms.operation import (
     Type,
 )
 from kms.policy.builtin import ROOT
+from kms.policy.conditions import read_time
 from kms.policy.decide import capabilities
-from kms.policy.service import PolicyService
+from kms.policy.service import Options, PolicyService
 from kms.policy.store import PolicyRow
 from kms.tables import Transaction
 
@@ -40,11 +41,19 @@ class TokenPolicies(Protocol):
         ...
 
 
-def operations(service: PolicyService, tokens: TokenPolicies) -> list[Operation]:
+def operations(service: PolicyService, tokens: TokenPolicies, clock: Clock) -> list[Operation]:
     """The table of operations; `kms.app` registers it."""
-    handlers = _Handlers(service, tokens)
+    handlers = _Handlers(service, tokens, clock)
     name = Field("name", record=Record.CLEAR)
     text = Field("policy")
+    options = (
+        Field("cas", Type.INT, record=Record.CLEAR),
+        Field("cas_required", Type.BOOL, default=False, record=Record.CLEAR),
+        Field("expiration", Type.ANY, record=Record.CLEAR),
+        Field("ttl", Type.SECONDS, record=Record.CLEAR),
+        Field("allow_wildcards_in_identity_templates", Type.BOOL, default=False, record=Record.CLEAR),
+        Field("allow_slashes_in_identity_templates", Type.BOOL, default=False, record=Record.CLEAR),
+    )
     paths = (
         Field("paths", Type.STRINGS, record=Record.CLEAR),
         Field("path", Type.STRINGS, record=Record.CLEAR),
@@ -52,8 +61,20 @@ def operations(service: PolicyService, tokens: TokenPolicies) -> list[Operation]
     return [
         Operation("policy.list", Capability.LIST, handlers.list, runs=Runs.INLINE),
         Operation("policy.read", Capability.READ, handlers.read, runs=Runs.INLINE, fields=(name,)),
+        Operation("policy.list_detailed", Capability.LIST, handlers.list_detailed),
         Operation(
-            "policy.write", Capability.UPDATE, handlers.write, effect=Effect.STATE, fields=(name, text)
+            "policy.write",
+            Capability.UPDATE,
+            handlers.write,
+            effect=Effect.STATE,
+            fields=(name, text, *options),
+        ),
+        Operation(
+            "policy.patch",
+            Capability.PATCH,
+            handlers.patch,
+            effect=Effect.STATE,
+            fields=(name, text, *options),
         ),
         Operation("policy.delete", Capability.DELETE, handlers.delete, effect=Effect.STATE, fields=(name,)),
         Operation("policy.list_old", Capability.LIST, handlers.list_old, runs=Runs.INLINE),
@@ -65,7 +86,7 @@ def operations(service: PolicyService, tokens: TokenPolicies) -> list[Operation]
             Capability.UPDATE,
             handlers.write_old,
             effect=Effect.STATE,
-            fields=(name, text, Field("rules")),
+            fields=(name, text, Field("rules"), *options),
         ),
         Operation(
             "policy.capabilities",
@@ -88,12 +109,18 @@ def operations(service: PolicyService, tokens: TokenPolicies) -> list[Operation]
 
 
 class _Handlers:
-    def __init__(self, service: PolicyService, tokens: TokenPolicies) -> None:
+    def __init__(self, service: PolicyService, tokens: TokenPolicies, clock: Clock) -> None:
         self._service = service
         self._tokens = tokens
+        self._clock = clock
 
     def list(self, _call: Call) -> Result:
         return Result(data={"keys": self._service.list()})
+
+    def list_detailed(self, _call: Call) -> Result:
+        rows = [row for name in self._service.list() if (row := self._service.get(name)) is not None]
+        shown = {row.name: {**_facts(row), "policy": row.text} for row in rows}
+        return Result(data={"keys": [row.name for row in rows], "key_info": shown}, items=len(rows))
 
     def list_old(self, _call: Call) -> Result:
         names = self._service.list()
@@ -123,13 +150,63 @@ class _Handlers:
         return self._write(call, rules, ("'rules' is deprecated, please use 'policy' instead",))
 
     def _write(self, call: Call, text: str, warnings: tuple[str, ...]) -> Change:
-        prepared = self._service.prepare(call.args["name"], text)
+        prepared = self._service.prepare(call.args["name"], text, self._options(call, None))
 
         def write(tx: Transaction) -> Result:
             row = self._service.put(tx, prepared)
             return Result(warnings=warnings, subject={"policy": row.name, "version": row.version})
 
         return Change(write)
+
+    def patch(self, call: Call) -> Change:
+        held = self._service.get(call.args["name"])
+        if held is None:
+            raise invalid("policy not found")
+        options = self._options(call, held)
+        text = call.args["policy"] if "policy" in call.given else held.text
+        # Written over the version that was read, whether or not the caller named one.
+        over = Options(**{name: getattr(options, name) for name in Options.__slots__} | {"cas": held.version})
+        if options.cas is not None and options.cas != held.version:
+            raise invalid(
+                f"check-and-set parameter {options.cas} did not match the current version {held.version}"
+            )
+        prepared = self._service.prepare(call.args["name"], text, over)
+
+        def write(tx: Transaction) -> Result:
+            row = self._service.put(tx, prepared)
+            return Result(subject={"policy": row.name, "version": row.version})
+
+        return Change(write)
+
+    def _options(self, call: Call, held: PolicyRow | None) -> Options:
+        """What was sent, over what is there (a patch) or over the defaults (a write)."""
+        kept = {
+            "cas_required": held is not None and held.cas_required,
+            "allow_wildcards_in_identity_templates": held is not None and held.document.wildcards,
+            "allow_slashes_in_identity_templates": held is not None and held.document.slashes,
+        }
+        flags = {name: call.args[name] if name in call.given else value for name, value in kept.items()}
+        return Options(
+            cas=call.args.get("cas") if "cas" in call.given else None,
+            cas_required=flags["cas_required"],
+            expiration=self._expiration(call, held.expiration if held is not None else 0.0),
+            wildcards=flags["allow_wildcards_in_identity_templates"],
+            slashes=flags["allow_slashes_in_identity_templates"],
+        )
+
+    def _expiration(self, call: Call, held: float) -> float:
+        now = self._clock.now()
+        if {"expiration", "ttl"} <= call.given:
+            raise invalid("cannot supply both 'expiration' and 'ttl' for policies")
+        if "ttl" in call.given:
+            wanted = now + float(call.args["ttl"])
+        elif "expiration" in call.given:
+            wanted = _moment(call.args["expiration"])
+        else:
+            return held
+        if wanted <= now:
+            raise invalid("refusing to update policy as expiration time has already elapsed")
+        return wanted
 
     def delete(self, call: Call) -> Change:
         def write(tx: Transaction) -> Result:
@@ -142,18 +219,19 @@ class _Handlers:
         token = call.args.get("token") or ""
         if not token:
             raise invalid("no token found")
-        return self._capabilities(call, self._tokens.principal_of_token(token))
+        return self._capabilities(call, self._tokens.principal_of_token(token), "")
 
     def of_self(self, call: Call) -> Result:
-        return self._capabilities(call, call.principal)
+        return self._capabilities(call, call.principal, call.peer)
 
     def of_accessor(self, call: Call) -> Result:
         accessor = call.args.get("accessor") or ""
         if not accessor:
             raise invalid("missing accessor")
-        return self._capabilities(call, self._tokens.principal_of_accessor(accessor))
+        return self._capabilities(call, self._tokens.principal_of_accessor(accessor), "")
 
-    def _capabilities(self, call: Call, principal: Principal) -> Result:
+    def _capabilities(self, call: Call, principal: Principal, peer: str) -> Result:
+        """`peer` is "" for a token that somebody else asks about: nobody knows where it will be used from."""
         paths = call.args.get("paths") or call.args.get("path") or []
         if not paths:
             raise invalid("paths must be supplied")
@@ -161,21 +239,33 @@ class _Handlers:
             raise invalid(f"more than {_MAX_PATHS} paths; ask in several requests")
         if not all(paths):
             raise invalid("missing path")
-        acl = self._service.acl_of(principal)
-        data: dict[str, list[str]] = {path: capabilities(acl, path) for path in paths}
+        acl, context = self._service.acl_of(principal), self._service.context(principal, peer)
+        data: dict[str, list[str]] = {path: capabilities(acl, path, context) for path in paths}
         if len(paths) == 1:
             data["capabilities"] = data[paths[0]]
         return Result(data=data, items=len(paths))
 
 
+def _moment(value: Any) -> float:
+    try:
+        return read_time(int(value) if isinstance(value, float) else value, "expiration")
+    except ValueError:
+        raise invalid(
+            'Field validation failed: error converting input for field "expiration": could not parse string as'
+            " date and time"
+        ) from None
+
+
 def _facts(row: PolicyRow) -> dict[str, object]:
     facts: dict[str, object] = {
-        "allow_slashes_in_identity_templates": False,
-        "allow_wildcards_in_identity_templates": False,
-        "cas_required": False,
+        "allow_slashes_in_identity_templates": row.document.slashes,
+        "allow_wildcards_in_identity_templates": row.document.wildcards,
+        "cas_required": row.cas_required,
         "name": row.name,
         "version": row.version,
     }
     if row.name != ROOT:
         facts["modified"] = rfc3339(row.modified)
+    if row.expiration:
+        facts["expiration"] = rfc3339(row.expiration)
     return facts

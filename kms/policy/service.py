@@ -6,6 +6,7 @@ import base64
 import binascii
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -21,12 +22,14 @@ from kms.policy.builtin import (
     ROOT,
     WRAPPING_DOCUMENT,
 )
-from kms.policy.compiler import Acl, Decision, compile_acl
+from kms.policy.compiler import Acl, compile_acl
+from kms.policy.conditions import Context
 from kms.policy.decide import Arguments, decide, has_sudo
 from kms.policy.language import LANGUAGE_VERSION, parse
 from kms.policy.model import PolicyDocument
 from kms.policy.names import canonical_name
 from kms.policy.store import POLICIES, PolicyRow
+from kms.policy.union import Decision
 from kms.tables import Reader, Store, Transaction
 
 _ACLS_KEPT = 1_024
@@ -39,12 +42,38 @@ _BUILTIN = PolicyRow(
 )
 
 
-class PolicyService:
-    """One per process, safe to use from several threads. Reads are as of the last `Store.refresh`."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is stored beside a policy's text; None leaves what is there.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    Args:
+        cas: the version that the write replaces, -1 for none, None for any.
+        expiration: seconds since the epoch, 0 for never.
+        wildcards: identity values may carry `*` and `+` into patterns.
+        slashes: identity values may carry `/` into patterns.
+    """
+
+    cas: int | None = None
+    cas_required: bool = False
+    expiration: float = 0.0
+    wildcards: bool = False
+    slashes: bool = False
+
+
+_PLAIN = Options()
+
+
+class PolicyService:
+    """One per process, safe to use from several threads. Reads are as of the last `Store.refresh`.
+
+    Args:
+        tags: of the server's environment, for conditions on them.
+    """
+
+    def __init__(self, store: Store, clock: Clock, tags: Mapping[str, str] | None = None) -> None:
         self._store = store
         self._clock = clock
+        self._tags = dict(tags or {})
         self._acls: dict[tuple[tuple[str, ...], str], tuple[Mapping[str, str], Acl]] = {}
         self._epoch = 0
         self._lock = threading.Lock()
@@ -54,13 +83,22 @@ class PolicyService:
 
     def decide(self, principal: Principal, call: Call) -> Decision:
         """Step (2) of the road: whether this principal may make this call."""
-        acl = self.acl_of(principal)
-        arguments = Arguments(call.args, call.given, call.bound, call.wrap_ttl)
-        return decide(acl, call.path, call.capability, sudo=call.operation.sudo, arguments=arguments)
+        return decide(
+            self.acl_of(principal),
+            call.path,
+            call.capability,
+            sudo=call.operation.sudo,
+            arguments=Arguments(call.args, call.given, call.bound, call.extra, call.wrap_ttl),
+            context=self.context(principal, call.peer),
+        )
+
+    def context(self, principal: Principal, peer: str) -> Context:
+        """What is known of a request besides what it asks for."""
+        return Context(now=self._clock.now(), peer=peer, mfa=principal.mfa, tags=self._tags)
 
     def has_sudo(self, principal: Principal, path: str) -> bool:
-        """Whether the principal's rule for `path` carries sudo."""
-        return has_sudo(self.acl_of(principal), path)
+        """Whether the principal's rule for `path` carries sudo. A rule with a condition on the network does not."""
+        return has_sudo(self.acl_of(principal), path, self.context(principal, ""))
 
     def acl_of(self, principal: Principal) -> Acl:
         """The compiled policies of a principal, with its identity put into their templates.
@@ -79,7 +117,7 @@ class PolicyService:
         """
         key = names, values.get("identity.entity.id", "")
         held = self._acls.get(key)
-        if held is not None and held[0] is values:
+        if held is not None and held[0] is values and not self._outdated(held[1]):
             return held[1]
         # A change announced while we read must win over what we read: remember the epoch first.
         before = self._epoch
@@ -91,9 +129,13 @@ class PolicyService:
                 self._acls[key] = values, acl
         return acl
 
+    def _outdated(self, acl: Acl) -> bool:
+        return bool(acl.valid_until) and acl.valid_until <= self._clock.now()
+
     def _compile(self, names: Iterable[str], values: Mapping[str, str]) -> Acl:
-        reader = self._store.reader()
+        reader, now = self._store.reader(), self._clock.now()
         documents: dict[str, PolicyDocument] = {}
+        expirations: list[float] = []
         root = False
         for name in names:
             if name == ROOT:
@@ -102,10 +144,13 @@ class PolicyService:
             if name == RESPONSE_WRAPPING:
                 documents[name] = WRAPPING_DOCUMENT  # no row can have this name
                 continue
-            row = _find(reader, name)
+            row = _find(reader, name, now)
             if row is not None:
                 documents[name] = _document(row)
-        return compile_acl(documents, values, root=root)
+                expirations += [row.expiration] if row.expiration else []
+        acl = compile_acl(documents, values, root=root, now=now)
+        acl.valid_until = min(filter(None, (acl.valid_until, *expirations)), default=0.0)
+        return acl
 
     def drop(self, key: str) -> None:
         """CacheListener: a policy changed; every set that holds it is compiled anew."""
@@ -133,43 +178,68 @@ class PolicyService:
                 modified=0.0,
                 version=0,
             )
-        return _find(self._store.reader(), name)
+        return _find(self._store.reader(), name, self._clock.now())
 
     def exists(self, name: str) -> bool:
         """Whether a canonical name has a policy, builtin or written."""
-        return name == ROOT or _find(self._store.reader(), name) is not None
+        return name == ROOT or _find(self._store.reader(), name, self._clock.now()) is not None
 
     def list(self) -> list[str]:
         """All names, sorted, `root` last as the peer has it."""
         names = set(self._store.reader().keys(POLICIES)) | {DEFAULT}
         return [*sorted(names), ROOT]
 
-    def prepare(self, name: str, text: str) -> PolicyRow:
+    def prepare(self, name: str, text: str, options: Options = _PLAIN) -> Prepared:
         """Read and check a policy; `text` is HCL or JSON, or either in base64. Only its result can be `put`.
 
         Apart from `put` because reading a long text takes a second, and no write lock waits for it.
 
         Raises:
-            KmsError(INVALID): a name or text that is not allowed.
+            KmsError(INVALID): a name or text that is not allowed, or one that has expired already.
         """
         name = _writable(name, "update")
         if not text:
             raise invalid("'policy' parameter not supplied or empty")
         text = _unwrapped(text)
-        return PolicyRow(
+        document = replace(parse(text), wildcards=options.wildcards, slashes=options.slashes)
+        row = PolicyRow(
             name=name,
             text=text,
-            document=parse(text),
+            document=document,
             language=LANGUAGE_VERSION,
             modified=self._clock.now(),
+            expiration=options.expiration,
+            cas_required=options.cas_required,
         )
+        return Prepared(row, options.cas)
 
-    def put(self, tx: Transaction, prepared: PolicyRow) -> PolicyRow:
-        """Write a policy that `prepare` made. In force, in every process, when `tx` has committed."""
-        held = tx.get(POLICIES, prepared.name)
+    def put(self, tx: Transaction, prepared: Prepared) -> PolicyRow:
+        """Write a policy that `prepare` made. In force, in every process, when `tx` has committed.
+
+        Raises:
+            KmsError(INVALID): it is not the version that the writer knew, or had to name.
+        """
+        held, wanted = tx.get(POLICIES, prepared.row.name), prepared.row
+        expired = held is not None and _expired(held.value, wanted.modified)
+        _compare(held.value if held is not None and not expired else None, prepared)
         if held is None:
-            return tx.insert(POLICIES, prepared.name, prepared).value
-        return tx.replace(POLICIES, held, replace(prepared, version=held.value.version + 1)).value
+            return tx.insert(POLICIES, wanted.name, wanted).value
+        version = 1 if expired else held.value.version + 1
+        return tx.replace(POLICIES, held, replace(wanted, version=version)).value
+
+    def reap(self) -> int:
+        """Delete the rows of policies that have expired; nothing waits for it. Returns how many."""
+        now = self._clock.now()
+        with self._store.transaction() as tx:
+            gone = [row for row in tx.scan(POLICIES) if _expired(row.value, now)]
+            for row in gone:
+                tx.delete(POLICIES, row)
+        return len(gone)
+
+    def expired(self) -> bool:
+        """Whether `reap` has anything to do."""
+        now = self._clock.now()
+        return any(_expired(row.value, now) for row in self._store.reader().scan(POLICIES))
 
     def delete(self, tx: Transaction, name: str) -> None:
         """Delete a policy; one that is not there is no error. Raises KmsError(INVALID) for builtin ones."""
@@ -181,15 +251,43 @@ class PolicyService:
             tx.delete(POLICIES, held)
 
 
-def _find(reader: Reader, name: str) -> PolicyRow | None:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A policy that was read and checked, and the version that it may replace."""
+
+    row: PolicyRow
+    cas: int | None
+
+
+def _find(reader: Reader, name: str, now: float) -> PolicyRow | None:
     row = reader.get(POLICIES, name)
-    if row is not None:
+    if row is not None and not _expired(row.value, now):
         return row.value
     return _BUILTIN if name == DEFAULT else None
 
 
+def _expired(row: PolicyRow, now: float) -> bool:
+    return bool(row.expiration) and row.expiration <= now
+
+
+def _compare(held: PolicyRow | None, prepared: Prepared) -> None:
+    """Check-and-set, with the peer's texts."""
+    cas = prepared.cas
+    if cas is None:
+        if prepared.row.cas_required or (held is not None and held.cas_required):
+            raise invalid("check-and-set parameter required for this call")
+        return
+    version = held.version if held is not None else 0
+    if cas == -1 and held is not None:
+        raise invalid("check-and-set parameter set to -1 on existing entry")
+    if cas not in {-1, version}:
+        raise invalid(f"check-and-set parameter {cas} did not match the current version {version}")
+
+
 def _document(row: PolicyRow) -> PolicyDocument:
-    return row.document if row.language == LANGUAGE_VERSION else parse(row.text)
+    if row.language == LANGUAGE_VERSION:
+        return row.document
+    return replace(parse(row.text), wildcards=row.document.wildcards, slashes=row.document.slashes)
 
 
 def _writable(name: str, verb: str) -> str:

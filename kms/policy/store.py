@@ -16,6 +16,8 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
         language: LANGUAGE_VERSION at the time; an older document is parsed again from `text`.
         modified: seconds since the epoch.
         version: 1 when first written, one more with each write.
+        expiration: seconds since the epoch from which on it is as if it were deleted; 0 for never.
+        cas_required: the next write must name the version that it replaces.
     """
 
     name: str
@@ -24,6 +26,8 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
     language: int
     modified: float
     version: int = 1
+    expiration: float = 0.0
+    cas_required: bool = False
 
 
 POLICIES = Table("policy", "policies", PolicyRow, cached=True, digest="policy")

@@ -111,7 +111,7 @@ class Process:
                 self.policies,
                 Logins(self.tokens, lambda _mount: None, lambda _reader, _mount, _name: None),
             ),
-            *policy_operations(self.policies, self.tokens),
+            *policy_operations(self.policies, self.tokens, clock),
             Operation(NO_ROUTE, Capability.READ, _no_route),
         ]
         self.registry: Mapping[str, Operation] = {operation.name: operation for operation in table}

@@ -17,7 +17,7 @@ from tests.policy.texts import ACCEPTED, PROBES, REFUSED, STRICTER
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_accepted_by_both_and_meant_alike(peer: Peer, name: str) -> None:
     assert peer.put_policy("probe", ACCEPTED[name]) == 204
-    acl = compile_acl({"probe": parse(ACCEPTED[name])})
+    acl = compile_acl({"probe": parse(ACCEPTED[name])}, now=SystemClock().now())
     theirs = peer.capabilities(peer.token(["probe"]), PROBES)
     # A path with '..' or '//' is never granted here; the peer matches it as text.
     ours = {path: capabilities(acl, path) for path in PROBES if ".." not in path}

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 READ = 'capabilities = ["read"]'
+GROUP = (
+    'control_group { ttl = "1h"\n factor "ops" { controlled_capabilities = ["read"]\n'
+    ' identity { group_names = ["g"]\n approvals = 1 } } }'
+)
+
+
+def group(old: str, new: str) -> str:
+    """A rule that needs consent, with one thing changed."""
+    assert old in GROUP
+    return f'path "a" {{ {READ} {GROUP.replace(old, new)} }}'
+
 
 # Both servers accept these, and mean the same on PROBES.
 ACCEPTED: dict[str, str] = {
@@ -69,6 +80,29 @@ ACCEPTED: dict[str, str] = {
     "JSON shorthand": '{"path": {"a": {"policy": "write"}}}',
     "JSON parameters": '{"path": {"a": {"capabilities": ["update"], "allowed_parameters": {"f": [], "b": ["x", 1]}}}}',
     "JSON empty": "{}",
+    "pagination": f'path "a" {{ {READ} pagination_limit = 5 }}',
+    "pagination in a text": f'path "a" {{ {READ} pagination_limit = "5" }}',
+    "pagination below nothing": f'path "a" {{ {READ} pagination_limit = -1 }}',
+    "expiration": f'path "a" {{ {READ} expiration = "2090-01-01T00:00:00Z" }}',
+    "expiration elsewhere": f'path "a" {{ {READ} expiration = "2090-01-01T00:00:00.5+01:00" }}',
+    "expiration in seconds": f'path "a" {{ {READ} expiration = 3786912000 }}',
+    "expiration in seconds as a text": f'path "a" {{ {READ} expiration = "3786912000" }}',
+    "expired": f'path "a" {{ {READ} expiration = "2020-01-01T00:00:00Z" }}',
+    "an expired deny": f'path "a" {{ {READ} }}\npath "a" {{ policy = "deny" expiration = "2020-01-01T00:00:00Z" }}',
+    "filtered lists": (
+        'path "a" { capabilities = ["list"] list_scan_response_keys_filter_path = "{{ .path }}{{ .key }}" }'
+    ),
+    "filtered with a helper": (
+        'path "a" { capabilities = ["list"] list_scan_response_keys_filter_path = '
+        '"{{ .path | replace \\"a\\" \\"b\\" | lowercase }}{{ .key }}" }'
+    ),
+    "consent": f'path "a" {{ {READ} {GROUP} }}',
+    "consent without a time": group('ttl = "1h"', ""),
+    "consent of oneself": group("ttl", "self_auth_allowed = true ttl"),
+    "JSON consent": (
+        '{"path": {"a": {"capabilities": ["read"], "control_group": {"ttl": "1h", "factor": {"ops":'
+        ' {"controlled_capabilities": ["read"], "identity": {"group_names": ["g"], "approvals": 1}}}}}}}'
+    ),
 }
 
 # Both servers refuse these.
@@ -126,6 +160,22 @@ REFUSED: dict[str, str] = {
     "JSON null path": '{"path": null}',
     "JSON string path": '{"path": "a"}',
     "JSON null value": '{"path": {"a": {"allowed_parameters": {"foo": [null]}}}}',
+    "pagination with a fraction": f'path "a" {{ {READ} pagination_limit = 1.5 }}',
+    "expiration nonsense": f'path "a" {{ {READ} expiration = "x" }}',
+    "expiration without a time": f'path "a" {{ {READ} expiration = "2030-01-01" }}',
+    "filter without the list": f'path "a" {{ {READ} list_scan_response_keys_filter_path = "{{{{ .path }}}}{{{{ .key }}}}" }}',
+    "filter of one path": (
+        'path "a" { capabilities = ["list"] list_scan_response_keys_filter_path = "{{ .path }}" }'
+    ),
+    "filter not closed": (
+        'path "a" { capabilities = ["list"] list_scan_response_keys_filter_path = "{{ .key }}{{ .path" }'
+    ),
+    "consent of nobody": f'path "a" {{ {READ} control_group {{ ttl = 1 }} }}',
+    "consent to nothing": group("controlled_capabilities", "ttl"),
+    "consent to sudo": group('["read"]', '["sudo"]'),
+    "consent without a number": group("approvals = 1", ""),
+    "consent without a name": group('factor "ops"', "factor"),
+    "consent with max_ttl": group("ttl", "max_ttl"),
     "JSON lists of bodies": '{"path": {"a": [{"capabilities": ["read"]},{"capabilities": ["list"]}]}}',
 }
 
@@ -157,11 +207,14 @@ STRICTER: dict[str, tuple[str, str]] = {
         "matched by nothing there",
     ),
     "MFA": (f'path "a" {{ {READ} mfa_methods = ["m"] }}', "a restriction that is not enforced"),
-    "pagination": (f'path "a" {{ {READ} pagination_limit = 5 }}', "a restriction that is not enforced"),
-    "expiration": (f'path "a" {{ {READ} expiration = "2030-01-01T00:00:00Z" }}', "not enforced"),
-    "filtered lists": (
-        'path "a" { capabilities = ["list"] list_scan_response_keys_filter_path = "{{ .path }}{{ .key }}" }',
-        "a restriction that is not enforced",
+    "consent twice": (
+        f'path "a" {{ {READ} {GROUP} \n {GROUP} }}',
+        "two answers: it takes the last",
+    ),
+    "approvals in a text": (group("= 1", '= "1"'), "a number"),
+    "a helper of the template that makes no path": (
+        'path "a" { capabilities = ["list"] list_scan_response_keys_filter_path = "{{ uuid }}{{ .key }}" }',
+        "its answer could not be explained",
     ),
     "JSON cut off": ('{"path": ', "it accepts what is missing"),
     "JSON with a tail": ('{"path": {"a": {"capabilities": ["read"]}}} x', "it ignores the tail"),

@@ -286,6 +286,9 @@ class Door:
         bound = routed.match.arguments()
         call.bound = frozenset(bound)
         call.args, call.given, warnings = plan.arguments(given, bound)
+        if len(given) > len(call.given) - len(call.bound):
+            known = call.given - call.bound
+            call.extra = {name: value for name, value in given.items() if name not in known}
         return warnings
 
     def _run(self, prepared: Prepared) -> Rendered:
