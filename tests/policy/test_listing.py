@@ -69,7 +69,7 @@ def test_what_is_no_plain_listing_is_not_shown() -> None:
     assert shown(call(), granted(template="{{ .key }}"), Result(), lambda *_: False).data is None
 
 
-PAGES = {
+PAGES: dict[str, tuple[dict[str, Any], bool]] = {
     "none asked": ({}, True),
     "less": ({"limit": "3"}, True),
     "as much": ({"limit": 5}, True),
