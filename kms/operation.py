@@ -127,6 +127,8 @@ class Principal:
         root: whether the root policy is among them.
         values: what a template in a policy stands for: name -> value, of the entity.
         mfa: whether the login that it stems from was confirmed by a second factor.
+        lease_owner: row key of the token that what the caller gets is owned by, "" for none.
+        until: when the token ends, where its leases must end with it because it has no row; 0.0 for others.
     """
 
     accessor: str = ""
@@ -137,6 +139,8 @@ class Principal:
     root: bool = False
     values: Mapping[str, str] = field(default_factory=lambda: NO_VALUES, compare=False)
     mfa: bool = False
+    lease_owner: str = ""
+    until: float = 0.0
 
 
 ANONYMOUS = Principal(display_name="anonymous")
@@ -195,6 +199,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """The lease of what an operation answers."""
+
+    id: str
+    seconds: int
+    renewable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What an operation answers.
 
@@ -209,6 +222,7 @@ class Result:
         wrap: where the real answer waits instead: the `wrap_info` object. All else is empty then.
         status: code of the answer, in dialects where the operation chooses it (ACME).
         headers: of the answer, in such dialects.
+        lease: what the caller can renew and give back, where the answer is for a time.
     """
 
     data: Mapping[str, Any] | None = None
@@ -222,6 +236,7 @@ class Result:
     wrap: Mapping[str, Any] | None = None
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    lease: Leased | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kms.errors import ErrorKind, KmsError, integrity, invalid
-from kms.operation import Call, External, Outcome, Result
+from kms.operation import Call, External, Leased, Outcome, Result
 from kms.sensitive import ACCESS, Sensitive
 from kms.tables import Row, Store, Table, Transaction
 
@@ -54,6 +54,7 @@ class _Answer(msgspec.Struct, frozen=True):
     data: dict[str, Any]
     warnings: tuple[str, ...]
     subject: dict[str, str | int]
+    lease: tuple[str, int, bool] | None = None
 
 
 REMEMBERED = Table(
@@ -160,7 +161,13 @@ def _again(kept: Remembered, place: _Place) -> Result:
     except InvalidTag:
         raise integrity("a remembered answer does not verify") from None
     answer = _decode(plain)
-    return Result(data=answer.data, warnings=answer.warnings, subject={**answer.subject, "repeated": 1})
+    lease = None
+    if answer.lease is not None:
+        lease_id, granted, renewable = answer.lease
+        lease = Leased(lease_id, granted, renewable=renewable)
+    return Result(
+        data=answer.data, warnings=answer.warnings, subject={**answer.subject, "repeated": 1}, lease=lease
+    )
 
 
 def _being_made() -> KmsError:
@@ -217,7 +224,9 @@ def _forget(tx: Transaction, key: str, serial: str = "") -> None:
 
 
 def _seal(result: Result, place: _Place) -> bytes:
-    plain = _encode(_Answer(dict(result.data or {}), result.warnings, dict(result.subject)))
+    lease = result.lease
+    kept = (lease.id, lease.seconds, lease.renewable) if lease is not None else None
+    plain = _encode(_Answer(dict(result.data or {}), result.warnings, dict(result.subject), kept))
     nonce = os.urandom(_NONCE)
     return nonce + AESGCM(place.secret).encrypt(nonce, plain, place.row.encode())
 

@@ -18,18 +18,20 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cryptography import x509
 
 from kms.errors import ErrorKind, KmsError, invalid
-from kms.operation import Call, External, MountRef, Result
+from kms.leases import LeaseBook
+from kms.operation import Call, External, Leased, MountRef, Result
 from kms.tables import Row, Store, Transaction
 from pki import constraints, leafkeys, ledger
 from pki.authority import Authorities, Authority, pem
 from pki.goodkey import Blocklist, spki_der, spki_hash
 from pki.hsmkey import CaToken
+from pki.leasing import lease_of
 from pki.lint import Linter
 from pki.model import Certificate, CertificateState, Role, serial_hex, wire_serial
 from pki.names import Names
@@ -54,6 +56,7 @@ class Issuance:
     roles: RoleBook
     linter: Linter
     blocklist: Blocklist
+    leases: LeaseBook
 
     def issue(self, call: Call, issuer_ref: str = "") -> External[bytes]:
         """Make a key and a certificate for it; the private key is in the answer and nowhere else."""
@@ -168,6 +171,8 @@ class Issuance:
             finish=finish,
             warnings=warnings,
         )
+        if ready.role.generate_lease and act.stored:
+            act.lease = lease_of(self.leases, call, act.serial, draft.not_after)
         return act.external()
 
 
@@ -207,6 +212,7 @@ class Act:
     warnings: tuple[str, ...] = ()
     planned: bool = False  # a row, and a commit, before the signature
     row: Row[Certificate] | None = None
+    lease: Callable[[Transaction], Leased] | None = None
     signed: bool = False  # a signature exists in this process
 
     @property
@@ -267,7 +273,11 @@ class Act:
             ledger.issued(tx, self.row, der)
         else:
             ledger.store(tx, self._row(), der)
-        return self.answer(der)
+        result = self.answer(der)
+        if self.lease is None:
+            return result
+        lease = self.lease(tx)
+        return replace(result, lease=lease, subject={**result.subject, "lease": lease.id})
 
     def answer(self, der: bytes) -> Result:
         """What the caller gets, and the facts of the outcome."""

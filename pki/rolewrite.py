@@ -31,7 +31,6 @@ _UNSUPPORTED = (
     "allow_globs_in_identity_templates",
     "allowed_domains_template",
     "allowed_uri_sans_template",
-    "generate_lease",
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kms.clock import Clock
+from kms.leases import LeaseBook
 from kms.operation import External
 from kms.tables import Store, Transaction
 from pki.authority import Authorities
@@ -65,6 +66,7 @@ class PkiService:
 
     Args:
         get_token: gives the open HSM, or says why there is none.
+        leases: where certificates of roles with `generate_lease` get theirs.
         derive: keys of this instance for named uses; called while it is unsealed.
         blocklist: keys that no certificate may carry.
         lint_sample: pkilint sees one certificate in this many of a known shape, 1 for every one.
@@ -75,6 +77,7 @@ class PkiService:
         store: Store,
         get_token: Callable[[], CaToken],
         clock: Clock,
+        leases: LeaseBook,
         *,
         derive: Derive,
         blocklist: Blocklist | None = None,
@@ -93,7 +96,7 @@ class PkiService:
         self.subordinates = Subordinates(token, self.authorities, self.linter, blocked)
         self.selfissued = SelfIssued(token, self.authorities, self.linter, blocked)
         book = RoleBook(store)
-        self.issuance = Issuance(store, token, self.authorities, book, self.linter, blocked)
+        self.issuance = Issuance(store, token, self.authorities, book, self.linter, blocked, leases)
         self.reissue = Reissue(store, self.issuance)
         self.verbatim = Verbatim(store, token, self.authorities, book, self.linter, blocked)
         self.renewals = Renewals(store, self.authorities, crls, clock)

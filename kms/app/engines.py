@@ -11,11 +11,13 @@ from kms.http.vault.route import Route
 from kms.jobs.maintenance import Chore, Errand
 from kms.keys import KeyService
 from kms.keys.store import TABLES as KEY_TABLES
+from kms.leases import Revoker
 from kms.operation import MountRef, Operation
 from kms.operations import operations as transit_operations
 from kms.policy import PolicyService
 from kms.system.mounts import MountTable
 from kms.tables import Table, Transaction
+from pki import leasing
 from pki.acme import store as acme_store
 from pki.acme.operations import operations as acme_operations
 from pki.acme.service import AcmeService
@@ -48,6 +50,7 @@ class Engine:
         retire: frees all names of a mount that is being removed, in its transaction.
         chores: background work that has come due, given the time.
         errands: further periodic work.
+        revokers: how each kind of its leases is taken back.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Engine:
     retire: Callable[[Transaction, str], int]
     chores: Callable[[float], Iterable[Chore]]
     errands: tuple[Errand, ...] = ()
+    revokers: tuple[Revoker, ...] = ()
 
 
 DIGESTED: tuple[Table[Any], ...] = (
@@ -117,6 +121,7 @@ def engines(
                 Errand("pki.index", 1.0, pki.index.due, lambda _: pki.index.step()),
                 Errand("acme.clean", 60.0, lambda: True, lambda _: acme.clean()),
             ),
+            (leasing.REVOKER,),
         ),
         # Its keys lie with those of the CA, whose chores destroy what is left of them.
         Engine("ssh", SSH_ROUTES, tuple(ssh_operations(ssh)), ssh.retire_mount, lambda _now: ()),

@@ -23,6 +23,7 @@ from kms.app.engines import SEALED as ENGINE_SEALED
 from kms.app.engines import engines
 from kms.app.enrolment import Enrolment
 from kms.app.holdings import bound
+from kms.app.leasing import lease_desk, lease_errands
 from kms.app.methods import DIGESTED as METHOD_TABLES
 from kms.app.methods import SEALED as METHOD_SEALED
 from kms.app.methods import methods
@@ -34,6 +35,7 @@ from kms.clock import Clock
 from kms.config import Config
 from kms.errors import ErrorKind, KmsError, integrity, invalid
 from kms.hsm import Hsm
+from kms.http.vault import leases as lease_routes
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
 from kms.http.vault import sys_quorum as quorum_routes
@@ -63,6 +65,8 @@ from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
 from kms.keys.tokens import open_tokens
+from kms.leases.operations import LeaseHandlers
+from kms.leases.store import BARRIERS, LEASES
 from kms.operation import External, Operation, Principal
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
@@ -105,11 +109,12 @@ AT_START: tuple[Table[Any], ...] = (
     ACCESSORS,
     TOKEN_ROLES,
     *ENTITY_TABLES,
+    BARRIERS,
 )
 """Those that decide who may do what: an old or missing row among them refuses the start."""
 DIGESTED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *METHOD_TABLES, *ENGINE_TABLES)
 """Tables of the domains whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *METHOD_SEALED, *ENGINE_SEALED)
+SEALED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, LEASES, *METHOD_SEALED, *ENGINE_SEALED)
 """Every table whose rows are sealed. One that were not here would keep an old keyring term from being ended."""
 _SWEPT_AT_START = 100_000
 
@@ -221,7 +226,9 @@ class App:
         self.methods, self.logins = methods(store, self.tokens, self.mounts)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         blocked = _blocklist(self.config.pki.blocklist)
-        self.pki = PkiService(store, self.token.get, clock, derive=store.derived, blocklist=blocked)
+        self.pki = PkiService(
+            store, self.token.get, clock, self.tokens.book, derive=store.derived, blocklist=blocked
+        )
         self.ssh = SshService(store, self.token.get, clock, demand=demand, blocklist=blocked)
         wanted = self.config.acme
         ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)
@@ -230,6 +237,7 @@ class App:
         self.engines = engines(
             self.keys, self.pki, self.acme, self.est.service, self.ssh, self.policies, self.mounts
         )
+        self.leases = lease_desk(store, self.tokens, self.engines)
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
@@ -298,6 +306,7 @@ class App:
                 *sys_routes.ROUTES,
                 *quorum_routes.ROUTES,
                 *policy_routes.ROUTES,
+                *lease_routes.ROUTES,
                 *token_routes.WRAPPING,
             ),
             "token": token_routes.ROUTES,
@@ -332,6 +341,7 @@ class App:
             tuple(method.name for method in self.methods),
             self._may_see,
             self._audit_devices,
+            self.leases.end_mount,
             {engine.name: engine.retire for engine in self.engines}
             | {method.name: method.retire for method in self.methods},
         )
@@ -349,6 +359,7 @@ class App:
             [NO_ROUTE],
             policy_operations(self.policies, self.tokens, self.clock),
             identity_operations(self.tokens, self.policies, self.logins),
+            LeaseHandlers(self.leases, self.mounts.accessor_of).table(),
             Cubbyholes(self.store).table(),
             self.wrapping.table(),
             *(engine.operations for engine in self.engines),
@@ -410,6 +421,7 @@ class App:
             chores={engine.name: engine.chores for engine in self.engines},
             errands=[
                 Errand("policy.reap", 60.0, self.policies.expired, lambda _: self.policies.reap()),
+                *lease_errands(self.leases, self.store),
                 *(errand for engine in self.engines for errand in engine.errands),
                 *(errand for method in self.methods for errand in method.errands),
             ],

@@ -10,6 +10,8 @@ import msgspec
 NEVER: Final = 253_402_300_799.0
 # Any time in the past: the row's token, and through it every descendant, is refused from the commit on.
 REVOKED: Final = 0.0
+# Where a first root token comes from; it has no lease, so revoking a prefix cannot lock the operator out.
+ROOT_PATH: Final = "auth/token/root"
 # Row keys of what the tokens of an auth mount hang on; a token's own row key is hex digits.
 ISSUER: Final = "issuer/"
 # A chain of parents is walked for each request of its last child, so it is kept short.

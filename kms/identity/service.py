@@ -29,11 +29,13 @@ from kms.identity.keys import (
     new_token,
     refused,
 )
-from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, AccessorRow, Token, TokenRole
+from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, ROOT_PATH, AccessorRow, Token, TokenRole
 from kms.identity.networks import permits
 from kms.identity.roles import read_role
 from kms.identity.shown import united
 from kms.identity.store import ACCESSORS, CUBBYHOLES, ROLES, TOKENS
+from kms.leases import LeaseBook
+from kms.leases.desk import TokenLease
 from kms.operation import NO_VALUES, Principal
 from kms.policy import ROOT
 from kms.sensitive import Sensitive
@@ -63,6 +65,7 @@ class TokenService:
         self._store = store
         self._clock = clock
         self._keys = RowKeys(mac_key)
+        self.book = LeaseBook(store, clock)
         self._cache = Cache(store, TOKENS, _CACHED)
         self.directory = Directory(store)
         self._principals: dict[str, tuple[Row[Token], Standing | None, Principal]] = {}
@@ -89,7 +92,7 @@ class TokenService:
             raise refused()
         held = row.value
         now = self._clock.now()
-        if held.expires_at <= now or (held.parent and not self._chain_alive(held.parent, now)):
+        if self._over(held, now) or (held.parent and not self._chain_alive(held.parent, now)):
             raise refused()
         if held.bound_cidrs and not permits(held.bound_cidrs, peer):
             raise refused()
@@ -116,12 +119,21 @@ class TokenService:
     def _chain_alive(self, key: str, now: float) -> bool:
         for _ in range(MAX_DEPTH + 1):
             row = self._cache.get(key)
-            if row is None or row.value.expires_at <= now:
+            if row is None or self._over(row.value, now):
                 return False
             key = row.value.parent
             if not key:
                 return True
         return False
+
+    def _over(self, token: Token, now: float, reader: Reader | None = None) -> bool:
+        """Whether the token itself, whatever its ancestors are, is out of force."""
+        if token.expires_at <= now:
+            return True
+        if token.path.endswith("/") or token.path == ROOT_PATH:
+            return False  # an issuer stands for its mount, whose later logins hang on it too
+        login = token.login.partition("/")[2]
+        return self.book.barriers.covers(token.path, token.created, login, reader)
 
     def _use(self, key: str, now: float) -> Token:
         # The cached row says only that uses are limited. How many are left is read and written under
@@ -155,7 +167,7 @@ class TokenService:
         now = self._clock.now()
         found = row = self._row(key, reader)
         for _ in range(MAX_DEPTH + 1):
-            if row is None or row.value.expires_at <= now:
+            if row is None or self._over(row.value, now, reader):
                 return None
             if not row.value.parent:
                 return found
@@ -204,6 +216,15 @@ class TokenService:
             raise invalid("invalid accessor")
         return _principal(row.key, row.value, self._standing(row.value))
 
+    def leased(self, key: str, reader: Reader | None = None) -> TokenLease | None:
+        """The token with this row key as its lease shows it, None unless it is in force."""
+        row = self.live(key, reader)
+        if row is None:
+            return None
+        held = row.value
+        ends = held.expires_at if held.expires_at < NEVER else None
+        return TokenLease(held.created, ends, held.last_renewal, held.renewable)
+
     @property
     def clock(self) -> Clock:
         """The clock that expiry is judged by."""
@@ -236,7 +257,7 @@ class TokenService:
             parent="",
             expires_at=NEVER,
             policies=(ROOT,),
-            path="auth/token/root",
+            path=ROOT_PATH,
             display_name="root",
             created=self._clock.now(),
         )
@@ -265,8 +286,11 @@ class TokenService:
         key = self._keys.token(token)
         if tx.get(TOKENS, key) is not None:
             raise invalid("cannot create a token with a duplicate ID")
-        tx.insert(TOKENS, key, born)
+        created = self.book.barriers.date(tx, born.path, born.created, born.login.partition("/")[2])
+        tx.insert(TOKENS, key, replace(born, created=created))
         tx.insert(ACCESSORS, self._keys.accessor(born.accessor), AccessorRow(born.accessor, key))
+        if born.path != ROOT_PATH:
+            self.book.enter(tx, key, born.path, created)
 
     # -- death ----------------------------------------------------------------------------------
 
@@ -279,7 +303,7 @@ class TokenService:
         row = tx.get(TOKENS, key)
         if row is None:
             return ""
-        left = self._prune(tx, key, _EAGER)
+        left = self.book.leave(tx, key, self._prune(tx, key, _EAGER))
         if left >= 1:
             self._delete(tx, row)
         else:
@@ -297,7 +321,10 @@ class TokenService:
             return ""
         for child in tx.find(TOKENS, {"parent": key}):
             tx.replace(TOKENS, child, replace(child.value, parent=""))
-        self._delete(tx, row)
+        if self.book.leave(tx, key, _EAGER) >= 1:
+            self._delete(tx, row)
+        else:
+            tx.replace(TOKENS, row, replace(row.value, expires_at=REVOKED))
         return row.value.accessor
 
     def reap(self, limit: int = 500) -> int:
@@ -317,7 +344,7 @@ class TokenService:
             held = tx.get(TOKENS, row.key)
             if held is None:
                 continue
-            left = self._prune(tx, row.key, left)
+            left = self.book.leave(tx, row.key, self._prune(tx, row.key, left))
             if left < 1:
                 break
             self._delete(tx, held)
@@ -341,6 +368,9 @@ class TokenService:
             if children:
                 path.append(children[0])
             elif path:
+                budget = self.book.leave(tx, below, budget)
+                if budget < 1:
+                    break
                 self._delete(tx, path.pop())
                 budget -= 1
             else:
@@ -366,4 +396,5 @@ def _principal(key: str, token: Token, standing: Standing | None) -> Principal:
         root=ROOT in token.policies,
         values=standing.values if standing is not None else NO_VALUES,
         mfa=token.mfa,
+        lease_owner=key,
     )

@@ -28,6 +28,7 @@ from kms.operation import (
     Change,
     Effect,
     Field,
+    Leased,
     Operation,
     Result,
 )
@@ -37,6 +38,7 @@ from kms.tables import Row, Store, Transaction
 _ANSWER: Final = "response"
 _NOT_VALID: Final = "wrapping token is not valid or does not exist"
 _TOKEN: Final = (Field("token"),)
+_decode_lease = msgspec.json.Decoder(tuple[str, int, bool] | None).decode
 
 
 class Wrapping:
@@ -60,7 +62,10 @@ class Wrapping:
             raise invalid("this answer cannot be wrapped; send the request without X-Vault-Wrap-TTL")
         if result.data is None and result.auth is None:
             return result
-        answer = document({"data": result.data, "auth": result.auth, "warnings": result.warnings})
+        lease = result.lease
+        kept = [lease.id, lease.seconds, lease.renewable] if lease is not None else None
+        parts = {"data": result.data, "auth": result.auth, "warnings": result.warnings, "lease": kept}
+        answer = document(parts)
         accessor = str(result.auth["accessor"]) if result.auth is not None else ""
         return self._issue(tx, answer, call.path, call.wrap_ttl, (accessor, result.subject, result.items))
 
@@ -139,6 +144,7 @@ class Wrapping:
                 data=_part(held["data"]),
                 auth=_part(held["auth"]),
                 warnings=tuple(msgspec.json.decode(held["warnings"])),
+                lease=_lease(held.get("lease")),
                 subject={"accessor": token.accessor},
             )
 
@@ -184,6 +190,11 @@ class Wrapping:
             ),
             Operation("sys.wrapping.rewrap", update, self.rewrap, effect=Effect.STATE, fields=_TOKEN),
         ]
+
+
+def _lease(text: msgspec.Raw | None) -> Leased | None:
+    kept = _decode_lease(text) if text is not None else None
+    return Leased(kept[0], kept[1], renewable=kept[2]) if kept is not None else None
 
 
 def _part(text: msgspec.Raw) -> dict[str, msgspec.Raw] | None:

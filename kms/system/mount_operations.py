@@ -82,6 +82,7 @@ class MountHandlers:
         methods: types of auth methods that can be.
         visible: whether the principal may see a mount at all (any right below it).
         audit_devices: what sys/audit lists.
+        end: puts all that was issued below a mount out of force.
         retire: engine type -> frees what a removed mount held, in the same transaction; returns how
             many things that were. Material is destroyed after its waiting time, as for a delete.
     """
@@ -93,6 +94,7 @@ class MountHandlers:
         methods: Collection[str],
         visible: Callable[[Principal, str], bool],
         audit_devices: Callable[[], dict[str, Any]],
+        end: Callable[[Transaction, str], None],
         retire: Mapping[str, Callable[[Transaction, str], int]],
     ) -> None:
         self._mounts = mounts
@@ -100,6 +102,7 @@ class MountHandlers:
         self._methods = methods
         self._visible = visible
         self._audit_devices = audit_devices
+        self._end = end
         self._retire = retire
 
     def _secret_mounts(self) -> dict[str, Mount]:
@@ -211,6 +214,7 @@ class MountHandlers:
                 )
             retire = self._retire.get(row.value.type)
             held = retire(tx, row.value.id) if retire is not None else 0
+            self._end(tx, path)
             tx.delete(MOUNTS, row)
             return Result(subject={"mount": path, "removed": 1, "held": held})
 

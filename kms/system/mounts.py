@@ -122,6 +122,11 @@ class MountTable:
                 return ref, path[end:]
         return None
 
+    def accessor_of(self, mount_id: str) -> str:
+        """The accessor of the mount with this ID, "" when it is gone."""
+        found = (row.value.accessor for row in self.rows().values() if row.value.id == mount_id)
+        return next(found, "")
+
     def enable(self, tx: Transaction, path: str, mount: Mount) -> None:
         """Add a mount.
 

@@ -14,6 +14,7 @@ from cryptography import x509
 from kms.errors import KmsError
 from kms.hsm import Hsm, KeyRef, KeySpec, Purpose, Scheme
 from kms.ids import CkaId, new_id
+from kms.leases import LeaseBook
 from kms.operation import Call, Capability, Change, External, MountRef, Operation, Principal, Result
 from kms.storage import SqliteStore
 from pki.goodkey import Blocklist
@@ -281,7 +282,13 @@ def make_bench(
     """A process that lints every certificate with pkilint, or one in so many of a known shape."""
     token, clock = WatchedToken(hsm), StepClock()
     service = PkiService(
-        store, lambda: token, clock, derive=store.derived, blocklist=blocklist, lint_sample=lint_sample
+        store,
+        lambda: token,
+        clock,
+        LeaseBook(store, clock),
+        derive=store.derived,
+        blocklist=blocklist,
+        lint_sample=lint_sample,
     )
     table = {operation.name: operation for operation in operations(service)}
     made = Bench(store, token, clock, service, table)

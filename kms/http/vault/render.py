@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from kms.http.vault.route import Rendered, Route
-from kms.operation import Result
+from kms.operation import Leased, Result
 
 _sorted = msgspec.json.Encoder(order="sorted", decimal_format="number")
 _ordered = msgspec.json.Encoder(decimal_format="number")
@@ -64,8 +64,8 @@ def render(route: Route, result: Result, request_id: str, warnings: tuple[str, .
     if result.raw is not None:
         body, content_type = result.raw
         return Rendered(route.status, body, content_type)
-    if result.data is None and result.auth is None and not result.warnings:
-        return Rendered(204, b"")
+    if result.data is None and result.auth is None and result.lease is None and not result.warnings:
+        return Rendered(result.status or 204, b"")
     status = (result.partial_status or route.partial_status) if result.partial else route.status
     if route.raw:
         return Rendered(status, encode(result.data) + b"\n")
@@ -79,10 +79,20 @@ def _envelope(route: Route, result: Result, request_id: str, warnings: tuple[str
     if route.inject and result.data:
         return _injected(result.data, request_id, warnings)
     # The envelope is assembled as bytes: its keys are constants, and only `data` differs per answer.
-    return (
-        b'{"request_id":"%b","lease_id":"","renewable":false,"lease_duration":0,"data":%b,'
-        b'"wrap_info":null,"warnings":%b,"auth":%b}\n' % (request_id.encode("ascii"), data, notes, auth)
+    return b'{"request_id":"%b",%b,"data":%b,"wrap_info":null,"warnings":%b,"auth":%b}\n' % (
+        request_id.encode("ascii"),
+        _lease(result.lease),
+        data,
+        notes,
+        auth,
     )
+
+
+def _lease(lease: Leased | None) -> bytes:
+    if lease is None:
+        return b'"lease_id":"","renewable":false,"lease_duration":0'
+    renewable = b"true" if lease.renewable else b"false"
+    return b'"lease_id":%b,"renewable":%b,"lease_duration":%d' % (encode(lease.id), renewable, lease.seconds)
 
 
 def _injected(data: Mapping[str, Any], request_id: str, warnings: tuple[str, ...]) -> bytes:

@@ -1,0 +1,1 @@
+"""Leases, below the doors and through them."""
