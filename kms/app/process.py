@@ -13,10 +13,10 @@ configuration, opens a socket or loads the HSM on its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from kms import metrics
+from kms.app.blocked import blocklist
 from kms.app.database import instance_of, prepare_database
 from kms.app.engines import DIGESTED as ENGINE_TABLES
 from kms.app.engines import SEALED as ENGINE_SEALED
@@ -33,7 +33,7 @@ from kms.audit.recovery import recover
 from kms.audit.sequencer import Snapshot
 from kms.clock import Clock
 from kms.config import Config
-from kms.errors import ErrorKind, KmsError, integrity, invalid
+from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import Hsm
 from kms.http.vault import leases as lease_routes
 from kms.http.vault import policies as policy_routes
@@ -93,7 +93,6 @@ from kms.system.tokens import TokenHandlers
 from kms.tables import Table
 from pki.acme.service import AcmeService
 from pki.acme.validation import Ports
-from pki.goodkey import Blocklist
 from pki.lost import lose
 from pki.service import PkiService
 from pki.ssh.service import SshService
@@ -225,7 +224,7 @@ class App:
         self.wrapping = Wrapping(store, self.tokens)
         self.methods, self.logins = methods(store, self.tokens, self.mounts)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
-        blocked = _blocklist(self.config.pki.blocklist)
+        blocked = blocklist(self.config.pki.blocklist)
         self.pki = PkiService(
             store, self.token.get, clock, self.tokens.book, derive=store.derived, blocklist=blocked
         )
@@ -474,13 +473,6 @@ class App:
         self.log_keeper.stop()
         self.token.close()
         self.store.close()
-
-
-def _blocklist(path: Path | None) -> Blocklist:
-    try:
-        return Blocklist.load(path) if path is not None else Blocklist()
-    except (OSError, ValueError) as error:
-        raise invalid(f"pki.blocklist cannot be read: {error}") from None
 
 
 def build(config: Config, shared: Shared, clock: Clock, role: Role) -> App:
