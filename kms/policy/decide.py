@@ -151,7 +151,10 @@ def _wrapping_kept(limits: Limits, ttl: int) -> bool:
 def _parameters_kept(limits: Limits, arguments: Arguments) -> bool:
     sent = {name.lower(): value for name, value in arguments.extra.items()}
     sent |= {name.lower(): arguments.values.get(name) for name in arguments.given - arguments.bound}
-    if not limits.required <= sent.keys():
+    # Not in another spelling: an operation does not know a field by that.
+    if not all(
+        name in arguments.extra or name in arguments.given - arguments.bound for name in limits.required
+    ):
         return False
     if not sent:
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 from kms.clock import Clock, rfc3339
@@ -164,13 +165,9 @@ class _Handlers:
             raise invalid("policy not found")
         options = self._options(call, held)
         text = call.args["policy"] if "policy" in call.given else held.text
-        # Written over the version that was read, whether or not the caller named one.
-        over = Options(**{name: getattr(options, name) for name in Options.__slots__} | {"cas": held.version})
-        if options.cas is not None and options.cas != held.version:
-            raise invalid(
-                f"check-and-set parameter {options.cas} did not match the current version {held.version}"
-            )
-        prepared = self._service.prepare(call.args["name"], text, over)
+        if options.cas is None:  # the version that was read, so that nobody's change in between is lost
+            options = replace(options, cas=held.version)
+        prepared = self._service.prepare(call.args["name"], text, options)
 
         def write(tx: Transaction) -> Result:
             row = self._service.put(tx, prepared)

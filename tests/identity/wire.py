@@ -130,6 +130,8 @@ class Process:
         """One request; (status, decoded body or None)."""
         payload = b"" if body is None else json.dumps(body).encode()
         headers = [(b"x-vault-token", token.encode())] if token else []
+        if method == "PATCH":
+            headers.append((b"content-type", b"application/merge-patch+json"))
         routed = self._door.route(method, b"/v1/" + path.encode())
         prepared = (
             routed if isinstance(routed, Rendered) else self._door.prepare(routed, headers, payload, "")

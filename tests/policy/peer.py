@@ -28,6 +28,8 @@ class Peer:
         """(status, decoded body or None)."""
         payload = None if body is None else json.dumps(body)
         headers = {"X-Vault-Token": token, "X-Vault-Request": "true"} if token else {}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
         try:
             answer = self._send(method, path, payload, headers)
         except (http.client.RemoteDisconnected, ConnectionError):
@@ -36,6 +38,12 @@ class Peer:
             answer = self._send(method, path, payload, headers)
         text = answer.read()
         return answer.status, json.loads(text) if text.strip() else None
+
+    def status(self, method: str, path: str, payload: str | None, headers: dict[str, str]) -> int:
+        """The status of a request with these headers."""
+        answer = self._send(method, path, payload, headers)
+        answer.read()
+        return answer.status
 
     def _send(
         self, method: str, path: str, payload: str | None, headers: dict[str, str]

@@ -8,7 +8,7 @@ ROUTES: tuple[Route, ...] = (
     Route("LIST", "policies/acl", "policy.list"),
     Route("GET", "policies/acl/{name}", "policy.read"),
     Route("POST", "policies/acl/{name}", "policy.write"),
-    Route("PATCH", "policies/acl/{name}", "policy.patch"),
+    Route("PATCH", "policies/acl/{name}", "policy.patch", envelope=True),
     Route("DELETE", "policies/acl/{name}", "policy.delete"),
     Route("LIST", "policies/detailed/acl", "policy.list_detailed"),
     Route("GET", "policy", "policy.index_old", inject=True),

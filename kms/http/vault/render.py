@@ -64,7 +64,8 @@ def render(route: Route, result: Result, request_id: str, warnings: tuple[str, .
     if result.raw is not None:
         body, content_type = result.raw
         return Rendered(route.status, body, content_type)
-    if result.data is None and result.auth is None and result.lease is None and not result.warnings:
+    empty = result.data is None and result.auth is None and result.lease is None and not result.warnings
+    if empty and not route.envelope:
         return Rendered(result.status or 204, b"")
     status = (result.partial_status or route.partial_status) if result.partial else route.status
     if route.raw:

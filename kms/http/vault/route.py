@@ -41,6 +41,7 @@ class Route:
             no backslash, no encoded slash, at most 512 characters a segment.
         opaque: the last parameter is the rest of the request target as it came, slashes, escapes and all; for
             GET of protocols that put documents there. Policy sees `-` in its place.
+        envelope: an answer without data is an empty envelope, not 204.
         document: signed, for everybody, and so served on the plain listener too.
     """
 
@@ -58,3 +59,4 @@ class Route:
     text: str = ""
     opaque: bool = False
     document: bool = False
+    envelope: bool = False
