@@ -73,7 +73,7 @@ def written(one: slow.Plain) -> dict[str, Any]:
     }
     if one["expiration"]:
         body["expiration"] = int(one["expiration"])
-    conditions = {"mfa": True} if one["mfa"] else {}
+    conditions: dict[str, Any] = {"mfa": True} if one["mfa"] else {}
     conditions |= {"tags": {"environment": [one["tag"]]}} if one["tag"] else {}
     return body | ({"conditions": conditions} if conditions else {})
 

@@ -44,7 +44,7 @@ def policy(rng: random.Random) -> dict[str, Any]:
 def request(rng: random.Random) -> dict[str, Any]:
     verb = rng.choice(("GET", "LIST", "DELETE", "POST", "POST", "POST"))
     names = rng.sample((*fuzz.NAMES, "Name"), rng.randint(0, 2))
-    values = (*fuzz.VALUES, True, False, None, {}) if verb == "POST" else fuzz.VALUES
+    values: tuple[Any, ...] = (*fuzz.VALUES, True, False, None, {}) if verb == "POST" else fuzz.VALUES
     sent = {name: rng.choice(values) for name in names} if verb in {"POST", "GET"} else {}
     if verb == "LIST" and rng.random() < 0.5:
         sent = {"limit": rng.choice(("0", "1", "3", "9", "-1", "x", "max"))}
