@@ -27,6 +27,8 @@ from kms.app.leasing import lease_desk, lease_errands
 from kms.app.methods import DIGESTED as METHOD_TABLES
 from kms.app.methods import SEALED as METHOD_SEALED
 from kms.app.methods import methods
+from kms.app.policing import TABLES as POLICY_TABLES
+from kms.app.policing import Policing
 from kms.audit import Recorder
 from kms.audit.epochs import log_origin
 from kms.audit.recovery import recover
@@ -51,7 +53,7 @@ from kms.identity.wrapping import Wrapping
 from kms.ids import CkaId
 from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
-from kms.jobs.maintenance import Errand, Maintenance
+from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
 from kms.keys import KeyService
 from kms.keys.copies import Copies
@@ -70,8 +72,6 @@ from kms.leases.store import BARRIERS, LEASES
 from kms.operation import External, Operation, Principal
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
-from kms.policy import operations as policy_operations
-from kms.policy.store import POLICIES
 from kms.sensitive import Sensitive
 from kms.shared import Shared
 from kms.storage import FILE_NAME, RowSealer, SqliteStore, sweep
@@ -103,7 +103,7 @@ AT_START: tuple[Table[Any], ...] = (
     MOUNTS,
     CUSTODY,
     KEYRING_SETTINGS,
-    POLICIES,
+    *POLICY_TABLES,
     TOKENS,
     ACCESSORS,
     TOKEN_ROLES,
@@ -222,6 +222,7 @@ class App:
         self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock)
         demand = self.config.keys.protection
         self.wrapping = Wrapping(store, self.tokens)
+        self.policing = Policing(store, clock, self.policies, self.tokens)
         self.methods, self.logins = methods(store, self.tokens, self.mounts)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         blocked = blocklist(self.config.pki.blocklist)
@@ -356,7 +357,7 @@ class App:
                 Rekeying(self.store, self.shared, self._opened_keyring, self.shared.bump_seal_epoch),
             ),
             [NO_ROUTE],
-            policy_operations(self.policies, self.tokens, self.clock),
+            *self.policing.tables(),
             identity_operations(self.tokens, self.policies, self.logins),
             LeaseHandlers(self.leases, self.mounts.accessor_of).table(),
             Cubbyholes(self.store).table(),
@@ -419,7 +420,7 @@ class App:
             recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
             chores={engine.name: engine.chores for engine in self.engines},
             errands=[
-                Errand("policy.reap", 60.0, self.policies.expired, lambda _: self.policies.reap()),
+                *self.policing.errands,
                 *lease_errands(self.leases, self.store),
                 *(errand for engine in self.engines for errand in engine.errands),
                 *(errand for method in self.methods for errand in method.errands),

@@ -26,6 +26,7 @@ from kms.operation import Call, Capability, Change, MountRef, Operation, Result
 from kms.oplog import OperatorLog
 from kms.policy import PolicyService
 from kms.policy import operations as policy_operations
+from kms.policy.passwordadmin import PasswordPolicies
 from kms.sensitive import Sensitive
 from kms.storage import RowSealer, SqliteStore, prepare
 from tests.support import make_sealer
@@ -112,6 +113,7 @@ class Process:
                 Logins(self.tokens, lambda _mount: None, lambda _reader, _mount, _name: None),
             ),
             *policy_operations(self.policies, self.tokens, clock),
+            *PasswordPolicies(self.store).table(),
             Operation(NO_ROUTE, Capability.READ, _no_route),
         ]
         self.registry: Mapping[str, Operation] = {operation.name: operation for operation in table}
