@@ -51,7 +51,7 @@ class KmsError(Exception):
         kind: ErrorKind,
         detail: str,
         *,
-        data: dict[str, Any] | None = None,
+        data: dict[str, Any] | list[Any] | None = None,
         status: int | None = None,
     ) -> None:
         super().__init__(detail)

@@ -37,6 +37,7 @@ from kms.clock import Clock
 from kms.config import Config
 from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import Hsm
+from kms.http.vault import identity as identity_routes
 from kms.http.vault import leases as lease_routes
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
@@ -47,6 +48,7 @@ from kms.identity import TokenService
 from kms.identity import operations as identity_operations
 from kms.identity.cubbyhole import Cubbyholes
 from kms.identity.entities.model import TABLES as ENTITY_TABLES
+from kms.identity.entities.operations import entity_operations
 from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
 from kms.identity.wrapping import Wrapping
@@ -313,7 +315,7 @@ class App:
             **{engine.name: engine.routes for engine in self.engines},
             **{method.name: method.routes for method in self.methods},
             "cubbyhole": token_routes.CUBBYHOLE,
-            "identity": (),
+            "identity": identity_routes.ROUTES,
         }
         self.pipeline = Pipeline(
             store=self.store,
@@ -360,6 +362,7 @@ class App:
             *self.policing.tables(),
             identity_operations(self.tokens, self.policies, self.logins),
             LeaseHandlers(self.leases, self.mounts.accessor_of).table(),
+            entity_operations(self.store, self.clock, self.mounts.with_accessor),
             Cubbyholes(self.store).table(),
             self.wrapping.table(),
             *(engine.operations for engine in self.engines),

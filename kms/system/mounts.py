@@ -102,6 +102,11 @@ class MountTable:
                 self._rows = rows
         return rows
 
+    def with_accessor(self, accessor: str) -> MountRef | None:
+        """The mount that has this accessor now."""
+        found = (reference(row) for row in self.rows().values() if row.value.accessor == accessor)
+        return next(found, None)
+
     def resolve(self, path: str) -> tuple[MountRef, str] | None:
         """The mount that answers `path` (no leading slash), and the rest below it; or None.
 

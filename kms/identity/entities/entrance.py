@@ -64,14 +64,14 @@ def enter(
             row = records.save(
                 tx, row, records.with_alias(row.value, replace(held, metadata=said, updated=now))
             )
-    follow(tx, mount, row.key, called, now)
+    follow(tx, mount, row.key, called)
     standing = standing_of(tx, row.key)
     if standing is None:
         raise KmsError(ErrorKind.CONFLICT, "the entity was deleted at the same time; log in again")
     return standing
 
 
-def follow(tx: Transaction, mount: MountRef, entity_id: str, called: Iterable[str], now: float) -> None:
+def follow(tx: Transaction, mount: MountRef, entity_id: str, called: Iterable[str]) -> None:
     """Make the entity a member of exactly those external groups of a mount that the method names.
 
     Also for renewals, where a method asks its source again.
@@ -90,4 +90,4 @@ def follow(tx: Transaction, mount: MountRef, entity_id: str, called: Iterable[st
         if group_.type == EXTERNAL and of_mount and group_.id not in wanted:
             groups.leave(tx, groups.ENTITY, entity_id, group_.id)
     for group_id in sorted(wanted):
-        groups.join(tx, groups.ENTITY, entity_id, group_id, now)
+        groups.join(tx, groups.ENTITY, entity_id, group_id)

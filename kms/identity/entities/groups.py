@@ -101,22 +101,21 @@ def alias_ids(reader: Reader) -> list[str]:
 
 
 def members(reader: Reader, kind: str, group_id: str) -> list[str]:
-    """Ids of the members of a kind, in the order in which they came."""
-    rows = (row for row in reader.find(MEMBERSHIPS, {"group_id": group_id}) if row.key.startswith(kind))
-    return [row.value.member_id for row in sorted(rows, key=lambda row: (row.value.place, row.key))]
+    """Ids of the members of a kind, sorted."""
+    rows = reader.find(MEMBERSHIPS, {"group_id": group_id})
+    return sorted(row.value.member_id for row in rows if row.key.startswith(f"{kind}/"))
 
 
 def above(reader: Reader, kind: str, member_id: str) -> list[str]:
-    """Ids of the groups that somebody is a direct member of, in the order in which it came in."""
-    rows = reader.scan(MEMBERSHIPS, f"{kind}/{member_id}/")
-    return [row.value.group_id for row in sorted(rows, key=lambda row: (row.value.place, row.key))]
+    """Ids of the groups that somebody is a direct member of, sorted."""
+    return [row.value.group_id for row in reader.scan(MEMBERSHIPS, f"{kind}/{member_id}/")]
 
 
-def join(tx: Transaction, kind: str, member_id: str, group_id: str, place: float) -> None:
+def join(tx: Transaction, kind: str, member_id: str, group_id: str) -> None:
     """Make somebody a member; one who is, stays so."""
     key = f"{kind}/{member_id}/{group_id}"
     if tx.get(MEMBERSHIPS, key) is None:
-        tx.insert(MEMBERSHIPS, key, Membership(group_id=group_id, member_id=member_id, place=place))
+        tx.insert(MEMBERSHIPS, key, Membership(group_id=group_id, member_id=member_id))
 
 
 def leave(tx: Transaction, kind: str, member_id: str, group_id: str) -> None:
@@ -134,13 +133,13 @@ def leave_all(tx: Transaction, kind: str, member_id: str) -> list[str]:
     return [row.value.group_id for row in rows]
 
 
-def set_members(tx: Transaction, kind: str, group_id: str, wanted: Iterable[str], now: float) -> None:
+def set_members(tx: Transaction, kind: str, group_id: str, wanted: Iterable[str]) -> None:
     """Make exactly these the members of a kind. They exist."""
-    before, after = set(members(tx, kind, group_id)), list(dict.fromkeys(wanted))
+    before, after = set(members(tx, kind, group_id)), set(wanted)
     for member_id in before.difference(after):
         leave(tx, kind, member_id, group_id)
-    for place, member_id in enumerate(after):
-        join(tx, kind, member_id, group_id, now + place * 1e-6)
+    for member_id in sorted(after - before):
+        join(tx, kind, member_id, group_id)
 
 
 def demand_no_cycle(reader: Reader, group_id: str, member_group_id: str) -> None:

@@ -51,7 +51,12 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Entities and groups that share policies. Those of an external one are told by the logins of a mount."""
+    """Entities and groups that share policies. Those of an external one are told by the logins of a mount.
+
+    Args:
+        policies: canonical names as they were given; None before any were.
+        index: 1 when it is new, one more with each write of the group itself.
+    """
 
     id: str
     name: str
@@ -70,12 +75,10 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         group_id: the group.
         member_id: an entity, or a group.
-        place: when it came in, for the order in which members are listed.
     """
 
     group_id: str
     member_id: str
-    place: float
 
 
 class Pointer(msgspec.Struct, frozen=True):

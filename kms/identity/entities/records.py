@@ -6,7 +6,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from kms.errors import invalid
 from kms.identity.entities.model import ENTITIES, POINTERS, Alias, Entity, Pointer
 from kms.identity.entities.spelling import key_of
 from kms.ids import new_id, new_uuid
@@ -119,8 +118,3 @@ def alias_ids(reader: Reader) -> list[str]:
     """The ids of all aliases, sorted."""
     prefix = f"{_ALIAS_ID}/"
     return [key.removeprefix(prefix) for key in reader.keys(POINTERS, prefix)]
-
-
-def taken() -> Exception:
-    """Two aliases cannot have the same name at a mount."""
-    return invalid("alias with combination of mount accessor and name already exists")

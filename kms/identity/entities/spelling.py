@@ -53,8 +53,13 @@ def key_of(name: str) -> str:
     return sha256(folded(checked(name)).encode()).hexdigest()
 
 
-def pairs(given: dict[str, object] | None, what: str) -> dict[str, str]:
+def pairs(given: dict[str, object] | None, what: str, *, least: int = 0) -> dict[str, str]:
     """Metadata, checked: texts only, bounded.
+
+    Args:
+        given: as it was sent.
+        what: the field, for people.
+        least: characters that a value has at least.
 
     Raises:
         KmsError(INVALID): too many pairs, or one too long or no text.
@@ -64,8 +69,8 @@ def pairs(given: dict[str, object] | None, what: str) -> dict[str, str]:
         if isinstance(value, dict | list):
             raise invalid(f"{what} holds texts only")
         text = "" if value is None else ("1" if value else "0") if isinstance(value, bool) else str(value)
-        if not 0 < len(name) <= MAX_KEY or len(text) > MAX_VALUE:
-            raise invalid(f"{what}: keys have 1 to {MAX_KEY} characters, values at most {MAX_VALUE}")
+        if not 0 < len(name) <= MAX_KEY or not least <= len(text) <= MAX_VALUE:
+            raise invalid(f"{what}: keys have 1 to {MAX_KEY} characters, values {least} to {MAX_VALUE}")
         found[name] = text
     if len(found) > MAX_PAIRS:
         raise invalid(f"{what} holds at most {MAX_PAIRS} pairs")

@@ -1,0 +1,1 @@
+"""Entities, aliases, groups, identity tokens and the OIDC provider."""
