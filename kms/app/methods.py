@@ -9,6 +9,8 @@ from typing import Any
 from kms.http.vault import auth as auth_routes
 from kms.http.vault.route import Route
 from kms.identity import TokenService
+from kms.identity.cert.method import Certificates
+from kms.identity.cert.store import TABLES as CERT_TABLES
 from kms.identity.jwt.keys import KeySources
 from kms.identity.jwt.method import JwtMethod
 from kms.identity.jwt.store import TABLES as JWT_TABLES
@@ -22,8 +24,9 @@ from kms.identity.methods.logins import Logins
 from kms.identity.methods.params import TokenParams
 from kms.identity.methods.store import FAILURES, TABLES
 from kms.identity.methods.userpass import Userpass
+from kms.identity.model import Token
 from kms.jobs.maintenance import Errand, Run
-from kms.operation import MountRef, Operation
+from kms.operation import Call, MountRef, Operation
 from kms.system.mounts import MountTable, reference
 from kms.tables import Reader, Store, Table, Transaction
 
@@ -40,6 +43,7 @@ class Method:
         operations: what they do.
         retire: deletes what a mount that is being removed holds and ends its tokens, in its transaction.
         params_of: what the tokens of a user or role look like now; None when it is gone.
+        again: raises KmsError unless the proof of a token's login is shown again; before each renewal.
     """
 
     name: str
@@ -48,9 +52,10 @@ class Method:
     retire: Callable[[Transaction, str], int]
     params_of: Callable[[Reader, MountRef, str], TokenParams | None]
     errands: tuple[Errand, ...] = ()
+    again: Callable[[Call, Token], None] | None = None
 
 
-DIGESTED: tuple[Table[Any], ...] = (*TABLES, *JWT_TABLES, *KUBERNETES_TABLES)
+DIGESTED: tuple[Table[Any], ...] = (*TABLES, *JWT_TABLES, *KUBERNETES_TABLES, *CERT_TABLES)
 """Tables of the methods whose state digests the hourly sweep compares."""
 SEALED: tuple[Table[Any], ...] = (*DIGESTED, FAILURES)
 """All sealed tables of the methods."""
@@ -66,7 +71,12 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
     def params_of(reader: Reader, mount: MountRef, name: str) -> TokenParams | None:
         return next(method.params_of(reader, mount, name) for method in made if method.name == mount.type)
 
-    logins = Logins(tokens, mount_at, params_of)
+    def again(kind: str, call: Call, token: Token) -> None:
+        for method in made:
+            if method.name == kind and method.again is not None:
+                method.again(call, token)
+
+    logins = Logins(tokens, mount_at, params_of, again)
     lockouts = Lockouts(store, tokens.clock)
     userpass = Userpass(store, logins, lockouts)
     approle = AppRoles(store, tokens, logins, lockouts)
@@ -78,7 +88,17 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
 
     jwt = JwtMethod(store, logins, KeySources(tokens.clock))
     kubernetes = Kubernetes(store, logins)
+    cert = Certificates(store, logins, tokens.clock)
     made = (
+        Method(
+            "cert",
+            auth_routes.CERT,
+            tuple(cert.table()),
+            cert.retire_mount,
+            cert.params_of,
+            (Errand("cert.crls", 60.0, cert.lists.due, cert.lists.refresh),),
+            cert.again,
+        ),
         Method(
             "kubernetes",
             auth_routes.KUBERNETES,

@@ -131,7 +131,7 @@ class Handlers:
     def renew_accessor(self, call: Call) -> Change:
         accessor = _accessor(call)
 
-        def find(tx: Transaction) -> str:
+        def find(tx: Transaction | None) -> str:
             key = self._tokens.key_of_accessor(accessor, tx)
             if key is None:
                 raise invalid("invalid accessor")
@@ -139,8 +139,11 @@ class Handlers:
 
         return self._renew(call, find, "")
 
-    def _renew(self, call: Call, find: Callable[[Transaction], str], shown: str) -> Change:
+    def _renew(self, call: Call, find: Callable[[Transaction | None], str], shown: str) -> Change:
         increment = call.args.get("increment") or 0
+        held = self._tokens.live(find(None))
+        if held is not None:
+            self._logins.prove_again(call, held.value)
 
         def write(tx: Transaction) -> Result:
             row = self._tokens.live(find(tx), tx)

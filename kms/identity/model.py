@@ -38,6 +38,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         bound_cidrs: networks from which it is accepted; empty for any.
         login: "<mount id>/<user or role>" of the auth method that made it, "" for others.
         mfa: the login was confirmed by a second factor; children have it from their parent.
+        proof: what its login was proved with, where a renewal wants to see it again: SHA-256 of a certificate, hex.
     """
 
     accessor: str
@@ -61,6 +62,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     bound_cidrs: tuple[str, ...] = ()
     login: str = ""
     mfa: bool = False
+    proof: str = ""
 
     @property
     def orphan(self) -> bool:

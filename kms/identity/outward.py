@@ -53,6 +53,8 @@ def ask(
     context: ssl.SSLContext,
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    most: int = MAX_BYTES,
+    guarded: bool = False,
 ) -> Answer:
     """GET, or POST where there is a body.
 
@@ -61,6 +63,8 @@ def ask(
         context: what the other side's certificate is verified against (`trusting`).
         body: what is posted.
         headers: of the request; none has a default but Accept.
+        most: bytes of an answer.
+        guarded: the address was chosen by somebody else than the operator, so nothing on this machine or link is asked.
 
     Raises:
         UnreachableError: no connection, no TLS, no answer within `SECONDS`, or one that is too long.
@@ -73,6 +77,12 @@ def ask(
         if secure
         else http.client.HTTPConnection(host, port, timeout=SECONDS)
     )
+    if guarded:
+        address = _elsewhere(host, port or connection.default_port)
+        # The name is not resolved again: what was judged is what is connected to.
+        connection._create_connection = lambda _name, timeout, source: socket.create_connection(  # type: ignore[attr-defined]  # noqa: SLF001  (http.client offers no other way in)
+            address, timeout, source
+        )
     target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     try:
         connection.connect()
@@ -84,14 +94,29 @@ def ask(
                 headers={"Accept": "application/json", **(headers or {})},
             )
             answer = connection.getresponse()
-            found = answer.read(MAX_BYTES + 1)
+            found = answer.read(most + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UnreachableError(_kind(error)) from None
     finally:
         connection.close()
-    if len(found) > MAX_BYTES:
+    if len(found) > most:
         raise UnreachableError("the answer is too long")
     return Answer(answer.status, found)
+
+
+def _elsewhere(host: str, port: int) -> tuple[str, int]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise UnreachableError(type(error).__name__) from None
+    addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    for address in addresses:
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if mapped.is_loopback or mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified:
+            raise UnreachableError("it has an address of this machine or link")
+        if mapped.is_reserved:
+            raise UnreachableError("it has a reserved address")
+    return str(addresses[0]), port
 
 
 @contextmanager
@@ -135,6 +160,13 @@ def check_url(url: str) -> None:
     if plain and host and (parts.scheme == "https" or (parts.scheme == "http" and _loopback(host))):
         return
     raise invalid(f"{url[:200]!r} is no https URL; plain http is for loopback addresses only")
+
+
+def check_signed_url(url: str) -> None:
+    """Raise KmsError(INVALID) unless a document that is signed may be fetched there: plain HTTP is fine for those."""
+    parts = urlsplit(url) if url.isascii() and url.isprintable() and " " not in url else urlsplit("")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise invalid(f"{url[:200]!r} is no http or https URL")
 
 
 def _loopback(host: str) -> bool:

@@ -54,3 +54,17 @@ KUBERNETES: tuple[Route, ...] = (
     Route("DELETE", "role/{name}", "kubernetes.role.delete"),
     Route("POST", "login", "kubernetes.login"),
 )
+
+CERT: tuple[Route, ...] = (
+    Route("GET", "config", "cert.config.read"),
+    Route("POST", "config", "cert.config.write"),
+    Route("LIST", "certs", "cert.certs.list"),
+    Route("GET", "certs/{name}", "cert.certs.read"),
+    Route("POST", "certs/{name}", "cert.certs.write"),
+    Route("DELETE", "certs/{name}", "cert.certs.delete"),
+    Route("LIST", "crls", "cert.crls.list"),
+    Route("GET", "crls/{name}", "cert.crls.read"),
+    Route("POST", "crls/{name}", "cert.crls.write"),
+    Route("DELETE", "crls/{name}", "cert.crls.delete"),
+    Route("POST", "login", "cert.login"),
+)

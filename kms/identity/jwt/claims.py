@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from kms.errors import KmsError, invalid
+from kms.identity.globs import matches
 from kms.identity.jwt.store import JwtConfig, JwtRole
 
 DEFAULT_LEEWAY: Final = 150
@@ -125,14 +125,9 @@ def _bound(claims: Mapping[str, Any], name: str, wanted: Any, how: str) -> None:
 
 def _matches(want: Any, said: Any, how: str) -> bool:
     if isinstance(want, str) and isinstance(said, str):
-        return _glob(want, said) if how == "glob" else want == said
+        return matches(want, said) if how == "glob" else want == said
     # true is not 1, and "1" is not 1: what is written in two ways must not mean the same.
     return type(want) is type(said) and not isinstance(want, dict | list) and bool(want == said)
-
-
-def _glob(pattern: str, text: str) -> bool:
-    parts = ".*".join(re.escape(part) for part in pattern.split("*"))
-    return re.fullmatch(parts, text, re.DOTALL) is not None
 
 
 def _find(claims: Mapping[str, Any], name: str) -> Any:

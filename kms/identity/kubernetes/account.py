@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import yaml
 
 from kms.errors import ErrorKind, KmsError, invalid
+from kms.identity.globs import among
 from kms.identity.kubernetes.store import BY_NAME, Cluster, ClusterRole
 
 _LEEWAY: Final = 150  # seconds, as the peer's
@@ -122,18 +122,13 @@ def reviewed(review: Mapping[str, Any], wanted: tuple[str, ...]) -> Account:
 
 def names_permit(role: ClusterRole, account: Account) -> None:
     """Raise KmsError(UNAUTHENTICATED) unless the role is for an account of this name."""
-    if not _among(role.bound_service_account_names, account.name):
+    if not among(role.bound_service_account_names, [account.name]):
         raise refused("service account name not authorized")
 
 
 def namespace_listed(role: ClusterRole, account: Account) -> bool:
     """Whether the role lists its namespace; else the selector decides."""
-    return _among(role.bound_service_account_namespaces, account.namespace)
-
-
-def _among(patterns: tuple[str, ...], text: str) -> bool:
-    # `[` and `?` are no wildcards of the API, and names of Kubernetes hold neither.
-    return any(fnmatchcase(text, each.replace("[", "[[]").replace("?", "[?]")) for each in patterns)
+    return among(role.bound_service_account_namespaces, [account.namespace])
 
 
 def selector_labels(text: str) -> dict[str, str]:

@@ -155,11 +155,17 @@ def _selected(config: Cluster, role: ClusterRole, account: Account) -> bool:
 
 def _who(call: Call, name: str, role: ClusterRole, account: Account) -> Proved:
     mount = call.mount.path.removeprefix("auth/").strip("/").replace("/", "-")
-    meta = {
-        "role": name,
+    about = {
         "service_account_name": account.name,
         "service_account_namespace": account.namespace,
         "service_account_secret_name": account.secret,
         "service_account_uid": account.uid,
     }
-    return Proved(name, role, meta, f"{mount}-{account.namespace}-{account.name}"[:256])
+    return Proved(
+        name,
+        role,
+        {**about, "role": name},
+        f"{mount}-{account.namespace}-{account.name}"[:256],
+        alias=account.alias(role),
+        alias_metadata=about,
+    )

@@ -42,6 +42,7 @@ class Proved:
         alias_metadata: what the method knows about the caller; templates and entity reads show it.
         groups: what the method says the caller is in (claim, search, certificate field), as the source spells it. Groups
             of identity with such an alias at this mount take the caller in, and let go of it at a login without.
+        proof: see `Token.proof`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Proved:
     alias: str = ""
     alias_metadata: dict[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    proof: str = ""
 
 
 class Logins:
@@ -60,6 +62,7 @@ class Logins:
     Args:
         mount_at: the auth mount with this id, as it is now; None when it is gone.
         params_of: (reader, mount, name) -> the parameters of that user or role as they are now; None when gone.
+        again: (type of mount, call, token): raises KmsError where the method wants its proof again and does not get it.
     """
 
     def __init__(
@@ -67,10 +70,12 @@ class Logins:
         tokens: TokenService,
         mount_at: Callable[[str], MountRef | None],
         params_of: Callable[[Reader, MountRef, str], TokenParams | None],
+        again: Callable[[str, Call, Token], None] = lambda _kind, _call, _token: None,
     ) -> None:
         self._tokens = tokens
         self._mount_at = mount_at
         self._params_of = params_of
+        self._again = again
 
     def issue(self, tx: Transaction, call: Call, who: Proved) -> Result:
         """The token of a login whose proof holds. The caller has made sure in `tx` that it still does."""
@@ -106,6 +111,7 @@ class Logins:
             renewable=True,
             bound_cidrs=cidrs,
             login=f"{call.mount.id}/{who.name}",
+            proof=who.proof,
             entity_id=standing.entity.id if standing is not None else "",
         )
         token = self._tokens.insert(tx, born)
@@ -140,6 +146,12 @@ class Logins:
             entity_id=standing.entity.id,
             values=standing.values,
         )
+
+    def prove_again(self, call: Call, token: Token) -> None:
+        """Before a renewal, outside any transaction. Raises KmsError when the token's method refuses."""
+        mount = self._mount_at(token.login.partition("/")[0]) if token.login else None
+        if mount is not None:
+            self._again(mount.type, call, token)
 
     def renewal(self, tx: Transaction, token: Token, increment: int) -> Lifetime:
         """How long a renewal of a login's token lasts.

@@ -50,9 +50,9 @@ class Shelf(Generic[E]):
         """The entry, or None."""
         return reader.get(self.table, self.key(mount, name))
 
-    def all(self, mount: MountRef) -> list[tuple[str, Row[E]]]:
+    def all(self, mount_id: str) -> list[tuple[str, Row[E]]]:
         """(name, entry) of every one, by name."""
-        prefix = f"{mount.id}/"
+        prefix = f"{mount_id}/"
         found = self._store.reader().scan(self.table, prefix)
         return [(row.key.removeprefix(prefix), row) for row in found]
 
