@@ -10,15 +10,18 @@ memory and given to the library in batches, at most every second and when somebo
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 import threading
 from bisect import bisect_left
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kms.clock import Clock, SystemClock
+from kms.errors import invalid
 
 if TYPE_CHECKING:
     from prometheus_client import Counter
@@ -105,6 +108,44 @@ def render_metrics(meter: Meter | None = None) -> bytes:
     return generate_latest(registry)
 
 
+def render(form: str, meter: Meter | None = None) -> tuple[bytes, str]:
+    """All processes' series, and their content type.
+
+    Args:
+        form: "prometheus", or "" for the JSON of go-metrics that `bao` and older collectors read. There every
+            number is a total since the start, not one of an interval.
+        meter: of this process; its collected numbers are given to the library first.
+
+    Raises:
+        KmsError(INVALID): another form.
+    """
+    text = render_metrics(meter)
+    if form == "prometheus":
+        return text, CONTENT_TYPE
+    if form:
+        raise invalid(f'metric response format "{form}" unknown')
+    return _summary(text), "application/json"
+
+
+def _summary(text: bytes) -> bytes:
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415  (see _series)
+
+    gauges: list[dict[str, Any]] = []
+    counters: list[dict[str, Any]] = []
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            if sample.name.endswith("_created"):
+                continue
+            named = {"Name": sample.name.replace("_", ".", 1), "Labels": dict(sorted(sample.labels.items()))}
+            if family.type == "counter":
+                counters.append({**named, "Count": int(sample.value), "Sum": sample.value})
+            else:
+                gauges.append({**named, "Value": sample.value})
+    now = datetime.fromtimestamp(SystemClock().now(), UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+    body = {"Timestamp": now, "Gauges": gauges, "Points": [], "Counters": counters, "Samples": []}
+    return json.dumps(body).encode()
+
+
 def make_folder() -> Path:
     """A private folder in memory where there is one, announced to the library; before the first fork."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  (mkdtemp makes it private)
@@ -126,4 +167,12 @@ def forget_process(pid: int) -> None:
         multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library is half typed
 
 
-__all__ = ["CONTENT_TYPE", "Meter", "forget_process", "make_folder", "remove_folder", "render_metrics"]
+__all__ = [
+    "CONTENT_TYPE",
+    "Meter",
+    "forget_process",
+    "make_folder",
+    "remove_folder",
+    "render",
+    "render_metrics",
+]

@@ -7,6 +7,7 @@ are sentences that are public by contract. Evidence of what callers did lives in
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 import traceback
@@ -19,9 +20,51 @@ from kms.clock import Clock, SystemClock, rfc3339
 from kms.errors import KmsError
 
 Level = Literal["info", "warning", "error"]
+LOGGERS = ("cli", "jobs", "start", "supervisor", "worker")
+"""Roles of processes, which is what loggers are called."""
+LEVELS = ("trace", "debug", "info", "warn", "error")
+"""From the most to the least that is written."""
+_WRITTEN = {"info": 2, "warning": 3, "error": 4}
+_USUAL = LEVELS.index("info")
 MAX_FRAMES = 24
 
 _encoder = msgspec.json.Encoder()
+
+
+class Thresholds:
+    """What each logger writes at least, the same in all processes that were forked after `share`.
+
+    One byte a logger in shared memory: a write is seen by all at once, and there is nothing to lock. Forgotten at
+    the end of the server.
+    """
+
+    def __init__(self) -> None:
+        self._bytes: bytearray | mmap.mmap = bytearray([_USUAL] * len(LOGGERS))
+
+    def share(self) -> None:
+        """Put them where children see them; before the first fork."""
+        page = mmap.mmap(-1, mmap.PAGESIZE)
+        page[: len(LOGGERS)] = bytes(self._bytes[: len(LOGGERS)])
+        self._bytes = page
+
+    def get(self, name: str) -> str:
+        """A logger's level."""
+        return LEVELS[self._bytes[LOGGERS.index(name)]]
+
+    def set(self, name: str, level: str) -> None:
+        """From now on `name` writes lines of `level` and above, in every process."""
+        self._bytes[LOGGERS.index(name)] = LEVELS.index(level)
+
+    def reset(self, name: str) -> None:
+        """As at the start."""
+        self._bytes[LOGGERS.index(name)] = _USUAL
+
+    def writes(self, name: str, level: Level) -> bool:
+        """Whether a line is to be written."""
+        return name not in LOGGERS or _WRITTEN[level] >= self._bytes[LOGGERS.index(name)]
+
+
+THRESHOLDS = Thresholds()
 
 
 class OperatorLog:
@@ -34,6 +77,8 @@ class OperatorLog:
 
     def write(self, level: Level, event: str, **fields: str | float | list[str]) -> None:
         """One line. `event` is a stable name ("worker_started"), `fields` are public facts."""
+        if not THRESHOLDS.writes(self._role, level):
+            return
         record = {
             "time": rfc3339(self._clock.now()),
             "level": level,

@@ -25,6 +25,7 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.ids import new_event_id
 from kms.operation import (
+    ANONYMOUS,
     Call,
     Caller,
     Capability,
@@ -273,7 +274,7 @@ class Pipeline:
             self._recorder.count(call.operation.name)
             return result, None
         event = self._event(call, "done", "ok", rule=rule, result=result)
-        if call.operation.caller is Caller.PUBLIC:
+        if call.operation.caller is not Caller.TOKEN and call.principal is ANONYMOUS:
             # Whoever it is may ask without end; the first few of a source are written in full.
             return result, self._recorder.refuse(event)
         return result, self._recorder.write(event, urgent=call.operation.sudo)

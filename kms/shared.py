@@ -24,6 +24,7 @@ from hashlib import blake2b
 
 from kms.errors import KmsError, invalid
 from kms.ids import new_uuid
+from kms.inflight import InFlight
 
 SLOT_BYTES = 16 * 1024
 SLOTS = ("unseal", "rekey", "generate-root", "generate-root-token", "spare")
@@ -67,6 +68,7 @@ class Shared:
         os.ftruncate(self._file, _SIZE)
         self._page = mmap.mmap(self._file, _SIZE)
         self._threads = threading.RLock()
+        self.inflight = InFlight()
         # A thread of the parent may hold the lock at the instant of the fork; the child has none.
         os.register_at_fork(after_in_child=self._new_thread_lock)
 

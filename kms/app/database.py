@@ -7,6 +7,7 @@ from kms.config import Config
 from kms.errors import ErrorKind, KmsError
 from kms.ids import new_id, new_uuid
 from kms.storage import SqliteStore, prepare
+from kms.system.facts import note_version
 from kms.system.instance import Instance, insert_instance, read_instance
 
 
@@ -18,6 +19,7 @@ def prepare_database(config: Config, clock: Clock) -> None:
             if read_instance(tx) is None:
                 name = f"keystead-{new_id()[:8]}"
                 insert_instance(tx, Instance(id=new_uuid(), cluster_name=name, created=clock.now()))
+            note_version(tx, clock.now())
     finally:
         store.close()
 

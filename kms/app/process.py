@@ -29,6 +29,7 @@ from kms.app.methods import SEALED as METHOD_SEALED
 from kms.app.methods import methods
 from kms.app.policing import TABLES as POLICY_TABLES
 from kms.app.policing import Policing
+from kms.app.system import SystemParts
 from kms.audit import Recorder
 from kms.audit.epochs import log_origin
 from kms.audit.recovery import recover
@@ -89,6 +90,7 @@ from kms.system.quorum_operations import KeyringHandlers, quorum_operations
 from kms.system.recover import refuse_unfinished
 from kms.system.rekey import Rekeying
 from kms.system.sealing import Sealing
+from kms.system.settings import TABLES as SETTINGS_TABLES
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
 from kms.system.tokens import TokenHandlers
@@ -111,6 +113,7 @@ AT_START: tuple[Table[Any], ...] = (
     TOKEN_ROLES,
     *ENTITY_TABLES,
     BARRIERS,
+    *SETTINGS_TABLES,
 )
 """Those that decide who may do what: an old or missing row among them refuses the start."""
 DIGESTED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *METHOD_TABLES, *ENGINE_TABLES)
@@ -240,6 +243,9 @@ class App:
             self.keys, self.pki, self.acme, self.est.service, self.ssh, self.policies, self.mounts
         )
         self.leases = lease_desk(store, self.tokens, self.engines)
+        engine_names, method_names = ([p.name for p in parts] for parts in (self.engines, self.methods))
+        self.system = SystemParts(self, engine_names, method_names)
+        self.cross_origin = self.system.cross_origin
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
@@ -334,15 +340,15 @@ class App:
 
     def _tables(self) -> Sequence[Sequence[Operation]]:
         status = StatusHandlers(
-            self.state, self.sealing, self.clock, lambda: metrics.render_metrics(self.meter)
+            self.state, self.sealing, self.clock, lambda form: metrics.render(form, self.meter)
         )
         life = LifeHandlers(self.sealing, self.initializer, self.rotator, self.shared)
         mounts = MountHandlers(
             self.mounts,
             tuple(engine.name for engine in self.engines),
             tuple(method.name for method in self.methods),
+            self.tokens.authenticate,
             self._may_see,
-            self._audit_devices,
             self.leases.end_mount,
             {engine.name: engine.retire for engine in self.engines}
             | {method.name: method.retire for method in self.methods},
@@ -360,6 +366,7 @@ class App:
             ),
             [NO_ROUTE],
             *self.policing.tables(),
+            *self.system.tables(),
             identity_operations(self.tokens, self.policies, self.logins),
             LeaseHandlers(self.leases, self.mounts.accessor_of).table(),
             entity_operations(self.store, self.clock, self.mounts.with_accessor),
@@ -389,11 +396,6 @@ class App:
 
     def _may_see(self, principal: Principal, path: str) -> bool:
         return self.policies.acl_of(principal).reaches(path)
-
-    def _audit_devices(self) -> dict[str, Any]:
-        options = {"file_path": str(self.config.data.audit), "format": "json"}
-        device = {"type": "file", "description": "tamper-evident log", "local": False, "path": "file/"}
-        return {"file/": {**device, "options": options}}
 
     # -- life --------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from kms.errors import ErrorKind, KmsError
 from kms.http.bodies import SMALL_BYTES, Bodies, Receive
 from kms.http.chains import Chain
 from kms.http.crew import Crew, Done
+from kms.http.crossorigin import Added, Rule, judge
 from kms.http.flask_app import PREPARED, make_flask
 from kms.http.vault.door import Door, Prepared, Rendered, Routed
 from kms.http.vault.errors import render_error
@@ -64,11 +65,13 @@ class Served:
     Args:
         close: flushes and closes the parts; called once, when no request runs any more.
         leaving: whether the process must end because it holds what it must forget.
+        cross_origin: which web pages may read answers.
     """
 
     door: Door
     close: Callable[[], None]
     leaving: Callable[[], bool]
+    cross_origin: Rule
 
 
 class Asgi:
@@ -84,6 +87,7 @@ class Asgi:
         self._failed = failed
         self._served: Served | None = None
         self._door: Door | None = None
+        self._cross_origin: Rule | None = None
         self._bodies = Bodies()
         self._pool: WSGIMiddleware | None = None
         self._crew: Crew | None = None
@@ -117,9 +121,31 @@ class Asgi:
         chain: Chain = (),
     ) -> Rendered | Waits | None:
         """Answer at once; or `WAITS`, and `done` gets the answer; None: this call has to come by `__call__`."""
-        door = self._door
-        if door is None:
+        door, rule = self._door, self._cross_origin
+        if door is None or rule is None:
             return None
+        added = judge(rule, method, headers)
+        if not added:
+            return self._hot(door, method, raw_path, query, headers, body, peer, done=done, chain=chain)
+        if isinstance(added, Rendered):
+            return added
+        told = partial(_tell, done, added)
+        answer = self._hot(door, method, raw_path, query, headers, body, peer, done=told, chain=chain)
+        return _with(answer, added) if isinstance(answer, Rendered) else answer
+
+    def _hot(
+        self,
+        door: Door,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        headers: list[Header],
+        body: bytes,
+        peer: str,
+        *,
+        done: Done,
+        chain: Chain,
+    ) -> Rendered | Waits | None:
         prepared: Prepared | Rendered | None = None
         with Contained(self._log, "request_crashed"):
             routed = door.route(method, raw_path, query)
@@ -171,6 +197,7 @@ class Asgi:
     def _start(self, served: Served) -> None:
         self._served = served
         self._door = served.door
+        self._cross_origin = served.cross_origin
         flask: Any = make_flask(served.door)  # a2wsgi types the WSGI environment as its own TypedDict
         self._pool = WSGIMiddleware(flask, workers=POOL_THREADS)
         self._crew = Crew(DIRECT_THREADS, asyncio.get_running_loop())
@@ -187,6 +214,12 @@ class Asgi:
         door = self._door
         if door is None:
             raise RuntimeError("a request arrived before lifespan.startup")
+        added = judge(self._cross_origin, scope["method"], scope["headers"]) if self._cross_origin else ()
+        if isinstance(added, Rendered):
+            await send_answer(scope, send, added)
+            return
+        if added:
+            send = _adding(send, added)
         answer: Rendered | None = None
         prepared: Prepared | Rendered | None = None
         with Contained(self._log, "request_crashed"):
@@ -247,6 +280,27 @@ class Asgi:
             return False
         self._waiting += 1
         return True
+
+
+def _with(answer: Rendered, added: Added) -> Rendered:
+    # A new one: refusals may be shared.
+    return Rendered(answer.status, answer.body, answer.content_type, (*answer.headers, *added))
+
+
+def _tell(done: Done, added: Added, answer: Rendered) -> None:
+    done(_with(answer, added))
+
+
+def _adding(send: Send, added: Added) -> Send:
+    """`send`, and headers with the first message."""
+    more = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in added]
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return sending
 
 
 def _settle(later: asyncio.Future[Rendered], answer: Rendered) -> None:

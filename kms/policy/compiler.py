@@ -114,6 +114,14 @@ class Acl:
             for pattern in patterns
         )
 
+    def patterns(self) -> Iterator[tuple[Compiled, bool]]:
+        """All rules, each with whether its pattern is exact; for showing them, not for deciding."""
+        for compiled in self._exact.values():
+            yield compiled, True
+        for patterns in self._heads.values():
+            for pattern in patterns:
+                yield pattern.compiled, False
+
     def covers(self, folder: str) -> bool:
         """Whether anything at or below `folder` (a mount path, with its last slash) is granted.
 

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from kms.clock import Clock
 from kms.config import Config
+from kms.http.crossorigin import Rule
 from kms.http.ports import App
 from kms.jobs.scheduler import Task
 from kms.shared import Shared
@@ -22,6 +23,11 @@ class ServerApp(App, Protocol):
     @property
     def tasks(self) -> Sequence[Task]:
         """The periodic tasks; empty unless built for the jobs process."""
+        ...
+
+    @property
+    def cross_origin(self) -> Rule:
+        """Which web pages may read answers."""
         ...
 
     def leaving(self) -> bool:

@@ -21,7 +21,7 @@ from kms import metrics
 from kms.clock import Clock
 from kms.config import Config, check_files, split_address
 from kms.errors import KmsError, invalid
-from kms.oplog import OperatorLog
+from kms.oplog import THRESHOLDS, OperatorLog
 from kms.server import children, hardening, lock
 from kms.server.background import run_jobs
 from kms.server.offline import Work, run_offline
@@ -68,6 +68,7 @@ class Supervisor:
         self._ready = ready
         self._log = OperatorLog(clock, role="supervisor")
         self._shared = Shared()
+        THRESHOLDS.share()
         self._listener: socket.socket | None = None
         self._documents: socket.socket | None = None
         self._web = _Child("web", self._run_web)

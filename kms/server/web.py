@@ -123,8 +123,14 @@ def _child_exit(arbiter: Any, worker: Any) -> None:
 
 def _boot(config: Config, shared: Shared, build: Builder) -> Served:
     app = build(config, shared, SystemClock(), "worker")
-    door = Door(app, OperatorLog(role="worker"), chains=ClientChains(config.proxy), well_known=app.well_known)
-    return Served(door, app.close, app.leaving)
+    door = Door(
+        app,
+        OperatorLog(role="worker"),
+        chains=ClientChains(config.proxy),
+        well_known=app.well_known,
+        inflight=shared.inflight,
+    )
+    return Served(door, app.close, app.leaving, app.cross_origin)
 
 
 def _failed(error: BaseException) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from kms.durations import seconds
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.operation import (
     Call,
+    Caller,
     Capability,
     Change,
     Effect,
@@ -22,10 +22,10 @@ from kms.operation import (
     Type,
 )
 from kms.system.mounts import MOUNTS, Mount, MountTable, canonical_path, new_mount
+from kms.system.tuning import FIELDS, SYSTEM_LEASE_TTL, first_settings, lists_of, tuned
 from kms.tables import Row, Transaction
 
-SYSTEM_LEASE_TTL = 2_764_800  # 768 h, the Vault default
-_TUNABLE = ("default_lease_ttl", "max_lease_ttl", "description", "listing_visibility", "options")
+_TOKEN_TYPES = frozenset({"default-service", "service"})
 
 
 def describe(mount: Mount) -> dict[str, Any]:
@@ -36,17 +36,17 @@ def describe(mount: Mount) -> dict[str, Any]:
             "default_lease_ttl": mount.default_lease_ttl,
             "max_lease_ttl": mount.max_lease_ttl,
             "force_no_cache": False,
-            **({"listing_visibility": mount.listing_visibility} if mount.listing_visibility else {}),
+            **lists_of(mount),
         },
         "deprecation_status": "supported",
         "description": mount.description,
         "external_entropy_access": False,
-        "local": False,
+        "local": mount.local,
         "options": mount.options,
         "plugin_version": "",
         "running_plugin_version": "v1.0.0+builtin",
         "running_sha256": "",
-        "seal_wrap": False,
+        "seal_wrap": mount.seal_wrap,
         "type": mount.type,
         "uuid": mount.uuid,
     }
@@ -55,8 +55,13 @@ def describe(mount: Mount) -> dict[str, Any]:
 def describe_auth(mount: Mount) -> dict[str, Any]:
     """An auth mount as sys/auth shows it."""
     shown = describe(mount)
-    shown["config"]["token_type"] = "default-service"  # noqa: S105  (a kind of token)
+    shown["config"]["token_type"] = mount.token_type or "default-service"
     return shown
+
+
+def _describe_unseen(mount: Mount) -> dict[str, Any]:
+    """What anybody may know of a mount that is listed for everybody."""
+    return {"description": mount.description, "options": mount.options or {}, "type": mount.type}
 
 
 def describe_tuning(mount: Mount) -> dict[str, Any]:
@@ -67,11 +72,14 @@ def describe_tuning(mount: Mount) -> dict[str, Any]:
         "force_no_cache": False,
         "max_lease_ttl": mount.max_lease_ttl or SYSTEM_LEASE_TTL,
     }
-    if mount.listing_visibility:
-        tuning["listing_visibility"] = mount.listing_visibility
-    if mount.options is not None:
+    if mount.options:
         tuning["options"] = mount.options
-    return tuning
+    return tuning | lists_of(mount)
+
+
+def describe_auth_tuning(mount: Mount) -> dict[str, Any]:
+    """An auth mount as sys/auth/:path/tune shows it."""
+    return describe_tuning(mount) | {"token_type": mount.token_type or "default-service"}
 
 
 class MountHandlers:
@@ -80,8 +88,8 @@ class MountHandlers:
     Args:
         engines: types of secrets engines that can be mounted by a caller.
         methods: types of auth methods that can be.
+        authenticate: (token, address it came from) -> Principal.
         visible: whether the principal may see a mount at all (any right below it).
-        audit_devices: what sys/audit lists.
         end: puts all that was issued below a mount out of force.
         retire: engine type -> frees what a removed mount held, in the same transaction; returns how
             many things that were. Material is destroyed after its waiting time, as for a delete.
@@ -92,16 +100,16 @@ class MountHandlers:
         mounts: MountTable,
         engines: Collection[str],
         methods: Collection[str],
+        authenticate: Callable[[str, str], Principal],
         visible: Callable[[Principal, str], bool],
-        audit_devices: Callable[[], dict[str, Any]],
         end: Callable[[Transaction, str], None],
         retire: Mapping[str, Callable[[Transaction, str], int]],
     ) -> None:
         self._mounts = mounts
         self._engines = engines
         self._methods = methods
+        self._authenticate = authenticate
         self._visible = visible
-        self._audit_devices = audit_devices
         self._end = end
         self._retire = retire
 
@@ -121,32 +129,38 @@ class MountHandlers:
     def list_auth(self, _call: Call) -> Result:
         return Result({path: describe_auth(mount) for path, mount in self._auth_mounts().items()})
 
-    def list_audit(self, _call: Call) -> Result:
-        return Result(self._audit_devices())
-
     def internal_mounts(self, call: Call) -> Result:
-        seen = self._visible
+        known = bool(call.credential)
+        if known:
+            call.principal = self._authenticate(call.credential, call.peer)
+
+        def shown(mounts: dict[str, Mount], prefix: str, as_known: Callable[[Mount], Any]) -> dict[str, Any]:
+            return {
+                path: as_known(mount) if known else _describe_unseen(mount)
+                for path, mount in mounts.items()
+                if mount.listing_visibility == "unauth"
+                or (known and self._visible(call.principal, prefix + path))
+            }
+
         return Result(
             {
-                "secret": {
-                    p: describe(m) for p, m in self._secret_mounts().items() if seen(call.principal, p)
-                },
-                "auth": {
-                    p: describe_auth(m)
-                    for p, m in self._auth_mounts().items()
-                    if seen(call.principal, f"auth/{p}")
-                },
+                "secret": shown(self._secret_mounts(), "", describe),
+                "auth": shown(self._auth_mounts(), "auth/", describe_auth),
             }
         )
 
     def internal_mount(self, call: Call) -> Result:
+        call.principal = self._authenticate(call.credential, call.peer)
         found = self._mounts.resolve(call.args["path"].strip("/") + "/")
         if found is None or not self._visible(call.principal, found[0].path):
             # Which of the two it is, is nobody's business who may not see the mount.
             detail = "preflight capability check returned 403, please ensure client's policies grant access"
-            raise KmsError(ErrorKind.DENIED, f'{detail} to path "{call.args["path"]}"')
+            refusal = KmsError(ErrorKind.DENIED, f'{detail} to path "{call.args["path"].strip("/")}/"')
+            refusal.for_caller = True
+            raise refusal
         ref, _ = found
-        return Result({"path": ref.path, **describe(self._mounts.rows()[ref.path].value)})
+        shown = describe_auth if ref.path.startswith("auth/") else describe
+        return Result({"path": ref.path, **shown(self._mounts.rows()[ref.path].value)})
 
     def read(self, call: Call) -> Result:
         return Result(describe(self._at(canonical_path(call.args["path"])).value))
@@ -155,10 +169,19 @@ class MountHandlers:
         return Result(describe_auth(self._at(_auth_path(call)).value))
 
     def tuning(self, call: Call) -> Result:
-        return Result(describe_tuning(self._at(canonical_path(call.args["path"])).value))
+        path = canonical_path(call.args["path"])
+        if path.startswith("auth/"):
+            return Result(describe_auth_tuning(self._tuned(path)))
+        return Result(describe_tuning(self._tuned(path)))
 
     def auth_tuning(self, call: Call) -> Result:
-        return Result(describe_tuning(self._at(_auth_path(call)).value))
+        return Result(describe_auth_tuning(self._tuned(_auth_path(call))))
+
+    def _tuned(self, path: str) -> Mount:
+        row = self._mounts.rows().get(path)
+        if row is None:
+            raise invalid(f'cannot fetch sysview for path "{path}"')
+        return row.value
 
     def _at(self, path: str) -> Row[Mount]:
         row = self._mounts.rows().get(path)
@@ -180,13 +203,16 @@ class MountHandlers:
         if kind not in kinds:
             raise invalid(f"plugin not found in the catalog: {kind}")
         config = call.args["config"] or {}
-        _check_token_type(config.get("token_type"))
+        if prefix:
+            _check_token_type(config.get("token_type"))
         mount = msgspec.structs.replace(
             new_mount(f"{prefix}{kind}", call.args["description"] or ""),
             type=kind,
-            default_lease_ttl=_ttl(config, "default_lease_ttl"),
-            max_lease_ttl=_ttl(config, "max_lease_ttl"),
             options=call.args["options"] or None,
+            local=bool(call.args["local"]),
+            seal_wrap=bool(call.args["seal_wrap"]),
+            token_type=(config.get("token_type") or "") if prefix else "",
+            **first_settings(config),
         )
 
         def write(tx: Transaction) -> Result:
@@ -224,16 +250,22 @@ class MountHandlers:
         return self._tune(call, canonical_path(call.args["path"]))
 
     def tune_auth(self, call: Call) -> Change:
-        _check_token_type(call.args.get("token_type"))
         return self._tune(call, _auth_path(call))
 
     def _tune(self, call: Call, path: str) -> Change:
+        kind = call.args.get("token_type") or ""
+        if kind and not path.startswith("auth/"):
+            raise invalid("'token_type' can only be modified on auth mounts")
+        if kind and path == "auth/token/":
+            raise invalid("'token_type' cannot be set for 'token' or 'ns_token' auth mounts")
+        _check_token_type(kind)
+
         def write(tx: Transaction) -> Result:
             row = tx.get(MOUNTS, path)
             if row is None:
-                raise _no_mount(path)
-            given = {name: call.args[name] for name in _TUNABLE if name in call.given}
-            tx.replace(MOUNTS, row, msgspec.structs.replace(row.value, **given))
+                raise invalid(f'tune of path "{path}" failed: no mount entry found')
+            mount = tuned(path, row.value, call.args, call.given)
+            tx.replace(MOUNTS, row, msgspec.structs.replace(mount, token_type=kind or mount.token_type))
             return Result(subject={"mount": path})
 
         return Change(write)
@@ -250,14 +282,7 @@ class MountHandlers:
             Field("local", Type.BOOL),
             Field("seal_wrap", Type.BOOL),
         )
-        tuning = (
-            path,
-            Field("default_lease_ttl", Type.SECONDS, record=Record.CLEAR),
-            Field("max_lease_ttl", Type.SECONDS, record=Record.CLEAR),
-            Field("description"),
-            Field("listing_visibility"),
-            Field("options", Type.MAP),
-        )
+        tuning = (path, *FIELDS)
         state = Effect.STATE
         return [
             Operation("sys.mounts.list", read, self.list_mounts),
@@ -276,12 +301,12 @@ class MountHandlers:
                 update,
                 self.tune_auth,
                 effect=state,
-                fields=(*tuning, Field("token_type", record=Record.CLEAR)),
+                fields=tuning,
                 sudo=True,
             ),
-            Operation("sys.audit.list", read, self.list_audit, sudo=True),
-            Operation("sys.internal.mounts", read, self.internal_mounts, any_token=True),
-            Operation("sys.internal.mount", read, self.internal_mount, fields=(path,), any_token=True),
+            # With a token one sees what its policies reach, without one what is listed for everybody.
+            Operation("sys.internal.mounts", read, self.internal_mounts, caller=Caller.PROOF),
+            Operation("sys.internal.mount", read, self.internal_mount, fields=(path,), caller=Caller.PROOF),
         ]
 
 
@@ -296,18 +321,7 @@ def _no_mount(path: str) -> KmsError:
 
 
 def _check_token_type(kind: object) -> None:
-    if kind not in {None, "", "default-service", "service"}:
+    if kind in {"batch", "default-batch"}:
         raise invalid("token_type must be 'default-service' or 'service': batch tokens are not available")
-
-
-def _ttl(config: dict[str, Any], name: str) -> int:
-    value = config.get(name) or 0
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise invalid(f'config.{name} must be a duration, such as 3600 or "1h"')
-    try:
-        ttl = seconds(str(value))
-    except ValueError as error:
-        raise invalid(f"config.{name}: {error}") from None
-    if ttl < 0:
-        raise invalid(f"config.{name} must not be negative")
-    return ttl
+    if kind and kind not in _TOKEN_TYPES:
+        raise invalid("invalid value for 'token_type'")

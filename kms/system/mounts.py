@@ -30,6 +30,13 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     listing_visibility: str = ""
     options: dict[str, str] | None = None
     builtin: bool = False
+    audit_non_hmac_request_keys: tuple[str, ...] = ()
+    audit_non_hmac_response_keys: tuple[str, ...] = ()
+    passthrough_request_headers: tuple[str, ...] = ()
+    allowed_response_headers: tuple[str, ...] = ()
+    token_type: str = ""
+    local: bool = False
+    seal_wrap: bool = False
 
 
 MOUNTS = Table("mount", "mounts", Mount, cached=True, digest="system")

@@ -38,7 +38,7 @@ class StatusHandlers:
     """health, leader, seal-status: answered sealed, and while the log cannot be written."""
 
     def __init__(
-        self, state: ServerState, sealing: Sealing, clock: Clock, metrics: Callable[[], bytes]
+        self, state: ServerState, sealing: Sealing, clock: Clock, metrics: Callable[[str], tuple[bytes, str]]
     ) -> None:
         self._state = state
         self._sealing = sealing
@@ -75,8 +75,8 @@ class StatusHandlers:
     def init_status(self, _call: Call) -> Result:
         return Result({"initialized": self._state.phase is not Phase.UNINITIALIZED})
 
-    def metrics(self, _call: Call) -> Result:
-        return Result(raw=(self._metrics(), "text/plain; version=0.0.4; charset=utf-8"))
+    def metrics(self, call: Call) -> Result:
+        return Result(raw=self._metrics(call.args["format"] or ""))
 
     def table(self) -> list[Operation]:
         codes = tuple(Field(name, Type.INT) for name in ("activecode", "sealedcode", "uninitcode"))
@@ -85,7 +85,7 @@ class StatusHandlers:
             _status("sys.seal_status", self.seal_status),
             _status("sys.leader", self.leader),
             _status("sys.init_status", self.init_status),
-            _status("sys.metrics", self.metrics, runs=Runs.POOL),
+            _status("sys.metrics", self.metrics, (Field("format"),), runs=Runs.POOL),
         ]
 
 

@@ -220,6 +220,17 @@ ROUTES: dict[str, tuple[Route, ...]] = {
 }
 
 
+class NoPages:
+    """CORS is off."""
+
+    def allows(self, origin: str) -> bool | None:
+        del origin
+        return None
+
+    def headers(self) -> tuple[str, ...]:
+        return ()
+
+
 class FakeApp:
     """What `kms.app.build` returns."""
 
@@ -230,6 +241,7 @@ class FakeApp:
         }
         self.routes: Mapping[str, tuple[Route, ...]] = ROUTES
         self.mounts = FakeMounts()
+        self.cross_origin = NoPages()
         self.tasks = tasks
         self._shared = shared
         self._epoch = shared.seal_epoch() if shared else 0

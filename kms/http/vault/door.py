@@ -33,6 +33,7 @@ from kms.http.vault.render import render
 from kms.http.vault.route import Rendered, Route
 from kms.http.vault.router import Match, Router
 from kms.ids import new_event_id
+from kms.inflight import InFlight
 from kms.operation import Call, Caller, Capability, MountRef, Operation, Runs
 from kms.oplog import Contained, OperatorLog
 
@@ -109,6 +110,7 @@ class Door:
         clock: Clock | None = None,
         chains: ClientChains | None = None,
         well_known: Callable[[str], str | None] | None = None,
+        inflight: InFlight | None = None,
     ) -> None:
         self._app = app
         self._log = log
@@ -116,6 +118,7 @@ class Door:
         self._clock = clock or SystemClock()
         self._chains = chains or ClientChains()
         self._aliases = well_known
+        self._inflight = inflight
         self._noted: dict[ErrorKind, int] = {}
         self._routers = {engine: Router(routes, app.registry) for engine, routes in app.routes.items()}
         # Nearly always one: the slash, the literal before the opaque end, and a slash.
@@ -189,9 +192,23 @@ class Door:
 
     def contained(self, prepared: Prepared) -> Rendered:
         """`run`, never raising."""
-        with Contained(self._log, "request_crashed", request_id=prepared.call.request_id):
-            return self.run(prepared)
+        call = prepared.call
+        place = -1
+        if self._inflight is not None:
+            verb = prepared.routed.verb
+            place = self._inflight.begin(
+                call.request_id, verb, call.peer, f"/v1/{call.path}", self._clock.now()
+            )
+        with Contained(self._log, "request_crashed", request_id=call.request_id):
+            answer = self.run(prepared)
+            self._end(place)
+            return answer
+        self._end(place)
         return self.crashed(prepared)
+
+    def _end(self, place: int) -> None:
+        if self._inflight is not None:
+            self._inflight.end(place)
 
     def handle(
         self, method: str, raw_path: bytes, query: bytes, headers: Headers, body: bytes, peer: str

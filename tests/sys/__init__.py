@@ -1,0 +1,1 @@
+"""sys/ beside the real server and under its own rules."""
