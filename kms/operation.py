@@ -156,6 +156,9 @@ class MountRef:
     accessor: str
     default_lease_ttl: int = 0  # seconds, 0 = system default
     max_lease_ttl: int = 0
+    token_type: str = (
+        ""  # of an auth mount: service, batch, default-service or default-batch; "" for the third
+    )
 
 
 @dataclass(slots=True)

@@ -224,7 +224,8 @@ class App:
         self.mounts = MountTable(store, self.state.demand_open)
         self.roots = Roots(store, self.token.get, clock)
         self.policies = PolicyService(store, clock)
-        self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock)
+        batch_key = lambda: store.derived_anew("batch-token")  # noqa: E731  (as its neighbours)
+        self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock, batch_key)
         demand = self.config.keys.protection
         self.wrapping = Wrapping(store, self.tokens)
         self.policing = Policing(store, clock, self.policies, self.tokens)

@@ -11,7 +11,7 @@ from kms.errors import invalid
 from kms.identity.handing_on import handed_on
 from kms.identity.keys import new_accessor
 from kms.identity.lifetimes import Lifetime, lifetime
-from kms.identity.model import NEVER, Token, TokenRole
+from kms.identity.model import BATCH, NEVER, SERVICE, Token, TokenRole
 from kms.policy import ROOT
 
 MAX_META = 64  # entries; each part at most MAX_META_TEXT characters
@@ -75,6 +75,7 @@ def born(
     """
     if parent.num_uses:
         raise invalid("restricted use token cannot generate child tokens")
+    kind = _kind(request, role)
     _check(request, role)
     if request.id and not sudo:
         raise invalid("root or sudo privileges required to specify token id")
@@ -86,12 +87,15 @@ def born(
         raise invalid("root or sudo privileges required to create orphan token")
     if request.period and not sudo:
         raise invalid("root or sudo privileges required to create periodic token")
-    bounds = _bounds(request, role)
+    if kind == BATCH:
+        _check_batch(request, role, policies)
+    bounds = _bounds(request, role, kind)
     granted = _granted(request, bounds, policies)
     if not granted.ttl and parent.expires_at < NEVER:
         raise invalid("expiring root tokens cannot create non-expiring root tokens")
     token = Token(
-        accessor=new_accessor(),
+        accessor=new_accessor() if kind == SERVICE else "",
+        type=kind,
         parent="" if orphan else parent_key,
         expires_at=now + granted.ttl if granted.ttl else NEVER,
         policies=policies,
@@ -104,7 +108,10 @@ def born(
         explicit_max_ttl=request.explicit_max_ttl,
         period=request.period,
         num_uses=_fewer(request.num_uses, role.token_num_uses if role is not None else 0),
-        renewable=bool(granted.ttl) and request.renewable and (role is None or role.renewable),
+        renewable=kind == SERVICE
+        and bool(granted.ttl)
+        and request.renewable
+        and (role is None or role.renewable),
         role=role.name if role is not None else "",
         bound_cidrs=role.token_bound_cidrs if role is not None else (),
         entity_id="" if orphan else parent.entity_id,
@@ -147,11 +154,31 @@ def renewed(
     return Born(changed, granted.warnings)
 
 
-def _check(request: TokenRequest, role: TokenRole | None) -> None:
-    if request.type == "batch":
-        raise invalid("batch tokens are not available; leave 'type' out, or use 'service'")
-    if request.type not in {"", "service"}:
+def _kind(request: TokenRequest, role: TokenRole | None) -> str:
+    """SERVICE or BATCH: a role may demand one, or say what is made without a wish."""
+    if role is not None and role.token_type in {SERVICE, BATCH}:
+        return role.token_type
+    if request.type not in {"", SERVICE, BATCH}:
         raise invalid("invalid 'token_type' value")
+    default = role.token_type.removeprefix("default-") if role is not None else SERVICE
+    return request.type or default
+
+
+def _check_batch(request: TokenRequest, role: TokenRole | None, policies: tuple[str, ...]) -> None:
+    """What a token without a row cannot keep, it is not given."""
+    if ROOT in policies:
+        raise invalid("batch tokens cannot be root tokens")
+    limits = {
+        "explicit_max_ttl": request.explicit_max_ttl,
+        "num_uses": request.num_uses or (role.token_num_uses if role is not None else 0),
+        "period": request.period,
+    }
+    for name, value in limits.items():
+        if value:
+            raise invalid(f'batch tokens cannot have "{name}" set')
+
+
+def _check(request: TokenRequest, role: TokenRole | None) -> None:
     if request.num_uses < 0:
         raise invalid("number of uses cannot be negative")
     if request.entity_alias:
@@ -165,13 +192,13 @@ def _check(request: TokenRequest, role: TokenRole | None) -> None:
         raise invalid(f"meta holds at most {MAX_META} pairs of texts up to {MAX_META_TEXT} characters")
 
 
-def _bounds(request: TokenRequest, role: TokenRole | None) -> _Bounds:
+def _bounds(request: TokenRequest, role: TokenRole | None, kind: str) -> _Bounds:
     bounds = _Bounds(request.period, request.explicit_max_ttl)
     if role is not None and role.token_explicit_max_ttl:
         bounds.explicit_max = _fewer(bounds.explicit_max, role.token_explicit_max_ttl)
         if request.explicit_max_ttl:
             bounds.warnings.append(_both("Explicit max TTL", bounds.explicit_max))
-    if role is not None and role.token_period:
+    if role is not None and role.token_period and kind == SERVICE:
         bounds.period = _fewer(bounds.period, role.token_period)
         if request.period:
             bounds.warnings.append(_both("Period", bounds.period))

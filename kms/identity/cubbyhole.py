@@ -58,6 +58,7 @@ class Cubbyholes:
 
     def listing(self, call: Call) -> Result:
         """Names directly below a folder; a folder's own name ends in '/'."""
+        _demand_row(call)
         folder = str(call.args.get("path") or "").strip("/")
         prefix = row_key(call.principal.token_id, f"{folder}/" if folder else "")
         below = (key[len(prefix) :] for key in self._store.reader().keys(CUBBYHOLES, prefix))
@@ -118,7 +119,13 @@ class Cubbyholes:
         ]
 
 
+def _demand_row(call: Call) -> None:
+    if call.principal.until:
+        raise invalid("cubbyhole operations are only supported by 'service' type tokens")
+
+
 def _key(call: Call) -> str:
+    _demand_row(call)
     path = str(call.args["path"])
     for segment in path.split("/"):
         check_name(segment, "path")

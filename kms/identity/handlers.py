@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kms.errors import KmsError, invalid, not_found
+from kms.identity.batch import is_batch
 from kms.identity.creation import Born, TokenRequest, born, renewed
 from kms.identity.methods.logins import Logins
 from kms.identity.model import Token, TokenRole
@@ -55,6 +56,8 @@ class Handlers:
     def _create(self, call: Call, request: TokenRequest, role: TokenRole | None) -> Change:
         sudo = self._policies.has_sudo(call.principal, call.path)
         own = self._tokens.own(call.principal)
+        if own is not None and own.batch:
+            raise invalid("batch tokens cannot create more tokens")
         if own is not None and own.num_uses:
             # Also when this request was its last use, and the row is gone.
             raise invalid("restricted use token cannot generate child tokens")
@@ -93,10 +96,10 @@ class Handlers:
         asked = call.args.get("token") or ""
         if not asked:
             return self.lookup_self(call)
-        row = self._tokens.live(self._tokens.key_of(asked))
-        if row is None:
+        found = self._tokens.presented(asked)
+        if found is None:
             raise _bad_token()
-        return self._looked_up(row.value, asked)
+        return self._looked_up(found[1], asked)
 
     def lookup_accessor(self, call: Call) -> Result:
         accessor = _accessor(call)
@@ -123,9 +126,16 @@ class Handlers:
         asked = call.args.get("token") or ""
         if not asked:
             raise invalid("missing token ID")
+        self._demand_row(asked, "renewed")
         return self._renew(call, lambda _tx: self._tokens.key_of(asked), asked)
 
+    def _demand_row(self, asked: str, what: str) -> None:
+        """Refuse to do to a batch token what needs a row."""
+        if is_batch(asked) and self._tokens.presented(asked) is not None:
+            raise invalid(f"batch tokens cannot be {what}")
+
     def renew_self(self, call: Call) -> Change:
+        self._demand_row(call.credential, "renewed")
         return self._renew(call, lambda _tx: call.principal.token_id, call.credential)
 
     def renew_accessor(self, call: Call) -> Change:
@@ -167,9 +177,11 @@ class Handlers:
         asked = call.args.get("token") or ""
         if not asked:
             raise invalid("missing token ID")
+        self._demand_row(asked, "revoked")
         return self._revoke(lambda _tx: self._tokens.key_of(asked))
 
     def revoke_self(self, call: Call) -> Change:
+        self._demand_row(call.credential, "revoked")
         return self._revoke(lambda _tx: call.principal.token_id)
 
     def revoke_accessor(self, call: Call) -> Change:
@@ -189,6 +201,7 @@ class Handlers:
             raise invalid("missing token ID")
         if not self._policies.has_sudo(call.principal, call.path):
             raise invalid("root or sudo privileges required to revoke and orphan")
+        self._demand_row(asked, "revoked")
 
         def write(tx: Transaction) -> Result:
             accessor = self._tokens.revoke_orphan(tx, self._tokens.key_of(asked))

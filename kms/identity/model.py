@@ -12,6 +12,8 @@ NEVER: Final = 253_402_300_799.0
 REVOKED: Final = 0.0
 # Where a first root token comes from; it has no lease, so revoking a prefix cannot lock the operator out.
 ROOT_PATH: Final = "auth/token/root"
+SERVICE: Final = "service"
+BATCH: Final = "batch"
 # Row keys of what the tokens of an auth mount hang on; a token's own row key is hex digits.
 ISSUER: Final = "issuer/"
 # A chain of parents is walked for each request of its last child, so it is kept short.
@@ -19,7 +21,7 @@ MAX_DEPTH: Final = 64
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """One service token, without its secret.
+    """One token, without its secret. Rows hold service tokens only.
 
     Args:
         accessor: 24 base62 characters; names the token to those who may not hold it.
@@ -37,6 +39,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         depth: parents above it.
         bound_cidrs: networks from which it is accepted; empty for any.
         login: "<mount id>/<user or role>" of the auth method that made it, "" for others.
+        type: SERVICE or BATCH.
         mfa: the login was confirmed by a second factor; children have it from their parent.
         proof: what its login was proved with, where a renewal wants to see it again: SHA-256 of a certificate, hex.
     """
@@ -63,6 +66,12 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     login: str = ""
     mfa: bool = False
     proof: str = ""
+    type: str = SERVICE
+
+    @property
+    def batch(self) -> bool:
+        """Whether it is its own record, and has no row."""
+        return self.type == BATCH
 
     @property
     def orphan(self) -> bool:

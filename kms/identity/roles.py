@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from kms.errors import invalid
 from kms.identity.lifetimes import MAX_TTL
-from kms.identity.model import TokenRole
+from kms.identity.model import BATCH, TokenRole
 from kms.identity.networks import canonical_networks
 from kms.identity.store import ROLES
 from kms.ids import check_name
@@ -20,7 +20,7 @@ from kms.tables import Reader, Transaction
 _GLOB = re.compile(r"[a-z0-9_.*-]{1,128}\Z")
 _SUFFIX = re.compile(r"\w[\w.-]{1,126}\w\Z", re.ASCII)
 _UNSUPPORTED = ("allowed_entity_aliases",)
-_TYPES = ("service", "default-service")
+_TYPES = ("service", "batch", "default-service", "default-batch")
 # The names of old clients, and the fields they fill. Times are shown again only to who used them.
 _OLD_CIDRS = "bound_cidrs"
 _OLD = {"period": "token_period", "explicit_max_ttl": "token_explicit_max_ttl"}
@@ -43,6 +43,7 @@ def write_role(tx: Transaction, name: str, given: Mapping[str, Any]) -> tuple[st
     before = held.value if held is not None else TokenRole(name=name)
     changes, warnings = _changes(given)
     after = replace(before, **changes)
+    _check_batch(after)
     if after.token_explicit_max_ttl > MAX_TTL:
         warnings.append(
             f"Given explicit max TTL of {after.token_explicit_max_ttl} is greater than system/mount allowed "
@@ -109,6 +110,19 @@ def _changes(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return read, warnings
 
 
+def _check_batch(role: TokenRole) -> None:
+    """A role of batch tokens promises nothing that they cannot keep."""
+    broken = {
+        "non-orphan tokens": not role.orphan,
+        "periodic tokens": role.token_period,
+        "renewable tokens": role.renewable,
+        "tokens with an explicit max TTL": role.token_explicit_max_ttl,
+    }
+    for what, wanted in broken.items():
+        if role.token_type == BATCH and wanted:
+            raise invalid(f"'token_type' cannot be 'batch' when role is set to generate {what}")
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -125,8 +139,6 @@ def _uses(uses: int) -> int:
 
 def _type(kind: str) -> str:
     if kind not in _TYPES:
-        if "batch" in kind:
-            raise invalid("batch tokens are not available; use 'service' or 'default-service'")
         raise invalid(f"invalid 'token_type' value \"{kind}\"")
     return kind
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from kms.clock import Clock
 from kms.errors import invalid
+from kms.identity.batch import BatchTokens, is_batch
 from kms.identity.entities.model import Standing
 from kms.identity.entities.standing import Directory
 from kms.identity.keys import (
@@ -59,12 +60,20 @@ class TokenService:
     Args:
         mac_key: gives the key of the token HMACs; asked when first needed, because a sealed server
             has none.
+        batch_key: gives the key of batch tokens.
     """
 
-    def __init__(self, store: Store, mac_key: Callable[[], Sensitive], clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        mac_key: Callable[[], Sensitive],
+        clock: Clock,
+        batch_key: Callable[[], Sensitive],
+    ) -> None:
         self._store = store
         self._clock = clock
         self._keys = RowKeys(mac_key)
+        self._batch = BatchTokens(batch_key)
         self.book = LeaseBook(store, clock)
         self._cache = Cache(store, TOKENS, _CACHED)
         self.directory = Directory(store)
@@ -84,6 +93,8 @@ class TokenService:
             KmsError(UNAUTHENTICATED): no token, unknown, revoked, expired, used up, of an entity that is disabled
                 or gone, or from an address that it is not bound to: all the same.
         """
+        if is_batch(token):
+            return self._authenticate_batch(token, peer)
         if not token or len(token) > MAX_TOKEN:
             raise refused()
         key = self._keys.token(token)
@@ -107,6 +118,26 @@ class TokenService:
             self._principals.clear()
         self._principals[key] = (row, standing, principal)
         return principal
+
+    def _authenticate_batch(self, text: str, peer: str) -> Principal:
+        key, held = self.presented(text) or ("", None)
+        if held is None or (held.bound_cidrs and not permits(held.bound_cidrs, peer)):
+            raise refused()
+        self._last_use.key, self._last_use.token = key, held
+        return _principal(key, held, self._standing(held))
+
+    def presented(self, text: str, reader: Reader | None = None) -> tuple[str, Token] | None:
+        """The token in force that a string is, and its row key; of a batch token, a name that no row has."""
+        key = self._keys.token(text)
+        if not is_batch(text):
+            row = self.live(key, reader)
+            return (key, row.value) if row is not None else None
+        held = self._batch.open(text)
+        if held is None or self._over(held, self._clock.now(), reader):
+            return None
+        if held.parent and self.live(held.parent, reader) is None:
+            return None
+        return key, held
 
     def _standing(self, token: Token) -> Standing | None:
         if not token.entity_id:
@@ -203,10 +234,10 @@ class TokenService:
         Raises:
             KmsError(INVALID): there is none. KmsError(UNAUTHENTICATED): its entity is disabled or gone.
         """
-        row = self.live(self._keys.token(token))
-        if row is None:
+        found = self.presented(token)
+        if found is None:
             raise invalid("invalid token")
-        return _principal(row.key, row.value, self._standing(row.value))
+        return _principal(*found, self._standing(found[1]))
 
     def principal_of_accessor(self, accessor: str) -> Principal:
         """The same, by the token's accessor."""
@@ -275,6 +306,8 @@ class TokenService:
                 of parents is too long.
         """
         token = check_custom(custom) if custom else new_token()
+        if born.batch:
+            return self._seal(tx, born)
         if born.parent and self.live(born.parent, tx) is None:
             raise invalid("parent token lookup failed: no parent found")
         if born.depth > MAX_DEPTH:
@@ -282,11 +315,19 @@ class TokenService:
         self._insert(tx, token, born)
         return token
 
+    def _seal(self, tx: Transaction, born: Token) -> str:
+        if born.parent and self.live(born.parent, tx) is None:
+            raise invalid("parent token lookup failed: no parent found")
+        return self._batch.seal(replace(born, created=self._dated(tx, born)))
+
+    def _dated(self, tx: Transaction, born: Token) -> float:
+        return self.book.barriers.date(tx, born.path, born.created, born.login.partition("/")[2])
+
     def _insert(self, tx: Transaction, token: str, born: Token) -> None:
         key = self._keys.token(token)
         if tx.get(TOKENS, key) is not None:
             raise invalid("cannot create a token with a duplicate ID")
-        created = self.book.barriers.date(tx, born.path, born.created, born.login.partition("/")[2])
+        created = self._dated(tx, born)
         tx.insert(TOKENS, key, replace(born, created=created))
         tx.insert(ACCESSORS, self._keys.accessor(born.accessor), AccessorRow(born.accessor, key))
         if born.path != ROOT_PATH:
@@ -396,5 +437,7 @@ def _principal(key: str, token: Token, standing: Standing | None) -> Principal:
         root=ROOT in token.policies,
         values=standing.values if standing is not None else NO_VALUES,
         mfa=token.mfa,
-        lease_owner=key,
+        # What a token without a row gets belongs to its parent, and ends with itself at the latest.
+        lease_owner=token.parent if token.batch else key,
+        until=token.expires_at if token.batch else 0.0,
     )

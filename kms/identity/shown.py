@@ -32,7 +32,7 @@ def auth_object(token: Token, shown: str, added: tuple[str, ...] = ()) -> dict[s
         "lease_duration": token.lease_ttl,
         "renewable": token.renewable,
         "entity_id": token.entity_id,
-        "token_type": "service",
+        "token_type": token.type,
         "orphan": token.orphan,
         "mfa_requirement": None,
         "num_uses": token.num_uses,
@@ -59,7 +59,7 @@ def lookup_object(token: Token, shown: str, now: float, added: tuple[str, ...] =
         "policies": list(token.policies),
         "renewable": token.renewable,
         "ttl": max(0, math.floor(token.expires_at - now)) if expires else 0,
-        "type": "service",
+        "type": token.type,
     }
     if added:
         data |= {"identity_policies": list(added), "external_namespace_policies": {}}

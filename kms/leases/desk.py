@@ -20,6 +20,7 @@ from kms.tables import Reader, Row, Store, Transaction
 
 AT_ONCE = 2000
 """Leases that one request takes back in its own commit; the rest follows in the background."""
+_LOOKED_AT = 2000
 _BATCH = 100  # in one commit of the background; their names fit into its record
 
 
@@ -119,10 +120,15 @@ class LeaseDesk:
                         yield name
                     continue
                 folder = f"{prefix}{name}/"
-                if not check or any(self.live(k) is not None for k in self._below(reader, folder)):
+                if not check or self._any_live(reader, folder):
                     yield f"{name}/"
                 after = folder + "\U0010ffff"  # beyond everything in the folder
                 break
+
+    def _any_live(self, reader: Reader, folder: str) -> bool:
+        """Whether something in a folder is in force. One with very much in it that is not is said to have some."""
+        keys = reader.keys(LEASES, folder, limit=_LOOKED_AT)
+        return len(keys) == _LOOKED_AT or any(self.live(key) is not None for key in keys)
 
     @staticmethod
     def _below(reader: Reader, prefix: str) -> Iterator[str]:

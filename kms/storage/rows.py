@@ -271,7 +271,8 @@ def _conflict(table: Table[T]) -> KmsError:
 
 
 def _range(prefix: str, after: str, limit: int | None) -> tuple[str, list[Any]]:
-    clause, values = "WHERE key >= ? AND key > ?", [prefix, after]
+    # One lower bound: of two, SQLite begins its search at one and reads from there to the other.
+    clause, values = ("WHERE key > ?", [after]) if after >= prefix else ("WHERE key >= ?", [prefix])
     if prefix:
         # The successor of all keys with this prefix: last character + 1.
         clause += " AND key < ?"

@@ -25,7 +25,7 @@ from kms.system.mounts import MOUNTS, Mount, MountTable, canonical_path, new_mou
 from kms.system.tuning import FIELDS, SYSTEM_LEASE_TTL, first_settings, lists_of, tuned
 from kms.tables import Row, Transaction
 
-_TOKEN_TYPES = frozenset({"default-service", "service"})
+_TOKEN_TYPES = frozenset({"default-service", "service", "default-batch", "batch"})
 
 
 def describe(mount: Mount) -> dict[str, Any]:
@@ -321,7 +321,5 @@ def _no_mount(path: str) -> KmsError:
 
 
 def _check_token_type(kind: object) -> None:
-    if kind in {"batch", "default-batch"}:
-        raise invalid("token_type must be 'default-service' or 'service': batch tokens are not available")
     if kind and kind not in _TOKEN_TYPES:
         raise invalid("invalid value for 'token_type'")

@@ -161,6 +161,7 @@ def reference(row: Row[Mount]) -> MountRef:
         accessor=mount.accessor,
         default_lease_ttl=mount.default_lease_ttl,
         max_lease_ttl=mount.max_lease_ttl,
+        token_type=mount.token_type,
     )
 
 

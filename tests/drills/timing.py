@@ -185,7 +185,7 @@ def lookups(folder: Path, samples: int) -> dict[str, float]:
     """What is compared -> Welch's t, of the lookup of tokens over a real database; `samples` in all."""
     store = make_store(folder)
     key = Sensitive(os.urandom(32))
-    tokens = TokenService(store, lambda: key, SystemClock())
+    tokens = TokenService(store, lambda: key, SystemClock(), lambda: key)
     with store.transaction() as tx:
         real = tokens.create_root(tx)
 

@@ -214,7 +214,6 @@ def test_a_token_whose_role_is_gone_is_not_renewed(server: Server) -> None:
         {"bound_cidrs": ["nowhere"]},
         {"allowed_entity_aliases": ["x"]},
         {"token_type": "batch"},
-        {"token_type": "default-batch"},
         {"allowed_policies": ["ro ot"]},
         {"allowed_policies_glob": ["\uff52*"]},
         {"path_suffix": "a/b"},

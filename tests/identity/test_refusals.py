@@ -16,7 +16,17 @@ CREATE = "auth/token/create"
 
 # name -> (body of a creation by root, a word of the answer)
 BODIES: dict[str, tuple[dict[str, Any], str]] = {
-    "batch": ({"type": "batch"}, "batch tokens are not available"),
+    "batch root": ({"type": "batch"}, "batch tokens cannot be root tokens"),
+    "batch of few uses": ({"type": "batch", "policies": ["a"], "num_uses": 3}, '"num_uses"'),
+    "batch with a period": ({"type": "batch", "policies": ["a"], "period": "1h"}, '"period"'),
+    "batch with an end": (
+        {"type": "batch", "policies": ["a"], "explicit_max_ttl": "1h"},
+        '"explicit_max_ttl"',
+    ),
+    "batch too long": (
+        {"type": "batch", "policies": ["a"], "meta": {str(n): "x" * 500 for n in range(8)}},
+        "4096",
+    ),
     "unknown type": ({"type": "weird"}, "invalid 'token_type' value"),
     "negative uses": ({"num_uses": -1}, "cannot be negative"),
     "negative TTL": ({"ttl": "-1h"}, "negative"),

@@ -108,7 +108,9 @@ def test_no_token_or_accessor_string_reaches_the_disk(tmp_path: Path) -> None:
 
 
 def test_another_key_knows_no_token(server: Server) -> None:
-    other = TokenService(server.first.store, lambda: Sensitive(b"k" * 32), server.clock)
+    other = TokenService(
+        server.first.store, lambda: Sensitive(b"k" * 32), server.clock, lambda: Sensitive(b"b" * 32)
+    )
     with pytest.raises(KmsError):
         other.authenticate(server.root, "127.0.0.1")
 

@@ -104,7 +104,9 @@ class Process:
         self.store = SqliteStore.open(path)
         self.store.unlock(sealer)
         self.clock = clock
-        self.tokens = TokenService(self.store, lambda: Sensitive(mac_key), clock)
+        self.tokens = TokenService(
+            self.store, lambda: Sensitive(mac_key), clock, lambda: Sensitive(mac_key[::-1])
+        )
         self.policies = PolicyService(self.store, clock)
         table = [
             *identity_operations(

@@ -85,7 +85,8 @@ def test_users_are_checked_and_shown_without_their_password(api: Api, auth: Enab
     for body, text in (
         ({"password": "x", "token_policies": "root"}, "auth methods cannot create root tokens"),
         ({"password": "x", "token_policies": "response-wrapping"}, "cannot assign policy"),
-        ({"password": "x", "token_type": "batch"}, "batch tokens"),
+        ({"password": "x", "token_type": "batch", "token_num_uses": 3}, "limited use count"),
+        ({"password": "x", "token_type": "batch", "token_period": "1h"}, "periodic tokens"),
         ({"password": "x", "token_ttl": "5h", "token_max_ttl": "2h"}, "cannot be greater than"),
         ({"password": "x", "token_bound_cidrs": "10.0.0.0/99"}, "not an address or a network"),
         ({"password": "x" * 1025}, "at most 1024 bytes"),

@@ -15,8 +15,8 @@ from kms.errors import ErrorKind, KmsError, invalid
 from kms.identity.entities.entrance import enter
 from kms.identity.keys import new_accessor
 from kms.identity.lifetimes import Lifetime, lifetime
-from kms.identity.methods.params import TokenParams
-from kms.identity.model import ISSUER, NEVER, Token
+from kms.identity.methods.params import TokenParams, kind_of
+from kms.identity.model import BATCH, ISSUER, NEVER, SERVICE, Token
 from kms.identity.service import TokenService
 from kms.identity.shown import auth_object, united
 from kms.identity.store import TOKENS
@@ -94,8 +94,10 @@ class Logins:
         standing = (
             enter(tx, call.mount, who.alias, who.alias_metadata, who.groups, now) if who.alias else None
         )
+        service = kind_of(params, call.mount.token_type) == SERVICE
         born = Token(
-            accessor=new_accessor(),
+            accessor=new_accessor() if service else "",
+            type=SERVICE if service else BATCH,
             parent=issuer,
             expires_at=now + granted.ttl,
             policies=tuple(sorted(policies)),
@@ -106,9 +108,9 @@ class Logins:
             creation_ttl=granted.ttl,
             lease_ttl=granted.ttl,
             explicit_max_ttl=params.token_explicit_max_ttl,
-            period=params.token_period,
+            period=params.token_period if service else 0,
             num_uses=params.token_num_uses,
-            renewable=True,
+            renewable=service,
             bound_cidrs=cidrs,
             login=f"{call.mount.id}/{who.name}",
             proof=who.proof,

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from kms.errors import invalid
+from kms.identity.model import BATCH, SERVICE
 from kms.identity.networks import canonical_networks
 from kms.operation import Field, Record, Type
 from kms.policy import NOT_ASSIGNABLE, ROOT, canonical_names
@@ -29,7 +30,7 @@ class TokenParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NAMES: Final = tuple(sorted(TokenParams.__struct_fields__))
-_TYPES = {"", "default", "default-service", "service"}
+_TYPES = {"", "default", "service", BATCH}
 
 PARAM_FIELDS: Final = (
     Field("token_bound_cidrs", Type.STRINGS, record=Record.CLEAR),
@@ -80,15 +81,43 @@ def changes(given: Mapping[str, Any], before: TokenParams) -> dict[str, Any]:
         raise invalid("'token_num_uses' cannot be negative")
     kind = read.get("token_type", "default")
     if kind not in _TYPES:
-        if "batch" in kind:
-            raise invalid("batch tokens are not available; use 'service' or 'default-service'")
-        raise invalid(f"invalid 'token_type' value {kind!r}")
+        raise invalid(f"invalid 'token_type' value \"{kind}\"")
     if "token_type" in read:
         read["token_type"] = kind or "default"
+    if read.get("token_type", before.token_type) == BATCH:
+        _check_batch(read, before)
     most = read.get("token_max_ttl", before.token_max_ttl)
     if most and read.get("token_ttl", before.token_ttl) > most:
         raise invalid("'token_ttl' cannot be greater than 'token_max_ttl'")
     return read
+
+
+def _check_batch(read: Mapping[str, Any], before: TokenParams) -> None:
+    what = {"token_period": "periodic tokens", "token_num_uses": "tokens with limited use count"}
+    for name, promised in what.items():
+        if read.get(name, getattr(before, name)):
+            raise invalid(
+                f"'token_type' cannot be 'batch' or 'default_batch' when set to generate {promised}"
+            )
+
+
+def kind_of(params: TokenParams, mount_kind: str) -> str:
+    """SERVICE or BATCH: the mount may demand one, or say what is made where the role or user does not.
+
+    Raises:
+        KmsError(INVALID): the mount demands what the role's other settings rule out.
+    """
+    if mount_kind in {SERVICE, BATCH}:
+        kind = mount_kind
+    elif params.token_type in {SERVICE, BATCH}:
+        kind = params.token_type
+    else:
+        kind = mount_kind.removeprefix("default-") or SERVICE
+    if kind == BATCH and params.token_num_uses:
+        raise invalid(
+            "batch tokens cannot have limited uses; change the role or user, or the mount's token_type"
+        )
+    return kind
 
 
 def _policies(names: list[str]) -> tuple[str, ...]:
