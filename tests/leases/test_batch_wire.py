@@ -104,8 +104,9 @@ def test_hvac_uses_one(server: DevServer) -> None:
     with pytest.raises(hvac.exceptions.InvalidRequest, match="cannot be revoked"):
         client.auth.token.revoke(made["client_token"])
     with pytest.raises(hvac.exceptions.InvalidRequest, match="only supported by 'service' type tokens"):
-        batch.write("cubbyhole/x", a="b")
-    client.write("auth/token/roles/ci", orphan=True, renewable=False, token_type="batch")
+        batch.write_data("cubbyhole/x", data={"a": "b"})
+    role = {"orphan": True, "renewable": False, "token_type": "batch"}
+    client.write_data("auth/token/roles/ci", data=role)
     assert client.auth.token.create(role_name="ci", policies=["default"])["auth"]["token_type"] == "batch"
 
 
