@@ -113,6 +113,13 @@ class Transaction(Reader, Protocol):
         """Add a row. Raises KmsError(CONFLICT) when the key exists."""
         ...
 
+    def insert_all(self, table: Table[T], rows: Mapping[str, T]) -> None:
+        """Add rows, by their keys, to a table that is neither sealed, cached nor digested: one statement for all.
+
+        Raises KmsError(CONFLICT) when one of the keys exists.
+        """
+        ...
+
     def replace(self, table: Table[T], row: Row[T], value: T) -> Row[T]:
         """Compare-and-swap on `row.revision`. Raises KmsError(CONFLICT) when it moved or is gone."""
         ...

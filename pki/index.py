@@ -5,8 +5,9 @@ domain, an address, a key, an issuer) with the expiry and the serial in clear. W
 certificates share a term, not which. A line that was removed hides a certificate from searches and from
 nothing else; one that was added is noticed, because what it points to is read and compared.
 
-New and changed certificates wait in `UNINDEXED`, written by a trigger in the commit of the certificate; the jobs
-process takes them from there within a second or so, and searches look through those that still wait.
+A leaf's lines are written in the commit of its row. Certificates that change or go, and those that have a row before
+their signature, wait in `UNINDEXED`, written by triggers; the jobs process takes them from there within a second or
+so, and searches look through those that still wait.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of the index. The one that every certificate has (`ALL`) names the digests of the others."""
 
     terms: tuple[str, ...] = ()
+
+
+_LINE = Line()
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -153,6 +157,14 @@ class CertificateIndex:
         """What the lines of a term begin with."""
         return _prefix(self._key(), mount_id, term)
 
+    def lines(self, certificate: Certificate) -> dict[str, Line]:
+        """All lines of a new certificate, by their keys."""
+        secret, place = self._key(), position(certificate)
+        digests = _digests(secret, certificate)
+        found = {f"{certificate.mount_id}/{digest}/{place}": _LINE for digest in digests}
+        found[f"{_prefix(secret, certificate.mount_id, ALL)}{place}"] = Line(digests)
+        return found
+
     def waiting(self, reader: Reader, mount_id: str, limit: int) -> list[str]:
         """Keys of certificates that are not in the index yet, at most `limit`."""
         return [key.rpartition("/")[0] for key in reader.keys(UNINDEXED, f"{mount_id}/", limit=limit)]
@@ -216,7 +228,7 @@ def _write(tx: Transaction, waiting: str, prefix: str, digests: tuple[str, ...] 
         if line is not None:
             tx.delete(INDEX, line)
     for digest in want - had:
-        tx.insert(INDEX, f"{mount_id}/{digest}/{expiry}/{serial}", Line())
+        tx.insert(INDEX, f"{mount_id}/{digest}/{expiry}/{serial}", _LINE)
     if old is not None and digests is None:
         tx.delete(INDEX, old)
     elif old is None and digests is not None:

@@ -18,7 +18,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cryptography import x509
@@ -31,6 +31,7 @@ from pki import constraints, leafkeys, ledger
 from pki.authority import Authorities, Authority, pem
 from pki.goodkey import Blocklist, spki_der, spki_hash
 from pki.hsmkey import CaToken
+from pki.index import CertificateIndex, Line
 from pki.leasing import lease_of
 from pki.lint import Linter
 from pki.model import Certificate, CertificateState, Role, serial_hex, wire_serial
@@ -57,6 +58,7 @@ class Issuance:
     linter: Linter
     blocklist: Blocklist
     leases: LeaseBook
+    index: CertificateIndex
 
     def issue(self, call: Call, issuer_ref: str = "") -> External[bytes]:
         """Make a key and a certificate for it; the private key is in the answer and nowhere else."""
@@ -167,7 +169,7 @@ class Issuance:
             token=self.token,
             role=str(call.args["role"]),
             stored=not ready.role.no_store,
-            planned=ready.role.profile == CA_PROFILE,
+            index=None if ready.role.profile == CA_PROFILE else self.index,
             finish=finish,
             warnings=warnings,
         )
@@ -210,9 +212,10 @@ class Act:
     role: str = ""
     stored: bool = True
     warnings: tuple[str, ...] = ()
-    planned: bool = False  # a row, and a commit, before the signature
+    index: CertificateIndex | None = None  # without it: a row, and a commit, before the signature
     row: Row[Certificate] | None = None
     lease: Callable[[Transaction], Leased] | None = None
+    lines: Mapping[str, Line] = field(default_factory=dict)
     signed: bool = False  # a signature exists in this process
 
     @property
@@ -234,7 +237,7 @@ class Act:
             "shard": draft.shard,
             "tbs_sha256": hashlib.sha256(self.prepared.tbs).hexdigest(),
         }
-        begin = self.begin if self.planned else None
+        begin = self.begin if self.index is None else None
         answer = None if self.stored else self.answer
         return External(intent, begin, self.perform, self.conclude, self.abandon, answer=answer)
 
@@ -266,13 +269,15 @@ class Act:
             self.signed = error.kind is ErrorKind.INTEGRITY
             raise
         self.signed = True
+        if self.index is not None and self.stored:
+            self.lines = self.index.lines(ledger.done(self._row(), der))
         return der
 
     def conclude(self, tx: Transaction, der: bytes) -> Result:  # (5)
         if self.row is not None:
             ledger.issued(tx, self.row, der)
         else:
-            ledger.store(tx, self._row(), der)
+            ledger.store(tx, self._row(), der, self.lines)
         result = self.answer(der)
         if self.lease is None:
             return result

@@ -12,10 +12,13 @@ would trust that nothing was copied out of a process that we know to have died.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from kms.errors import ErrorKind, KmsError
 from kms.tables import Row, Transaction
+from pki.index import INDEX, Line
 from pki.marks import allocate, enter
 from pki.model import Certificate, CertificateState, Revocation
 from pki.store import CERTIFICATES, REVOCATIONS
@@ -32,18 +35,19 @@ def issued(tx: Transaction, intent: Row[Certificate], der: bytes) -> None:
     Raises:
         KmsError(CONFLICT): the intent was closed meanwhile; the answer must not leave.
     """
-    done = _done(intent.value, der)
+    signed = done(intent.value, der)
     try:
         # The row is nearly always as we left it: compare-and-swap saves reading it again.
-        tx.replace(CERTIFICATES, intent, done)
+        tx.replace(CERTIFICATES, intent, signed)
     except KmsError as error:
         if error.kind is not ErrorKind.CONFLICT:
             raise
         current = _reread(tx, intent)
-        tx.replace(CERTIFICATES, current, _done(current.value, der))
+        tx.replace(CERTIFICATES, current, done(current.value, der))
 
 
-def _done(certificate: Certificate, der: bytes) -> Certificate:
+def done(certificate: Certificate, der: bytes) -> Certificate:
+    """The row of an intent that was signed."""
     return msgspec.structs.replace(certificate, state=CertificateState.ISSUED, certificate=der, tbs=b"")
 
 
@@ -56,13 +60,14 @@ def _reread(tx: Transaction, intent: Row[Certificate]) -> Row[Certificate]:
     return row
 
 
-def store(tx: Transaction, certificate: Certificate, der: bytes) -> None:
-    """Record a signed certificate whose intent is a record of the log.
+def store(tx: Transaction, certificate: Certificate, der: bytes, lines: Mapping[str, Line]) -> None:
+    """Record a signed certificate whose intent is a record of the log, with its lines of the index.
 
     Raises:
         KmsError(CONFLICT): the serial has a row: it was used, or closed as unknown. The answer must not leave.
     """
-    tx.insert(CERTIFICATES, f"{certificate.mount_id}/{certificate.serial}", _done(certificate, der))
+    tx.insert(CERTIFICATES, f"{certificate.mount_id}/{certificate.serial}", done(certificate, der))
+    tx.insert_all(INDEX, lines)
 
 
 def unissued(tx: Transaction, planned: Certificate, now: int, *, signed: bool) -> bool:

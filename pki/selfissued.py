@@ -96,7 +96,6 @@ class SelfIssued:
             prepared=prepare(draft, authority.public_key, self.linter),
             token=self.token,
             finish=finish,
-            planned=True,
         ).external()
 
     def _checked(self, given: x509.Certificate) -> CaPublicKey:

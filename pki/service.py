@@ -96,9 +96,12 @@ class PkiService:
         self.subordinates = Subordinates(token, self.authorities, self.linter, blocked)
         self.selfissued = SelfIssued(token, self.authorities, self.linter, blocked)
         book = RoleBook(store)
-        self.issuance = Issuance(store, token, self.authorities, book, self.linter, blocked, leases)
+        self.index = CertificateIndex(store, derive)
+        self.issuance = Issuance(
+            store, token, self.authorities, book, self.linter, blocked, leases, self.index
+        )
         self.reissue = Reissue(store, self.issuance)
-        self.verbatim = Verbatim(store, token, self.authorities, book, self.linter, blocked)
+        self.verbatim = Verbatim(store, token, self.authorities, book, self.linter, blocked, self.index)
         self.renewals = Renewals(store, self.authorities, crls, clock)
         self.crls = FreshCrls(store, self.renewals, clock)
         self.responders = Responders(store, token, self.authorities, self.linter, clock)
@@ -114,7 +117,6 @@ class PkiService:
         self.lists = CertificateLists(store)
         self.public = PublicDocuments(store)
         self.crl_documents = CrlDocuments(self.public, self.crls)
-        self.index = CertificateIndex(store, derive)
         self.searching = CertificateSearch(store, self.authorities, self.index)
         self.tidying = Tidying(store)
 

@@ -77,7 +77,6 @@ class Subordinates:
             prepared=prepare(draft, authority.public_key, self.linter),
             token=self.token,
             finish=finish,
-            planned=True,
             warnings=(*_warnings(request, authority), *warnings),
         )
         return act.external()

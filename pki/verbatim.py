@@ -21,6 +21,7 @@ from pki import constraints, goodkey, leafkeys
 from pki.authority import Authorities, Authority
 from pki.goodkey import Blocklist, LeafPublicKey, spki_der
 from pki.hsmkey import CaToken
+from pki.index import CertificateIndex
 from pki.issuance import Act, answer, is_ca_key, leaf_window
 from pki.lint import Linter
 from pki.model import Role
@@ -49,6 +50,7 @@ class Verbatim:
     roles: RoleBook
     linter: Linter
     blocklist: Blocklist
+    index: CertificateIndex
 
     def sign(self, call: Call, issuer_ref: str = "") -> External[bytes]:
         """Certify subject, alternative names and usages of a CSR as they are.
@@ -96,6 +98,7 @@ class Verbatim:
             token=self.token,
             role=name,
             stored=not role.no_store,
+            index=self.index,
             finish=finish,
             warnings=warnings,
         ).external()

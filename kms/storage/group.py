@@ -32,6 +32,7 @@ class _Group:
     """One SQLite transaction and those who share it."""
 
     members: list[SqliteTransaction] = field(default_factory=list)
+    lasting: set[int] = field(default_factory=set)  # see SqliteTransaction
     # Set when it is over. Most groups have one member, who commits and waits for nobody.
     over: bool = False
     committed: threading.Event | None = None
@@ -100,6 +101,7 @@ class Writers:
         db = self._db()
         first = not group.members
         tx = self._make(db)
+        tx.lasting = group.lasting
         if not first:
             execute(db.conn, "SAVEPOINT member")
         try:

@@ -136,6 +136,8 @@ class SqliteTransaction(SqliteReader):
         self._sealed: dict[int, int] = {}
         self._drawn: dict[int, int] | None = None
         self._sealed_by: RowSealer | None = None
+        self.lasting: set[int] = set()
+        """Terms that this COMMIT's members found not to have ended; all of them write under one lock."""
 
     def insert(self, table: Table[T], key: str, value: T) -> Row[T]:
         index = _index(table, value)
@@ -154,6 +156,19 @@ class SqliteTransaction(SqliteReader):
             raise KmsError(ErrorKind.STORAGE_UNAVAILABLE, f"the database did not answer: {error}") from error
         self._account(table, key, None, (term, 1, body))
         return Row(key, 1, value)
+
+    def insert_all(self, table: Table[T], rows: Mapping[str, T]) -> None:
+        if table.sealed or table.cached or table.digest or table.index:
+            raise TypeError(f"rows of {table.tag} are more than their bytes: use insert")
+        try:
+            self._db.conn.executemany(
+                f"INSERT INTO {table.name} (key, revision, term, body) VALUES (?, 1, {_UNSEALED}, ?)",  # noqa: S608  (declared name)
+                [(key, _encode(value)) for key, value in rows.items()],
+            )
+        except sqlite3.IntegrityError:
+            raise _conflict(table) from None
+        except sqlite3.OperationalError as error:
+            raise KmsError(ErrorKind.STORAGE_UNAVAILABLE, f"the database did not answer: {error}") from error
 
     def replace(self, table: Table[T], row: Row[T], value: T) -> Row[T]:
         old = self._stored(table, row)
@@ -181,6 +196,7 @@ class SqliteTransaction(SqliteReader):
         """
         if left := self.tables_before(below):
             raise KmsError(ErrorKind.CONFLICT, f"rows of {', '.join(left)} are still under older terms")
+        self.lasting.clear()
         for term in range(_UNSEALED + 1, below):
             self._execute(
                 "INSERT INTO keyring_usage (term, sealed, ended) VALUES (?, 0, 1)"
@@ -196,8 +212,10 @@ class SqliteTransaction(SqliteReader):
         """
         self._drawn = {}
         for term, count in self._sealed.items():
-            if self._execute("SELECT 1 FROM keyring_usage WHERE term = ? AND ended = 1", [term]):
-                raise KmsError(ErrorKind.CONFLICT, "the keyring was renewed at the same time; try again")
+            if term not in self.lasting:
+                if self._execute("SELECT 1 FROM keyring_usage WHERE term = ? AND ended = 1", [term]):
+                    raise KmsError(ErrorKind.CONFLICT, "the keyring was renewed at the same time; try again")
+                self.lasting.add(term)
             drawn = self._drawn[term] = self._sealer().spend(term, count)
             if not drawn:
                 continue

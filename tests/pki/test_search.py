@@ -31,6 +31,21 @@ def many(ca: Bench) -> dict[str, str]:
     return {name: data["serial_number"] for name, data in made.items()}
 
 
+def database(folder: Path) -> Path:
+    """The file behind `ca`."""
+    return next(path for path in folder.rglob("*") if path.suffix in {".db", ".sqlite", ".sqlite3"})
+
+
+def queue_all(folder: Path) -> None:
+    """Nothing is indexed and everything waits, as the migration leaves rows that were there before it."""
+    sql = Path("kms/storage/migrations/0018_issuance.sql").read_text()
+    filling = sql[sql.rindex("INSERT INTO pki_unindexed") :]
+    with sqlite3.connect(database(folder)) as connection:
+        connection.execute("DELETE FROM pki_index")
+        connection.execute("DELETE FROM pki_unindexed")
+        connection.execute(filling)
+
+
 def search(bench: Bench, **asked: Any) -> list[str]:
     keys: list[str] = bench.do("certs-search", **asked)["keys"]
     return keys
@@ -69,11 +84,19 @@ FOUND: list[tuple[dict[str, str], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize("indexed", [False, True], ids=["waiting", "indexed"])
-def test_found_by(ca: Bench, many: dict[str, str], indexed: bool) -> None:
-    if indexed:
-        ca.service.index.step()
-        assert ca.store.reader().keys(UNINDEXED) == []
+@pytest.mark.parametrize("how", ["at once", "waiting", "indexed"])
+def test_found_by(ca: Bench, many: dict[str, str], tmp_path: Path, how: str) -> None:
+    if how == "at once":
+        queued = {key.split("/")[1] for key in ca.store.reader().keys(UNINDEXED)}
+        assert not queued & {serial.replace(":", "") for serial in many.values()}
+    else:
+        lines = ca.store.reader().keys(INDEX)
+        queue_all(tmp_path)
+        assert ca.store.reader().keys(INDEX) == []
+        if how == "indexed":
+            ca.service.index.step()
+            assert ca.store.reader().keys(UNINDEXED) == []
+            assert set(ca.store.reader().keys(INDEX)) >= set(lines)
     for asked, found in FOUND:
         assert set(search(ca, **asked)) == {many[name] for name in found}, asked
 
@@ -185,24 +208,17 @@ def test_no_name_can_be_read_in_the_database(ca: Bench, many: dict[str, str], tm
     del many
     ca.service.index.step()
     ca.store.scrub()
-    database = next(path for path in tmp_path.rglob("*") if path.suffix in {".db", ".sqlite", ".sqlite3"})
-    with sqlite3.connect(database) as connection:
+    with sqlite3.connect(database(tmp_path)) as connection:
         dump = "\n".join(connection.iterdump()).encode()
         dump += b"".join(row[0] for row in connection.execute("SELECT body FROM pki_index"))
-    content = database.read_bytes().lower() + dump.lower()
+    content = database(tmp_path).read_bytes().lower() + dump.lower()
     for text in (b"deep.example", b"wild", b"td.example", b"mail.example", b"10.1.2.3"):
         assert text not in content, text
 
 
 def test_existing_certificates_are_filled_in(ca: Bench, many: dict[str, str], tmp_path: Path) -> None:
     """What the migration does for rows that were there before it."""
-    ca.service.index.step()
-    database = next(path for path in tmp_path.rglob("*") if path.suffix in {".db", ".sqlite", ".sqlite3"})
-    sql = Path("kms/storage/migrations/0018_issuance.sql").read_text()
-    filling = sql[sql.rindex("INSERT INTO pki_unindexed") :]
-    with sqlite3.connect(database) as connection:
-        connection.execute("DELETE FROM pki_index")
-        connection.execute(filling)
+    queue_all(tmp_path)
     assert set(search(ca, domain="deep.example.com")) == set(many.values()) - {many["all"]}
     ca.service.index.step()
     assert set(search(ca, domain="deep.example.com")) == set(many.values()) - {many["all"]}
@@ -254,8 +270,8 @@ def test_the_domains_of_a_name() -> None:
 def test_a_damaged_certificate_does_not_keep_the_others_waiting(
     ca: Bench, many: dict[str, str], tmp_path: Path
 ) -> None:
-    database = next(path for path in tmp_path.rglob("*") if path.suffix in {".db", ".sqlite", ".sqlite3"})
-    with sqlite3.connect(database) as connection:
+    queue_all(tmp_path)
+    with sqlite3.connect(database(tmp_path)) as connection:
         connection.execute("DROP TRIGGER pki_certificates_changed")
         serial = many["n0"].replace(":", "")
         connection.execute(
@@ -266,3 +282,18 @@ def test_a_damaged_certificate_does_not_keep_the_others_waiting(
     ca.service.index.step()
     found = search(ca, domain="deep.example.com")
     assert set(found) == set(many.values()) - {many["all"], many["n0"]}
+
+
+def test_a_killed_request_leaves_neither_a_row_nor_a_line(ca: Bench, many: dict[str, str]) -> None:
+    del many
+    ca.service.index.step()
+    lines = ca.store.reader().keys(INDEX)
+
+    def kill(step: str) -> None:
+        if step == "conclude-commit":
+            raise Killed
+
+    ca.step = kill
+    with pytest.raises(Killed):
+        ca.issue(common_name="killed.example.com")
+    assert ca.store.reader().keys(INDEX) == lines

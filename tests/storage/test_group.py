@@ -14,7 +14,7 @@ from kms.errors import ErrorKind, KmsError
 from kms.storage import SqliteStore
 from kms.storage.group import MOST_MEMBERS, Writers
 from kms.tables import Transaction
-from tests.storage.test_store import _SQL, PLAINS, Row, raw
+from tests.storage.test_store import _SQL, ITEMS, PLAINS, Row, raw
 from tests.support import make_store
 
 
@@ -156,3 +156,19 @@ def test_a_group_that_cannot_begin_leaves_the_turn_to_others(tmp_path: Path) -> 
         tx.insert(PLAINS, "a", Row("a"))
     other.close()
     store.close()
+
+
+def test_a_term_that_ends_within_a_group_is_used_by_nobody_behind_it(crowd: Crowd) -> None:
+    def seal_and_take_back(tx: Transaction) -> None:
+        tx.delete(ITEMS, tx.insert(ITEMS, "short", Row("n")))
+
+    def end(tx: Transaction) -> None:
+        tx.end_terms(crowd.store.sealer().term + 1)
+
+    def seal(tx: Transaction) -> None:
+        tx.insert(ITEMS, "late", Row("n"))
+
+    keys = crowd.run({"a": seal_and_take_back, "b": seal_and_take_back, "c": end, "d": seal, "e": fine})
+    assert crowd.outcomes == {"a": "ok", "b": "ok", "c": "ok", "d": "conflict", "e": "ok"}
+    assert keys == ["a", "b", "c", "e"]
+    assert crowd.store.reader().keys(ITEMS) == []

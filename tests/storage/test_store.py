@@ -444,3 +444,18 @@ def test_a_process_that_has_not_heard_of_an_ended_term_writes_nothing_under_it(t
     put(store, "c")
     late.close()
     store.close()
+
+
+def test_many_plain_rows_are_added_in_one_statement_or_not_at_all(store: SqliteStore) -> None:
+    with store.transaction() as tx:
+        tx.insert_all(PLAINS, {f"k{number}": Row(f"n{number}") for number in range(100)})
+        tx.insert_all(PLAINS, {})
+    rows = store.reader().scan(PLAINS)
+    assert [row.revision for row in rows] == [1] * 100
+    assert {row.key: row.value.name for row in rows} == {f"k{number}": f"n{number}" for number in range(100)}
+    with pytest.raises(KmsError, match="changed by another") as conflict, store.transaction() as tx:
+        tx.insert_all(PLAINS, {"new": Row("n"), "k7": Row("n")})
+    assert kind(conflict) is ErrorKind.CONFLICT
+    assert len(store.reader().keys(PLAINS)) == 100
+    with pytest.raises(TypeError, match="use insert"), store.transaction() as tx:
+        tx.insert_all(ITEMS, {"x": Row("n")})
