@@ -139,7 +139,7 @@ def test_a_wrong_signature_never_leaves_and_is_revoked(ca: Bench, no_store: bool
 # Statement that fails -> how the request is made, and whether it was signed by then.
 REFUSED = {
     "INSERT ON pki_certificates": ({}, True),
-    "INSERT ON pki_unindexed": ({}, True),
+    "INSERT ON pki_index": ({}, True),
     "INSERT ON pki_idempotency": ({"idempotency_key": "1"}, False),
     "UPDATE ON pki_idempotency": ({"idempotency_key": "1"}, True),
 }
