@@ -14,6 +14,8 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from kms.errors import KmsError
 from kms.tables import Transaction
 
@@ -146,9 +148,23 @@ class Principal:
 ANONYMOUS = Principal(display_name="anonymous")
 
 
+class LockoutRule(msgspec.Struct, frozen=True, kw_only=True):
+    """When names of an auth mount are locked; 0 for the server's default. Seconds where it is a time."""
+
+    lockout_threshold: int = 0
+    lockout_duration: int = 0
+    lockout_counter_reset: int = 0
+    lockout_disable: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class MountRef:
-    """Where a call landed: one mounted engine. `path` ends in '/'."""
+    """Where a call landed: one mounted engine. `path` ends in '/'.
+
+    Args:
+        token_type: of an auth mount: service, batch, default-service (the same as "") or default-batch.
+        lockout: of an auth mount, where it is tuned.
+    """
 
     id: str
     path: str
@@ -156,9 +172,8 @@ class MountRef:
     accessor: str
     default_lease_ttl: int = 0  # seconds, 0 = system default
     max_lease_ttl: int = 0
-    token_type: str = (
-        ""  # of an auth mount: service, batch, default-service or default-batch; "" for the third
-    )
+    token_type: str = ""
+    lockout: LockoutRule | None = None
 
 
 @dataclass(slots=True)

@@ -23,7 +23,8 @@ from kms.app.engines import SEALED as ENGINE_SEALED
 from kms.app.engines import engines
 from kms.app.enrolment import Enrolment
 from kms.app.holdings import bound
-from kms.app.leasing import lease_desk, lease_errands
+from kms.app.leasing import ROUTES as LEASE_ROUTES
+from kms.app.leasing import lease_desk, lease_errands, lease_tables
 from kms.app.methods import DIGESTED as METHOD_TABLES
 from kms.app.methods import SEALED as METHOD_SEALED
 from kms.app.methods import methods
@@ -39,7 +40,6 @@ from kms.config import Config
 from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import Hsm
 from kms.http.vault import identity as identity_routes
-from kms.http.vault import leases as lease_routes
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
 from kms.http.vault import sys_quorum as quorum_routes
@@ -70,7 +70,6 @@ from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
 from kms.keys.tokens import open_tokens
-from kms.leases.operations import LeaseHandlers
 from kms.leases.store import BARRIERS, LEASES
 from kms.operation import External, Operation, Principal
 from kms.pipeline import Pipeline, Registry
@@ -315,7 +314,7 @@ class App:
                 *sys_routes.ROUTES,
                 *quorum_routes.ROUTES,
                 *policy_routes.ROUTES,
-                *lease_routes.ROUTES,
+                *LEASE_ROUTES,
                 *token_routes.WRAPPING,
             ),
             "token": token_routes.ROUTES,
@@ -369,7 +368,7 @@ class App:
             *self.policing.tables(),
             *self.system.tables(),
             identity_operations(self.tokens, self.policies, self.logins),
-            LeaseHandlers(self.leases, self.mounts.accessor_of).table(),
+            *lease_tables(self.leases, self.store, self.clock, self.mounts),
             entity_operations(self.store, self.clock, self.mounts.with_accessor),
             Cubbyholes(self.store).table(),
             self.wrapping.table(),

@@ -22,7 +22,7 @@ from kms.operation import (
     Type,
 )
 from kms.system.mounts import MOUNTS, Mount, MountTable, canonical_path, new_mount
-from kms.system.tuning import FIELDS, SYSTEM_LEASE_TTL, first_settings, lists_of, tuned
+from kms.system.tuning import FIELDS, SYSTEM_LEASE_TTL, first_settings, lists_of, tuned, tunings_of
 from kms.tables import Row, Transaction
 
 _TOKEN_TYPES = frozenset({"default-service", "service", "default-batch", "batch"})
@@ -74,7 +74,7 @@ def describe_tuning(mount: Mount) -> dict[str, Any]:
     }
     if mount.options:
         tuning["options"] = mount.options
-    return tuning | lists_of(mount)
+    return tuning | tunings_of(mount)
 
 
 def describe_auth_tuning(mount: Mount) -> dict[str, Any]:

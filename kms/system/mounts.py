@@ -9,7 +9,7 @@ import msgspec
 
 from kms.errors import invalid
 from kms.ids import base62, new_id, new_uuid
-from kms.operation import MountRef
+from kms.operation import LockoutRule, MountRef
 from kms.tables import Row, Store, Table, Transaction
 
 # One canonical spelling: lower- and upper-case letters, digits, '_', '-', '.', segments joined by '/'.
@@ -37,6 +37,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     token_type: str = ""
     local: bool = False
     seal_wrap: bool = False
+    lockout: LockoutRule | None = None
 
 
 MOUNTS = Table("mount", "mounts", Mount, cached=True, digest="system")
@@ -134,6 +135,10 @@ class MountTable:
                 return ref, path[end:]
         return None
 
+    def accessors(self) -> dict[str, str]:
+        """Mount id -> accessor."""
+        return {row.value.id: row.value.accessor for row in self.rows().values()}
+
     def accessor_of(self, mount_id: str) -> str:
         """The accessor of the mount with this ID, "" when it is gone."""
         found = (row.value.accessor for row in self.rows().values() if row.value.id == mount_id)
@@ -162,6 +167,7 @@ def reference(row: Row[Mount]) -> MountRef:
         default_lease_ttl=mount.default_lease_ttl,
         max_lease_ttl=mount.max_lease_ttl,
         token_type=mount.token_type,
+        lockout=mount.lockout,
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from kms.durations import seconds
 from kms.errors import invalid
 from kms.operation import Field, Record, Type
+from kms.system import lockout
 from kms.system.mounts import Mount
 
 SYSTEM_LEASE_TTL: Final = 2_764_800
@@ -34,6 +35,7 @@ FIELDS: Final = (
     Field("options", Type.MAP),
     Field("token_type", record=Record.CLEAR),
     Field("plugin_version", record=Record.CLEAR),
+    Field("user_lockout_config", Type.MAP, record=Record.CLEAR),
 )
 """Arguments of a tuning."""
 
@@ -44,6 +46,11 @@ def lists_of(mount: Mount) -> dict[str, Any]:
     if mount.listing_visibility:
         shown["listing_visibility"] = mount.listing_visibility
     return shown
+
+
+def tunings_of(mount: Mount) -> dict[str, Any]:
+    """The same, as the tuning of a mount shows them: with its lockout."""
+    return lists_of(mount) | lockout.shown(mount.lockout)
 
 
 def first_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,6 +94,8 @@ def tuned(path: str, mount: Mount, args: Mapping[str, Any], given: frozenset[str
     if "options" in given:
         merged = {**(mount.options or {}), **args["options"]}
         changes["options"] = {name: str(value) for name, value in merged.items() if value is not None} or None
+    if "user_lockout_config" in given:
+        changes["lockout"] = lockout.tuned(path, mount, args["user_lockout_config"] or {})
     return msgspec.structs.replace(mount, **changes)
 
 

@@ -73,14 +73,16 @@ class AppRoles:
         if not role_id:
             raise invalid("missing role_id")
         place = role_id_key(call.mount, role_id)
-        self._lockouts.demand_open(call.mount, place)
         reader = self.store.reader()
         held = reader.get(ROLE_IDS, place)
+        # Operators know a role ID by itself; what nobody has may be any text, and is counted by its hash.
+        locked = role_id if held is not None else place.partition("/")[2]
+        self._lockouts.demand_open(call.mount, locked)
         role = self.role(reader, call.mount, held.value.name) if held is not None else None
         if (role is None or role.value.bind_secret_id) and not secret:
             raise invalid("missing secret_id")
         if role is None or not self._fits(reader, call, role.value, secret):
-            self._lockouts.failed(call.mount, place)
+            self._lockouts.failed(call.mount, locked, known=held is not None)
             raise invalid(_BAD)
         if not permits(role.value.token_bound_cidrs, call.peer) or not self._from_here(
             reader, call, role.value, secret
@@ -93,7 +95,7 @@ class AppRoles:
             if now is None or now.revision != role.revision:
                 raise invalid(_BAD)
             spent = self._spend(tx, call, now.value, secret) if now.value.bind_secret_id else None
-            self._lockouts.forget(tx, call.mount, place)
+            self._lockouts.succeeded(tx, call.mount, locked)
             meta = {**(spent.metadata if spent is not None else {}), "role_name": name}
             cidrs = spent.token_bound_cidrs if spent is not None else ()
             who = Proved(

@@ -137,7 +137,7 @@ class Userpass:
             now = tx.get(USERS, row.key)
             if now is None or now.revision != row.revision:
                 raise KmsError(ErrorKind.CONFLICT, "the user was changed at the same time; log in again")
-            self._lockouts.forget(tx, call.mount, name)
+            self._lockouts.succeeded(tx, call.mount, name)
             return self._logins.issue(tx, call, who)
 
         return Change(write)
@@ -152,7 +152,7 @@ class Userpass:
         name = check_name(name, "username").lower()
         user = self._verified(mount, name, password, peer).value
         with self._store.transaction() as tx:
-            self._lockouts.forget(tx, mount, name)
+            self._lockouts.succeeded(tx, mount, name)
         policies = {*user.token_policies, *(() if user.token_no_default_policy else (DEFAULT,))}
         shown = _display_name(mount, name)
         return self._logins.without_token(mount, name, shown, tuple(sorted(policies)))
@@ -162,7 +162,7 @@ class Userpass:
         self._lockouts.demand_open(mount, name)
         row = self._store.reader().get(USERS, f"{mount.id}/{name}")
         if not matches(password, row.value.password if row is not None else None) or row is None:
-            self._lockouts.failed(mount, name)
+            self._lockouts.failed(mount, name, known=row is not None)
             raise invalid(_BAD)
         if not permits(row.value.token_bound_cidrs, peer):
             raise elsewhere()
