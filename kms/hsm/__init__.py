@@ -19,6 +19,7 @@ signer) and pki (through cryptography's key classes) call it; storage does not k
 from kms.hsm.group import AwayError, HsmGroup, open_group
 from kms.hsm.hsm import Hsm
 from kms.hsm.importing import Parcel
+from kms.hsm.joint import lacks_for_joint, make_joint
 from kms.hsm.model import (
     HsmConfig,
     KeyRef,
@@ -48,6 +49,8 @@ __all__ = [
     "TokenInfo",
     "Wrapped",
     "find_softhsm_module",
+    "lacks_for_joint",
+    "make_joint",
     "oaep_encrypt",
     "open_group",
     "point_of",

@@ -282,10 +282,13 @@ class HsmGroup(Hsm):
     def can_wrap(self, spec: KeySpec) -> bool:
         return self._try(self._anyone(), lambda hsm: hsm.can_wrap(spec))
 
-    def generate_wrapped(self, purpose: Purpose, spec: KeySpec, wrapping: CkaId, context: bytes) -> Wrapped:
+    def generate_wrapped(
+        self, purpose: Purpose, spec: KeySpec, wrapping: CkaId, context: bytes, *, joint: bool = False
+    ) -> Wrapped:
         # Nothing of it stays in the token, so another that holds the root may do it.
         return self._try(
-            self._holders(wrapping), lambda hsm: hsm.generate_wrapped(purpose, spec, wrapping, context)
+            self._holders(wrapping),
+            lambda hsm: hsm.generate_wrapped(purpose, spec, wrapping, context, joint=joint),
         )
 
     def retire_unused(self, keep: int = 0) -> None:

@@ -301,8 +301,12 @@ class Hsm:
             )
         return self._wrappable[family]
 
-    def generate_wrapped(self, purpose: Purpose, spec: KeySpec, wrapping: CkaId, context: bytes) -> Wrapped:
+    def generate_wrapped(
+        self, purpose: Purpose, spec: KeySpec, wrapping: CkaId, context: bytes, *, joint: bool = False
+    ) -> Wrapped:
         """Make a key in the token and wrap it there; loaded once more, and so proven, before it returns.
+
+        `joint`: the wrapping key is one that several tokens hold (joint.py).
 
         Raises:
             KmsError(INVALID): the purpose does not have this key type, or is never wrapped, or the token cannot
@@ -311,7 +315,7 @@ class Hsm:
 
         def work(connection: Connection, session: Any) -> Wrapped:
             forms.demand_use(connection, purpose)
-            ref = wrapped.birth(connection, session, purpose, spec, wrapping, context)
+            ref = wrapped.birth(connection, session, purpose, spec, wrapping, context, joint=joint)
             with wrapped.usable(connection, session, ref):
                 return ref
 

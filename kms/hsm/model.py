@@ -166,6 +166,7 @@ class Wrapped:
         probe: made with the key itself at birth; ties the blob to `context`, see probe.py.
         context: what the key is, composed by the caller (instance, key id, version, ...).
         public: SubjectPublicKeyInfo in DER for pairs, else empty.
+        joint: the wrapping key is one that several tokens hold (joint.py).
     """
 
     purpose: Purpose
@@ -175,6 +176,7 @@ class Wrapped:
     probe: bytes
     context: bytes
     public: bytes
+    joint: bool = False
 
     def __hash__(self) -> int:
         # On the way of each request; the blob alone tells keys apart, equality compares the rest.

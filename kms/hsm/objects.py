@@ -147,6 +147,12 @@ def make(
     return _generate(session, purpose, spec, last, common)
 
 
+def make_passing(session: Any, purpose: Purpose, spec: KeySpec) -> tuple[Any, Any]:
+    """A key or pair for this moment, as session objects that nothing takes out of the token."""
+    secret = templates.secret_half(purpose, spec, token=False, extractable=False)
+    return _generate(session, purpose, spec, secret, {"store": False})
+
+
 def make_readable(session: Any, purpose: Purpose, spec: KeySpec) -> tuple[Any, Any]:
     """A session key whose value can be read. Only the theft test makes one, to see it refused."""
     secret = templates.secret_half(purpose, spec, token=False, extractable=True)

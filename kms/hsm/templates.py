@@ -192,6 +192,12 @@ def asserted(
     return expected
 
 
+def transport(use: Attribute) -> Template:
+    """What two tokens agree on for one wrapping and unwrapping (joint.py): a session key of this one use."""
+    template: Template = {Attribute.TOKEN: False, **_guards(extractable=False)}
+    return template | {each: each is use for each in ALL_USES} | _closing()
+
+
 def ephemeral() -> Template:
     """The AES key that an imported key comes wrapped with: for one unwrapping, and then gone."""
     template: Template = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.AES}

@@ -64,14 +64,22 @@ def _unwrap(connection: Connection, session: Any, root: int, ref: Wrapped) -> in
     return int(rawops.unwrap(session, root, ref.blob, _mechanism(connection), kind, template).handle)
 
 
-def _root(connection: Connection, session: Any, purpose: Purpose, wrapping: CkaId) -> int:
+def _root(connection: Connection, session: Any, purpose: Purpose, wrapping: CkaId, *, joint: bool) -> int:
     if purpose not in templates.WRAPPED_BY:
         raise KmsError(ErrorKind.INVALID, f"keys for {purpose} are never wrapped")
-    return connection.resident(session, Resident(wrapping, templates.WRAPPED_BY[purpose], KeySpec.AES_256))
+    ref = Resident(wrapping, templates.WRAPPED_BY[purpose], KeySpec.AES_256, imported=joint)
+    return connection.resident(session, ref)
 
 
 def birth(
-    connection: Connection, session: Any, purpose: Purpose, spec: KeySpec, wrapping: CkaId, context: bytes
+    connection: Connection,
+    session: Any,
+    purpose: Purpose,
+    spec: KeySpec,
+    wrapping: CkaId,
+    context: bytes,
+    *,
+    joint: bool = False,
 ) -> Wrapped:
     """Make a key, wrap it, probe it, destroy it.
 
@@ -80,7 +88,7 @@ def birth(
     """
     templates.check_pairing(purpose, spec)
     mechanism = _mechanism(connection)
-    root = _root(connection, session, purpose, wrapping)
+    root = _root(connection, session, purpose, wrapping, joint=joint)
     secret, public = objects.make(session, purpose, spec, token=False, cka_id=b"", label="")
     try:
         objects.assert_template(secret, purpose, spec, token=False, extractable=True)
@@ -92,7 +100,7 @@ def birth(
         secret.destroy()
         if public is not None:
             public.destroy()
-    return Wrapped(purpose, spec, wrapping, blob, mark, context, spki)
+    return Wrapped(purpose, spec, wrapping, blob, mark, context, spki, joint)
 
 
 def load(connection: Connection, session: Any, ref: Wrapped) -> Loaded:
@@ -106,7 +114,7 @@ def load(connection: Connection, session: Any, ref: Wrapped) -> Loaded:
         return loaded
     if len(ref.blob) > _BLOB_LIMIT:
         raise KmsError(ErrorKind.INTEGRITY, "a wrapped key is longer than any key type allows")
-    root = _root(connection, session, ref.purpose, ref.wrapping)
+    root = _root(connection, session, ref.purpose, ref.wrapping, joint=ref.joint)
     text = probe.message(ref.purpose, ref.spec, ref.wrapping, ref.context, ref.public)
     try:
         handle = _unwrap(connection, session, root, ref)

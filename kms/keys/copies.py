@@ -110,20 +110,20 @@ class Copies:
             load_sentinel(first, copy, purpose, root)
 
 
-def load_sentinel(first: Hsm, copy: Hsm, purpose: Purpose, root: CkaId) -> None:
+def load_sentinel(first: Hsm, copy: Hsm, purpose: Purpose, root: CkaId, *, joint: bool = False) -> None:
     """A blob that is born under this root in one token opens in the other, and its key answers the same.
 
     Raises:
         KmsError(INTEGRITY): it is another root.
     """
     if purpose is Purpose.ROOT_WRAP_ENC:
-        ref = first.generate_wrapped(Purpose.KEY_ENC, KeySpec.AES_256, root, _SENTINEL)
+        ref = first.generate_wrapped(Purpose.KEY_ENC, KeySpec.AES_256, root, _SENTINEL, joint=joint)
         sealed = first.encrypt(ref, bytes(12), _SENTINEL, b"")
         copy.decrypt(ref, bytes(12), sealed, b"")
     elif purpose is Purpose.ROOT_WRAP_MAC:
-        ref = first.generate_wrapped(Purpose.KEY_MAC, KeySpec.HMAC, root, _SENTINEL)
+        ref = first.generate_wrapped(Purpose.KEY_MAC, KeySpec.HMAC, root, _SENTINEL, joint=joint)
         if first.mac(ref, "sha256", _SENTINEL) != copy.mac(ref, "sha256", _SENTINEL):
             raise KmsError(ErrorKind.INTEGRITY, "the sentinel blob answers otherwise")
     else:
-        ref = first.generate_wrapped(Purpose.KEY_SIGN, KeySpec.EC_P256, root, _SENTINEL)
+        ref = first.generate_wrapped(Purpose.KEY_SIGN, KeySpec.EC_P256, root, _SENTINEL, joint=joint)
         copy.sign(ref, Scheme.ECDSA, _DIGEST)

@@ -21,6 +21,7 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.hsm import Hsm, Purpose
 from kms.ids import CkaId, new_id
+from kms.keys.joint import Joiner
 from kms.keys.keyring import TERMS, Form, Term, reseal, with_forms
 from kms.keys.roots import ACTIVE, ROOTS, ROTATED, Root, Roots, activate, active_rows, discard
 from kms.keys.rotation import COMPLETE, ROTATIONS
@@ -65,13 +66,25 @@ class Enroller:
 
     def resume(self, intent: Mapping[str, str | int]) -> External[Any] | None:
         """What closes an intent that a crash left open: the same steps again; the attempt before is discarded."""
+        if "attempt" in intent:
+            return self.joiner.resume(intent)
         name = str(intent["token"])
         row = self.store.reader().get(HSM_TOKENS, name)
         if row is None or row.value.state not in {ENROLLING, ENROLLED}:
             return None
         return self._steps(name, lambda _tx: None, enrolling=row.value.state == ENROLLING)
 
-    def due(self) -> list[External[_Resealed]]:
+    @property
+    def joiner(self) -> Joiner:
+        """What makes the roots that tokens share."""
+        return Joiner(self.store, self.hsm, self.roots, self.clock)
+
+    def due(self) -> list[External[Any]]:
+        """What the jobs process has to do for the tokens: bring those up to date that are late, then the shared roots."""
+        self.joiner.tidy()
+        return [*self.late()] or self.joiner.due()
+
+    def late(self) -> list[External[_Resealed]]:
         """For each token that answers and lacks a root or a term of today: the steps that mend it."""
         away = self.hsm().away()
         names = [

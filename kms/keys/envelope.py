@@ -19,6 +19,7 @@ from kms.hsm import Hsm, KeySpec, Parcel, Purpose, Resident, Wrapped
 from kms.ids import CkaId, new_cka_id
 from kms.keys.catalogue import HMAC_BYTES, Duty, Kind, Protection
 from kms.keys.model import (
+    JointProvider,
     KeyVersion,
     Material,
     NamedKey,
@@ -78,12 +79,16 @@ class Envelope:
     Args:
         hsm: gives this process's HSM, or raises KmsError(HSM_UNAVAILABLE, SEALED).
         instance: the server's instance id, part of every context.
+        shared: the wrapping roots that several tokens hold.
     """
 
-    def __init__(self, hsm: Callable[[], Hsm], roots: RootProvider, instance: str) -> None:
+    def __init__(
+        self, hsm: Callable[[], Hsm], roots: RootProvider, instance: str, shared: JointProvider
+    ) -> None:
         self._hsm = hsm
         self._roots = roots
         self._instance = instance
+        self._shared = shared
 
     def make(self, key: NamedKey, number: int, created: float) -> KeyVersion:
         """Everything of a new version but its resident objects; nothing persists in the token.
@@ -217,9 +222,18 @@ class Envelope:
         hsm = self._hsm()
         if purpose is Purpose.KEY_DECRYPT and key.oaep_hash not in hsm.oaep(purpose):
             raise lacks_oaep(key.oaep_hash, hsm.oaep(purpose))
+        place = context(self._instance, key, number, purpose)
         if purpose not in _ROOTS or not hsm.can_wrap(spec):
+            if key.multi_token:
+                raise invalid(
+                    f"multi_token: a key of type {key.type}{_for(key)} lives in one HSM token, which does not wrap it"
+                )
             return ResidentMaterial(purpose.value, spec.value, new_cka_id()), b""
-        wrapped = self._wrapped(purpose, spec, context(self._instance, key, number, purpose))
+        shared = self._shared.current(_ROOTS[purpose], first=number == 1) if key.multi_token else None
+        if shared is not None:
+            wrapped = hsm.generate_wrapped(purpose, spec, shared, place, joint=True)
+        else:
+            wrapped = self._wrapped(purpose, spec, place)
         return to_material(wrapped), wrapped.public
 
     def _wrapped(self, purpose: Purpose, spec: KeySpec, place: bytes) -> Wrapped:
@@ -233,6 +247,10 @@ class Envelope:
                 if error.kind is not ErrorKind.HSM_UNAVAILABLE:
                     raise
         return hsm.generate_wrapped(purpose, spec, last, place)
+
+
+def _for(key: NamedKey) -> str:
+    return f" for {key.purpose.value}" if key.purpose else ""
 
 
 def lacks_oaep(hash_name: str, offered: tuple[str, ...]) -> KmsError:

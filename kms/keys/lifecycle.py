@@ -51,6 +51,7 @@ class Wish:
     allow_plaintext_backup: bool = False
     auto_rotate_period: int = 0
     key_size: int = 0
+    multi_token: bool = False
     life: Life = field(default_factory=Life)
 
 
@@ -87,6 +88,8 @@ def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey
         if wish.convergent_encryption and not algorithm.convergent:
             raise invalid(f"convergent encryption not supported for keys of type {algorithm.name}")
     protection = _protection(algorithm, wish)
+    if wish.multi_token and protection is not Protection.HSM:
+        raise invalid("multi_token is for keys of protection hsm: a software key is bound to no token")
     return NamedKey(
         id=key_id,
         mount=mount,
@@ -100,6 +103,7 @@ def plan(key_id: str, mount: str, name: str, wish: Wish, now: float) -> NamedKey
         key_size=_key_size(algorithm, protection, wish.key_size),
         derived=wish.derived,
         convergent_encryption=wish.convergent_encryption,
+        multi_token=wish.multi_token,
         life=wish.life,
         **_duty(algorithm, protection, wish),
     )

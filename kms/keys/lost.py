@@ -23,7 +23,7 @@ from kms.keys.model import (
     WrappedMaterial,
 )
 from kms.keys.roots import LOST, ROOTS
-from kms.keys.store import IMPORT_KEYS, KEY_VERSIONS, NAMED_KEYS, RETIRED_KEYS
+from kms.keys.store import IMPORT_KEYS, JOINT_ROOTS, KEY_VERSIONS, NAMED_KEYS, RETIRED_KEYS
 from kms.tables import Reader, Store, Table, Transaction
 
 _HELD: Final = frozenset({VersionState.ACTIVE, VersionState.RETIRED})
@@ -90,10 +90,23 @@ def lose_keys(tx: Transaction, epoch: int, kept: Container[str] = ()) -> None:
                 cka_id = material.cka_id.hex()
                 if cka_id not in kept and tx.get(LOST_OBJECTS, cka_id) is None:
                     tx.insert(LOST_OBJECTS, cka_id, LostObject(epoch=epoch))
+    _lose_joint(tx, epoch, kept)
     for row in tx.scan(IMPORT_KEYS):  # callers fetch a new one before each import
         bond = _bond(row.value.material)
         if bond is not None and bond not in kept:
             tx.delete(IMPORT_KEYS, row)
+
+
+def _lose_joint(tx: Transaction, epoch: int, kept: Container[str]) -> None:
+    """Shared roots that no token holds any more; those that are left are to be replaced, as a token that is gone has them."""
+    for row in tx.scan(JOINT_ROOTS):
+        if row.value.state == LOST:
+            continue
+        if row.key in kept:
+            tx.replace(JOINT_ROOTS, row, msgspec.structs.replace(row.value, version=0))
+            continue
+        tx.replace(JOINT_ROOTS, row, msgspec.structs.replace(row.value, state=LOST))
+        tx.insert(LOST_OBJECTS, row.key, LostObject(epoch=epoch))
 
 
 def _versions(reader: Reader) -> Iterator[KeyVersion]:

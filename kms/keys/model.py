@@ -32,6 +32,14 @@ class RootProvider(Protocol):
         ...
 
 
+class JointProvider(Protocol):
+    """Where wrapping keys come from that several HSM tokens hold."""
+
+    def current(self, purpose: Purpose, *, first: bool) -> CkaId | None:
+        """CKA_ID of the one of this purpose (kms.keys.joint.JointRoots)."""
+        ...
+
+
 class VersionState(StrEnum):
     """Where the material of one version stands (SP 800-57)."""
 
@@ -66,6 +74,7 @@ class WrappedMaterial(msgspec.Struct, frozen=True, tag="wrapped"):
     probe: bytes
     context: bytes
     public: bytes
+    joint: bool = False
 
 
 class ResidentMaterial(msgspec.Struct, frozen=True, tag="resident"):
@@ -106,6 +115,7 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
         life: its state, dates and owner.
         purpose: what an `hsm` pair is for; others do all that their type can.
         oaep_hash: of an `hsm` RSA key that decrypts, else "".
+        multi_token: its versions are wrapped under a root that several HSM tokens hold.
     """
 
     id: str
@@ -135,6 +145,7 @@ class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
     life: Life = Life()
     purpose: Duty = Duty.ANY
     oaep_hash: str = ""
+    multi_token: bool = False
 
     @property
     def rotate_at(self) -> float:
@@ -240,6 +251,26 @@ class ImportKey(msgspec.Struct, frozen=True, kw_only=True):
     public: bytes
 
 
+class JointRoot(msgspec.Struct, frozen=True, kw_only=True):
+    """A wrapping root that several HSM tokens hold under one CKA_ID. Holds nothing secret.
+
+    Args:
+        purpose: ROOT_WRAP_*.
+        state: of kms.keys.roots.
+        version: of the roots that the tokens had of their own when it was made; 0 once one of them was given up.
+        created: Unix seconds.
+        attempt: who made it.
+        tokens: the names of those that it was put into.
+    """
+
+    purpose: str
+    state: str
+    version: int
+    created: float
+    attempt: str
+    tokens: tuple[str, ...]
+
+
 class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
     """How many uses of one AEAD key version have been handed out to workers (SP 800-38D 8.3)."""
 
@@ -267,7 +298,14 @@ def to_material(ref: KeyRef) -> WrappedMaterial | ResidentMaterial:
     if isinstance(ref, Resident):
         return ResidentMaterial(ref.purpose.value, ref.spec.value, ref.cka_id, ref.imported)
     return WrappedMaterial(
-        ref.purpose.value, ref.spec.value, ref.wrapping, ref.blob, ref.probe, ref.context, ref.public
+        ref.purpose.value,
+        ref.spec.value,
+        ref.wrapping,
+        ref.blob,
+        ref.probe,
+        ref.context,
+        ref.public,
+        ref.joint,
     )
 
 
@@ -284,6 +322,7 @@ def to_ref(material: WrappedMaterial | ResidentMaterial) -> KeyRef:
         material.probe,
         material.context,
         material.public,
+        material.joint,
     )
 
 

@@ -26,6 +26,7 @@ from kms.keys.core import Core, check_no_alias, insert
 from kms.keys.envelope import Envelope
 from kms.keys.export import Exports
 from kms.keys.importing import Imports
+from kms.keys.joint import JointRoots
 from kms.keys.lifecycle import Wish, check_rotation, check_wish, configure, moved
 from kms.keys.live import LiveKey, LiveKeys
 from kms.keys.living import Living
@@ -68,7 +69,7 @@ class KeyService:
         clock: Clock,
         demand: str = "",
     ) -> None:
-        envelope = Envelope(hsm, roots, instance_id)
+        envelope = Envelope(hsm, roots, instance_id, JointRoots(store, hsm))
         self._live = LiveKeys(store, hsm, envelope, clock)
         settings = Cache(store, MOUNT_SETTINGS)
         self.core = Core(store, hsm, clock, envelope, self._live, settings, demand)

@@ -11,7 +11,16 @@ from typing import Final
 
 from kms.ids import KeyId
 from kms.keys.life import Transition
-from kms.keys.model import Alias, ImportKey, KeyUsage, KeyVersion, MountSettings, NamedKey, RetiredKey
+from kms.keys.model import (
+    Alias,
+    ImportKey,
+    JointRoot,
+    KeyUsage,
+    KeyVersion,
+    MountSettings,
+    NamedKey,
+    RetiredKey,
+)
 from kms.tables import Table
 
 DIGEST: Final = "keys"
@@ -36,6 +45,9 @@ MOUNT_SETTINGS: Final = Table(
 IMPORT_KEYS: Final = Table("key-import", "import_keys", ImportKey, digest=DIGEST)
 TRANSITIONS: Final = Table("key-transition", "key_transitions", Transition, digest=DIGEST)
 ALIASES: Final = Table("key-alias", "key_aliases", Alias, index=("key_id",), cached=True, digest=DIGEST)
+JOINT_ROOTS: Final = Table(
+    "joint-root", "joint_roots", JointRoot, index=("purpose", "state"), cached=True, digest=DIGEST
+)
 # Usage is written by every worker as it draws; it is outside the digest so that a draw stays one row.
 KEY_USAGE: Final = Table("key-usage", "key_usage", KeyUsage)
 
@@ -47,6 +59,7 @@ TABLES: Final = (
     IMPORT_KEYS,
     TRANSITIONS,
     ALIASES,
+    JOINT_ROOTS,
     KEY_USAGE,
 )
 

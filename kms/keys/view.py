@@ -13,7 +13,7 @@ from kms.clock import rfc3339
 from kms.keys.aead import Derivation
 from kms.keys.catalogue import Kind, Use
 from kms.keys.life import shown
-from kms.keys.model import KeyVersion, NamedKey, VersionState
+from kms.keys.model import KeyVersion, NamedKey, VersionState, WrappedMaterial
 from kms.keys.store import ALIASES, KEY_VERSIONS
 from kms.tables import Reader
 
@@ -54,10 +54,7 @@ def key_object(
         **shown(key.life, key.created, now),
         "aliases": [row.key.partition("/")[2] for row in reader.find(ALIASES, {"key_id": key.id})],
     }
-    if key.purpose:
-        data["purpose"] = key.purpose.value
-    if key.oaep_hash:
-        data["hash_function"] = key.oaep_hash.upper()
+    data |= _of_the_hsm(reader, key)
     if key.derived:
         data |= {"kdf": "hkdf_sha256", "convergent_encryption": key.convergent_encryption}
     if key.convergent_encryption:
@@ -85,6 +82,27 @@ def _usable(reader: Reader, key: NamedKey) -> list[KeyVersion]:
         version
         for version in versions
         if version.state is VersionState.ACTIVE and version.version >= key.min_decryption_version
+    ]
+
+
+def _of_the_hsm(reader: Reader, key: NamedKey) -> dict[str, Any]:
+    """What only keys of protection hsm have."""
+    data: dict[str, Any] = {}
+    if key.purpose:
+        data["purpose"] = key.purpose.value
+    if key.oaep_hash:
+        data["hash_function"] = key.oaep_hash.upper()
+    if key.multi_token:
+        data |= {"multi_token": True, "multi_token_versions": _shared(reader, key)}
+    return data
+
+
+def _shared(reader: Reader, key: NamedKey) -> list[int]:
+    """Versions that are wrapped under a root which several tokens hold; others were born when there was one token."""
+    return [
+        version.version
+        for version in _usable(reader, key)
+        if isinstance(version.material, WrappedMaterial) and version.material.joint
     ]
 
 

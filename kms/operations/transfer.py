@@ -49,6 +49,11 @@ class Transfers:
     def import_key(self, call: Call) -> Outcome:
         """A new key from wrapped material, or from a public key alone."""
         args = call.args
+        if args["multi_token"]:
+            raise invalid(
+                "an imported key lives in the HSM token whose wrapping_key it came under: multi_token is for keys that are"
+                " born here"
+            )
         wish = Wish(
             type=args["type"],
             protection=args["protection"],

@@ -110,7 +110,7 @@ def test_an_enrolment_that_is_cut_off_is_finished(two: TwoBench, step: str) -> N
     assert not held & set(dead)
     with pytest.raises(KmsError, match="serves already"):
         two.enroller.enrol("second")
-    assert two.enroller.due() == []
+    assert two.enroller.late() == []
 
 
 def test_a_failed_enrolment_can_be_begun_again(two: TwoBench) -> None:
@@ -141,14 +141,14 @@ def test_a_token_that_was_away_is_brought_up_to_date(two: TwoBench) -> None:
         run(two, two.rotator.rotate())
         new_term(two)
         assert two.versions() == {left: version + 1, gone: version}
-        assert two.enroller.due() == []
+        assert two.enroller.late() == []
         files.come_back()
         eventually(lambda gone=gone: two.hsm.at(gone).check())  # type: ignore[misc]
-        for work in two.enroller.due():
+        for work in two.enroller.late():
             run(two, work)
         assert set(two.versions().values()) == {version + 1}
         whole(two)
-        assert two.enroller.due() == []
+        assert two.enroller.late() == []
         assert known.items() <= two.terms().items()
 
 
@@ -167,7 +167,7 @@ def test_a_token_with_a_term_of_its_own_is_not_removed(two: TwoBench) -> None:
         change.write(tx)
     first.come_back()
     eventually(lambda: two.hsm.at("keystead").check())
-    for work in two.enroller.due():
+    for work in two.enroller.late():
         run(two, work)
     first.vanish()
     change = remove(two, "keystead")

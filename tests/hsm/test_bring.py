@@ -20,7 +20,18 @@ from pkcs11.exceptions import PKCS11Error
 from pkcs11.mechanisms import KeyType, Mechanism
 
 from kms.errors import ErrorKind, KmsError
-from kms.hsm import Hsm, KeySpec, Parcel, Purpose, Resident, Scheme, recover
+from kms.hsm import (
+    Hsm,
+    KeySpec,
+    Parcel,
+    Purpose,
+    Resident,
+    Scheme,
+    proof,
+    rawops,
+    recover,
+    templates,
+)
 from kms.hsm.connection import Connection
 from kms.hsm.mechanisms import OAEPS
 from kms.hsm.public import load_rsa, oaep_encrypt, point_of, verify_proof
@@ -222,3 +233,36 @@ def test_the_pin_does_not_get_the_key_of_a_parcel(hsm: Hsm, wrapping: Pair) -> N
         return got
 
     assert hsm.gate.run(steal) == []
+
+
+def test_a_parcel_and_the_pin_are_worth_its_key_until_the_wrapping_key_goes(hsm: Hsm) -> None:
+    """SECURITY.md: the second step is fixed by our call, not by the token. With the pair the recorded parcel dies."""
+    pair = new_cka_id(), b""
+    pair = pair[0], hsm.generate(Purpose.IMPORT_UNWRAP, KeySpec.RSA_4096, pair[0], "short-lived")
+    target = os.urandom(32)
+    recorded = parcel(pair, target)
+    hsm.bring(recorded, imported(Purpose.KEY_ENC, KeySpec.AES_256), "came in")
+
+    def steal(connection: Connection, session: Any) -> bytes:
+        kwp: Any = connection.kwp
+        private = session.get_key(object_class=ObjectClass.PRIVATE_KEY, id=pair[0])
+        ephemeral = proof.open_ephemeral(session, int(private.handle), "sha1", recorded.data[:512])
+        readable = templates.throwaway(Attribute.ENCRYPT, readable=True)
+        kind = (ObjectClass.SECRET_KEY, KeyType.AES)
+        try:
+            key = rawops.unwrap(session, int(ephemeral.handle), recorded.data[512:], kwp, kind, readable)
+            value = bytes(key[Attribute.VALUE])
+            key.destroy()
+            return value
+        finally:
+            ephemeral.destroy()
+
+    assert hsm.gate.run(steal) == target
+    hsm.destroy(pair[0])
+    with pytest.raises(KmsError):
+        hsm.bring(recorded, imported(Purpose.KEY_ENC, KeySpec.AES_256), "too late")
+
+    def steal_late(_: Connection, session: Any) -> list[Any]:
+        return list(session.get_objects({Attribute.ID: pair[0]}))
+
+    assert hsm.gate.run(steal_late) == []
