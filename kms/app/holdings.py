@@ -11,9 +11,11 @@ import msgspec
 from kms.app.database import instance_of
 from kms.clock import Clock
 from kms.config import Config
+from kms.keys.joint import in_each, shared_roots, sharing
 from kms.keys.keyring import open_keyring
 from kms.keys.lost import Losses, LostVersion, bound_versions
 from kms.keys.removal import Elsewhere
+from kms.keys.store import NAMED_KEYS
 from kms.keys.tokens import enrolled, open_tokens
 from kms.storage import FILE_NAME, RowSealer, SqliteStore
 from kms.system.mounts import MOUNTS
@@ -56,8 +58,23 @@ class Alone:
     authorities: tuple[str, ...]
 
 
-def alone(config: Config, clock: Clock) -> list[Alone]:
-    """For each enrolled token, what would be lost with it. Opens the keyring; nothing is written.
+@dataclass(frozen=True)
+class Sharing:
+    """What is in several tokens.
+
+    Args:
+        tokens: those that share the wrapping roots of today.
+        missing: those with keys of their own that do not.
+        keys: "mount/name" of keys with multi_token whose newest version a serving token does not have.
+    """
+
+    tokens: tuple[str, ...]
+    missing: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def alone(config: Config, clock: Clock) -> tuple[list[Alone], Sharing | None]:
+    """For each enrolled token, what would be lost with it, and what they share. Opens the keyring; nothing is written.
 
     Returns:
         Nothing where there is one token only.
@@ -69,7 +86,7 @@ def alone(config: Config, clock: Clock) -> list[Alone]:
     try:
         names = sorted(enrolled(store.reader()))
         if len(names) < 2:
-            return []
+            return [], None
         instance = instance_of(store)
         hsm = open_tokens(config.hsm, clock, store, Losses(store))
         try:
@@ -83,7 +100,8 @@ def alone(config: Config, clock: Clock) -> list[Alone]:
             }
         finally:
             hsm.close()
-        return [_alone(store.reader(), name, held) for name in names]
+        reader = store.reader()
+        return [_alone(reader, name, held) for name in names], _sharing(reader)
     finally:
         store.close()
 
@@ -98,3 +116,17 @@ def _alone(reader: Reader, name: str, held: dict[str, frozenset[str]]) -> Alone:
         tuple(f"{row['mount']}{row['name']} version {row['version']}" for row in found["keys"]),
         tuple(f"{row['mount']}{row['key_name'] or row['key_id']}" for row in found["authorities"]),
     )
+
+
+def _sharing(reader: Reader) -> Sharing | None:
+    own = sharing(reader)
+    if len(own) < 2:
+        return None
+    today = shared_roots(reader)
+    mounts = {row.value.id: row.key for row in reader.scan(MOUNTS)}
+    behind = [
+        f"{mounts.get(key.mount, '(removed)')}{key.name}"
+        for key in (row.value for row in reader.scan(NAMED_KEYS))
+        if key.multi_token and not in_each(reader, key, own)
+    ]
+    return Sharing(tuple(today["tokens"]), tuple(today["not_in"]), tuple(sorted(behind)))

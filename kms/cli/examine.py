@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from kms.app.holdings import alone
+from kms.app.holdings import Sharing, alone
 from kms.audit.verify import verify
 from kms.cli.findings import Finding, Verdict
 from kms.clock import Clock
@@ -185,7 +185,7 @@ def alone_in_one_token(config: Config, clock: Clock) -> Iterator[Finding]:
     if len(config.hsm.others) == 0 or not (config.data.storage / FILE_NAME).exists():
         return
     try:
-        found = alone(config, clock)
+        found, shared = alone(config, clock)
     except KmsError as error:
         yield Finding("in one token only", Verdict.BAD, error.detail, "check [hsm] of the configuration")
         return
@@ -197,6 +197,22 @@ def alone_in_one_token(config: Config, clock: Clock) -> Iterator[Finding]:
             detail = f"it does not answer; in no other token: {detail}"
         mend = "they are lost with this token; let the vendor's tool copy it, where it can" if held else ""
         yield Finding(check, Verdict.WARN if held else Verdict.GOOD, detail, mend)
+    if shared is not None:
+        yield from _shared(shared)
+
+
+def _shared(shared: Sharing) -> Iterator[Finding]:
+    """Whether keys can be born for several tokens, and which of those that were are not in each."""
+    together = f"those of {', '.join(shared.tokens)}" if shared.tokens else "none yet"
+    if shared.missing:
+        detail = f"{together}; not {', '.join(shared.missing)}"
+        yield Finding("tokens that share keys", Verdict.WARN, detail, "it follows when all of them answer")
+    else:
+        yield Finding("tokens that share keys", Verdict.GOOD, together)
+    if shared.keys:
+        detail = f"{len(shared.keys)}: {', '.join(shared.keys)}"
+        mend = "rotate them: a version that is born now is in each token"
+        yield Finding("multi_token keys not in each token", Verdict.WARN, detail, mend)
 
 
 def storage(config: Config) -> Iterator[Finding]:

@@ -28,10 +28,10 @@ from kms.errors import ErrorKind, KmsError, invalid
 from kms.hsm import Hsm, Purpose, lacks_for_joint, make_joint
 from kms.ids import CkaId, new_cka_id, new_id
 from kms.keys.copies import load_sentinel
-from kms.keys.model import JointRoot
+from kms.keys.model import JointRoot, NamedKey
 from kms.keys.roots import ACTIVE, DISCARDED, PLANNED, RETIRED, SETTLING_SECONDS, Roots
 from kms.keys.rotation import COMPLETE, ROTATIONS
-from kms.keys.store import JOINT_ROOTS
+from kms.keys.store import JOINT_ROOTS, KEY_VERSIONS, version_key
 from kms.keys.tokens import ENROLLED, HSM_TOKENS, OWN_KEYS
 from kms.operation import External, Result
 from kms.tables import Reader, Row, Store, Transaction
@@ -51,6 +51,27 @@ def active_joint(reader: Reader, purpose: Purpose) -> Row[JointRoot] | None:
     """The root of this purpose that new keys are wrapped under."""
     rows = reader.find(JOINT_ROOTS, {"purpose": purpose.value, "state": ACTIVE})
     return rows[0] if rows else None
+
+
+def shared_roots(reader: Reader) -> dict[str, Any]:
+    """Whether keys can be born for several tokens, and for which; what sys/hsm/tokens and doctor say."""
+    rows = [active_joint(reader, purpose) for purpose in SHARED]
+    found = [row.value for row in rows if row is not None]
+    whole = len(found) == len(SHARED)
+    tokens = set(found[0].tokens).intersection(*(root.tokens for root in found)) if whole else set()
+    serving = set(sharing(reader))
+    return {
+        "ready": whole,
+        "tokens": sorted(tokens & serving),
+        "not_in": sorted(serving - tokens) if len(serving) > 1 else [],
+    }
+
+
+def in_each(reader: Reader, key: NamedKey, tokens: Sequence[str]) -> bool:
+    """Whether the newest version of a key opens in each of these tokens."""
+    version = reader.get(KEY_VERSIONS, version_key(key.id, key.latest_version))
+    root = reader.get(JOINT_ROOTS, version.value.wrapping) if version is not None else None
+    return root is not None and set(tokens) <= set(root.value.tokens)
 
 
 class JointRoots:

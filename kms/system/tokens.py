@@ -12,6 +12,7 @@ from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.hsm import Hsm, Purpose
 from kms.keys.copies import Copies
 from kms.keys.enrolment import Enroller
+from kms.keys.joint import shared_roots
 from kms.keys.keyring import TERMS
 from kms.keys.removal import Remover
 from kms.keys.roots import ACTIVE, ROOTS
@@ -56,7 +57,9 @@ class TokenHandlers:
                 "since": rfc3339(row.since) if row is not None else "",
                 **self._holds("" if nameless else name),
             }
-        return Result({"tokens": tokens, "terms": reader.count(TERMS, {})})
+        return Result(
+            {"tokens": tokens, "terms": reader.count(TERMS, {}), "multi_token": shared_roots(reader)}
+        )
 
     def _holds(self, home: str) -> dict[str, Any]:
         """Its root version, and how many keyring terms are sealed to its roots."""

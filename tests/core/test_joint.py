@@ -14,7 +14,7 @@ from kms.errors import ErrorKind, KmsError
 from kms.hsm import AwayError, Hsm, KeySpec, Purpose, Scheme, Wrapped, joint
 from kms.ids import CkaId, new_cka_id
 from kms.keys import KeyService
-from kms.keys.joint import SHARED, Joiner
+from kms.keys.joint import SHARED, Joiner, in_each, shared_roots
 from kms.keys.keyring import open_keyring
 from kms.keys.lifecycle import Wish
 from kms.keys.lost import LostKeyError, lose_keys
@@ -391,3 +391,21 @@ def test_a_module_that_is_opened_anew_in_between(two: JointBench, monkeypatch: p
     (row,) = two.store.reader().find(JOINT_ROOTS, {"purpose": Purpose.ROOT_WRAP_ENC.value, "state": ACTIVE})
     with pytest.raises(KmsError, match="already holds"):
         joint.make_joint([two.hsm.at("")], Purpose.ROOT_WRAP_ENC, CkaId(bytes.fromhex(row.key)), "twice")
+
+
+def test_who_shares_is_told(two: JointBench) -> None:
+    reader = two.store.reader
+    assert shared_roots(reader()) == {"ready": False, "tokens": [], "not_in": []}
+    run(two, two.enroller.enrol("second"))
+    assert shared_roots(reader()) == {"ready": False, "tokens": [], "not_in": ["keystead", "second"]}
+    two.settle()
+    assert shared_roots(reader()) == {"ready": True, "tokens": ["keystead", "second"], "not_in": []}
+    two.make("k")
+    key = two.keys.core.row(MOUNT, "k")
+    assert key is not None
+    assert in_each(reader(), key.value, ["keystead", "second"])
+    assert not in_each(reader(), key.value, ["keystead", "third"])
+    two.make("alone", multi_token=False)
+    other = two.keys.core.row(MOUNT, "alone")
+    assert other is not None
+    assert not in_each(reader(), other.value, ["keystead"])
