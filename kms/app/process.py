@@ -18,18 +18,15 @@ from typing import Any, Literal
 from kms import metrics
 from kms.app.blocked import blocklist
 from kms.app.database import instance_of, prepare_database
-from kms.app.engines import DIGESTED as ENGINE_TABLES
-from kms.app.engines import SEALED as ENGINE_SEALED
 from kms.app.engines import engines
 from kms.app.enrolment import Enrolment
 from kms.app.holdings import bound
+from kms.app.identity import identity
 from kms.app.leasing import ROUTES as LEASE_ROUTES
 from kms.app.leasing import lease_desk, lease_errands, lease_tables
-from kms.app.methods import DIGESTED as METHOD_TABLES
-from kms.app.methods import SEALED as METHOD_SEALED
 from kms.app.methods import methods
-from kms.app.policing import TABLES as POLICY_TABLES
 from kms.app.policing import Policing
+from kms.app.rows import AT_START, DIGESTED, SEALED
 from kms.app.system import SystemParts
 from kms.audit import Recorder
 from kms.audit.epochs import log_origin
@@ -39,7 +36,6 @@ from kms.clock import Clock
 from kms.config import Config
 from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import Hsm
-from kms.http.vault import identity as identity_routes
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
 from kms.http.vault import sys_quorum as quorum_routes
@@ -48,10 +44,7 @@ from kms.http.vault.route import Route
 from kms.identity import TokenService
 from kms.identity import operations as identity_operations
 from kms.identity.cubbyhole import Cubbyholes
-from kms.identity.entities.model import TABLES as ENTITY_TABLES
-from kms.identity.entities.operations import entity_operations
-from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
-from kms.identity.store import ROLES as TOKEN_ROLES
+from kms.identity.store import TOKENS
 from kms.identity.wrapping import Wrapping
 from kms.ids import CkaId
 from kms.jobs.fence import Fence
@@ -67,10 +60,8 @@ from kms.keys.removal import Remover
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
-from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.keys.terms import KeyringRotator
 from kms.keys.tokens import open_tokens
-from kms.leases.store import BARRIERS, LEASES
 from kms.operation import External, Operation, Principal
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
@@ -81,15 +72,14 @@ from kms.system.choices import strange_token
 from kms.system.compromise import CompromiseRecovery
 from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
-from kms.system.instance import CUSTODY, read_instance
+from kms.system.instance import read_instance
 from kms.system.mount_operations import MountHandlers
-from kms.system.mounts import MOUNTS, MountTable
+from kms.system.mounts import MountTable
 from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
 from kms.system.quorum_operations import KeyringHandlers, quorum_operations
 from kms.system.recover import refuse_unfinished
 from kms.system.rekey import Rekeying
 from kms.system.sealing import Sealing
-from kms.system.settings import TABLES as SETTINGS_TABLES
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
 from kms.system.tokens import TokenHandlers
@@ -102,23 +92,6 @@ from pki.ssh.service import SshService
 
 Role = Literal["worker", "jobs", "start"]
 _EXPIRE_SECONDS = 60.0
-AT_START: tuple[Table[Any], ...] = (
-    MOUNTS,
-    CUSTODY,
-    KEYRING_SETTINGS,
-    *POLICY_TABLES,
-    TOKENS,
-    ACCESSORS,
-    TOKEN_ROLES,
-    *ENTITY_TABLES,
-    BARRIERS,
-    *SETTINGS_TABLES,
-)
-"""Those that decide who may do what: an old or missing row among them refuses the start."""
-DIGESTED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *METHOD_TABLES, *ENGINE_TABLES)
-"""Tables of the domains whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, LEASES, *METHOD_SEALED, *ENGINE_SEALED)
-"""Every table whose rows are sealed. One that were not here would keep an old keyring term from being ended."""
 _SWEPT_AT_START = 100_000
 
 
@@ -230,6 +203,7 @@ class App:
         self.policing = Policing(store, clock, self.policies, self.tokens)
         self.methods, self.logins = methods(store, self.tokens, self.mounts)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
+        self.identity = identity(store, clock, self.tokens, self.keys, self.mounts, self.config.url)
         blocked = blocklist(self.config.pki.blocklist)
         self.pki = PkiService(
             store, self.token.get, clock, self.tokens.book, derive=store.derived, blocklist=blocked
@@ -321,7 +295,7 @@ class App:
             **{engine.name: engine.routes for engine in self.engines},
             **{method.name: method.routes for method in self.methods},
             "cubbyhole": token_routes.CUBBYHOLE,
-            "identity": identity_routes.ROUTES,
+            "identity": self.identity.routes,
         }
         self.pipeline = Pipeline(
             store=self.store,
@@ -369,7 +343,7 @@ class App:
             *self.system.tables(),
             identity_operations(self.tokens, self.policies, self.logins),
             *lease_tables(self.leases, self.store, self.clock, self.mounts),
-            entity_operations(self.store, self.clock, self.mounts.with_accessor),
+            self.identity.operations,
             Cubbyholes(self.store).table(),
             self.wrapping.table(),
             *(engine.operations for engine in self.engines),
@@ -423,7 +397,8 @@ class App:
             roots=self.roots,
             clock=self.clock,
             recover=lambda: recover(self.config.data.audit, self.store, self.clock, origin=self.origin),
-            chores={engine.name: engine.chores for engine in self.engines},
+            chores={engine.name: engine.chores for engine in self.engines}
+            | {"identity": self.identity.chores},
             errands=[
                 *self.policing.errands,
                 *lease_errands(self.leases, self.store),

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kms.app.process import SEALED
+from kms.app.rows import SEALED
 from kms.errors import ErrorKind, KmsError
 from kms.keys.keyring import TERMS, open_ending, open_keyring, open_term, term_key
 from kms.keys.recovery import from_custodians, open_for_custodians

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kms.app.process import SEALED
+from kms.app.rows import SEALED
 from kms.tables import Table
 
 

@@ -106,7 +106,7 @@ FORGE_EVERYWHERE = """
 import json, sqlite3, sys
 from pathlib import Path
 from kms.app import App
-from kms.app.process import SEALED
+from kms.app.rows import SEALED
 from kms.clock import SystemClock
 from kms.config import load
 from kms.errors import KmsError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kms.http.vault.route import Route
+from kms.http.vault.route import Rendered, Route
+from kms.operation import Result
 
 
 def _named(what: str) -> tuple[Route, ...]:
@@ -41,4 +42,35 @@ ROUTES: tuple[Route, ...] = (
     *_aliases("alias", "identity.entity-alias"),
     # Under this old name the peer writes the entity itself.
     *_aliases("persona", "identity.entity-alias", "identity.persona.write"),
+)
+
+
+def _document(result: Result) -> Rendered:
+    """A bare JSON answer, whose code and headers the operation chooses."""
+    if result.raw is None:
+        raise TypeError("this operation answers a document")
+    body, content_type = result.raw
+    return Rendered(result.status or 200, body, content_type, result.headers)
+
+
+def _kept(what: str) -> tuple[Route, ...]:
+    name = f"identity.oidc.{what}"
+    return (
+        Route("LIST", f"oidc/{what}", f"{name}.list"),
+        Route("GET", f"oidc/{what}/{{name}}", f"{name}.read"),
+        Route("POST", f"oidc/{what}/{{name}}", f"{name}.write"),
+        Route("DELETE", f"oidc/{what}/{{name}}", f"{name}.delete"),
+    )
+
+
+TOKENS: tuple[Route, ...] = (
+    Route("GET", "oidc/config", "identity.oidc.config.read"),
+    Route("POST", "oidc/config", "identity.oidc.config.write"),
+    *_kept("key"),
+    Route("POST", "oidc/key/{name}/rotate", "identity.oidc.key.rotate"),
+    *_kept("role"),
+    Route("GET", "oidc/token/{name}", "identity.oidc.token"),
+    Route("POST", "oidc/introspect", "identity.oidc.introspect", render=_document),
+    Route("GET", "oidc/.well-known/openid-configuration", "identity.oidc.discovery", render=_document),
+    Route("GET", "oidc/.well-known/keys", "identity.oidc.keys", render=_document),
 )

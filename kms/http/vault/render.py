@@ -56,11 +56,11 @@ def encode(value: Any) -> bytes:
 
 def render(route: Route, result: Result, request_id: str, warnings: tuple[str, ...] = ()) -> Rendered:
     """The finished answer of a successful call."""
-    if route.render is not None:
-        return route.render(result)
     if result.wrap is not None:
         notes = encode(result.warnings + warnings) if result.warnings + warnings else b"null"
         return Rendered(200, _WRAPPED % (_ordered.encode(result.wrap), notes))
+    if route.render is not None:
+        return route.render(result)
     if result.raw is not None:
         body, content_type = result.raw
         return Rendered(route.status, body, content_type)

@@ -1,0 +1,71 @@
+"""The identity store and the OpenID Connect provider, built: what they bring to the server, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kms.clock import Clock
+from kms.http.vault import identity as routes
+from kms.http.vault.route import Route
+from kms.identity.entities.model import TABLES as ENTITY_TABLES
+from kms.identity.entities.operations import entity_operations
+from kms.identity.oidc.keyadmin import OidcKeys
+from kms.identity.oidc.model import CODES
+from kms.identity.oidc.model import TABLES as OIDC_TABLES
+from kms.identity.oidc.operations import token_operations
+from kms.identity.oidc.roleadmin import OidcRoles
+from kms.identity.oidc.signing import SigningKeys
+from kms.identity.oidc.tokens import IdentityTokens
+from kms.identity.service import TokenService
+from kms.jobs.maintenance import Chore
+from kms.keys import KeyService
+from kms.operation import Operation
+from kms.system.mounts import MountTable
+from kms.tables import Store, Table
+
+DIGESTED: tuple[Table[Any], ...] = OIDC_TABLES
+"""Tables of which the hourly sweep compares state digests, beside those of `AT_START`."""
+AT_START: tuple[Table[Any], ...] = ENTITY_TABLES
+"""They decide who may do what."""
+SEALED: tuple[Table[Any], ...] = (*DIGESTED, CODES)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What answers below identity/.
+
+    Args:
+        chores: background work that has come due, given the time.
+    """
+
+    routes: tuple[Route, ...]
+    operations: tuple[Operation, ...]
+    chores: Callable[[float], Iterable[Chore]]
+
+
+def identity(
+    store: Store, clock: Clock, tokens: TokenService, keys: KeyService, mounts: MountTable, address: str
+) -> Identity:
+    """All of one process.
+
+    Args:
+        store: the database.
+        clock: the machine's clocks.
+        tokens: who is asking.
+        keys: what signs.
+        mounts: whose accessors aliases name.
+        address: scheme, host and port of this server: the issuer, where none is configured.
+    """
+    signing = SigningKeys(keys)
+    named = OidcKeys(store, clock, signing)
+    issued = IdentityTokens(store, clock, tokens.directory, signing, address)
+    return Identity(
+        (*routes.ROUTES, *routes.TOKENS),
+        (
+            *entity_operations(store, clock, mounts.with_accessor),
+            *token_operations(named, OidcRoles(store, named), issued, signing),
+        ),
+        named.chores,
+    )
