@@ -11,10 +11,13 @@ from kms.http.vault.route import Route
 from kms.identity import TokenService
 from kms.identity.cert.method import Certificates
 from kms.identity.cert.store import TABLES as CERT_TABLES
+from kms.identity.jwt.flow import BrowserLogins
 from kms.identity.jwt.keys import KeySources
 from kms.identity.jwt.method import JwtMethod
+from kms.identity.jwt.provider import Provider
+from kms.identity.jwt.store import ATTEMPTS
 from kms.identity.jwt.store import TABLES as JWT_TABLES
-from kms.identity.jwt.table import jwt_operations
+from kms.identity.jwt.table import browser_operations, jwt_operations
 from kms.identity.kubernetes.method import Kubernetes
 from kms.identity.kubernetes.store import TABLES as KUBERNETES_TABLES
 from kms.identity.methods.approle import AppRoles
@@ -57,7 +60,7 @@ class Method:
 
 DIGESTED: tuple[Table[Any], ...] = (*TABLES, *JWT_TABLES, *KUBERNETES_TABLES, *CERT_TABLES)
 """Tables of the methods whose state digests the hourly sweep compares."""
-SEALED: tuple[Table[Any], ...] = (*DIGESTED, FAILURES)
+SEALED: tuple[Table[Any], ...] = (*DIGESTED, FAILURES, ATTEMPTS)
 """All sealed tables of the methods."""
 
 
@@ -86,7 +89,10 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
         with store.transaction() as tx:
             approle.reap(tx, _REAPED_AT_ONCE)
 
-    jwt = JwtMethod(store, logins, KeySources(tokens.clock))
+    sources = KeySources(tokens.clock)
+    jwt = JwtMethod(store, logins, sources)
+    browser = BrowserLogins(store, logins, jwt, Provider(sources, tokens.clock), tokens.clock)
+    signed = (*jwt_operations(jwt), *browser_operations(browser))
     kubernetes = Kubernetes(store, logins)
     cert = Certificates(store, logins, tokens.clock)
     made = (
@@ -106,7 +112,9 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
             kubernetes.retire_mount,
             kubernetes.params_of,
         ),
-        Method("jwt", auth_routes.JWT, tuple(jwt_operations(jwt)), jwt.retire_mount, jwt.params_of),
+        Method("jwt", auth_routes.JWT, signed, jwt.retire_mount, jwt.params_of),
+        # The same method under the name that logins with a browser are looked for.
+        Method("oidc", auth_routes.JWT, (), jwt.retire_mount, jwt.params_of),
         Method(
             "userpass",
             auth_routes.USERPASS,

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 _RANDOM = {"client_token", "accessor", "entity_id", "request_id"}
-_MOUNT = re.compile(r"\b(kubernetes|cert|jwt|ldap)-[0-9a-f]{6}\b")
+_MOUNT = re.compile(r"\b(kubernetes|cert|jwt|oidc|ldap)-[0-9a-f]{6}\b")
 
 
 def form(document: Any) -> Any:

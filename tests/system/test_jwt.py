@@ -218,7 +218,8 @@ def test_where_keys_are_fetched(method: Method, issuer: Issuer, api: Api) -> Non
         ({"oidc_discovery_url": f"{issuer.url}/", "oidc_discovery_ca_pem": issuer.ca}, "another issuer"),
         ({"jwt_validation_pubkeys": ["no key"]}, "error parsing public key"),
         ({"jwks_url": issuer.url, "jwt_supported_algs": ["HS256"]}, "unsupported signing algorithm"),
-        ({"jwks_url": issuer.url, "oidc_client_id": "x"}, "not available"),
+        ({"jwks_url": issuer.url, "oidc_client_id": "x"}, "both 'oidc_client_id' and"),
+        ({"jwks_url": issuer.url, "provider_config": {"provider": "azure"}}, "not available"),
     ):
         answer = api.post(config, body)
         assert answer.status == 400, body
@@ -239,7 +240,7 @@ def test_where_keys_are_fetched(method: Method, issuer: Issuer, api: Api) -> Non
 def test_roles_are_checked(method: Method, api: Api) -> None:
     role = f"auth/{method.path}/role/other"
     for changes, text in (
-        ({"role_type": "oidc"}, "role_type must be 'jwt'"),
+        ({"role_type": "oidc"}, "'allowed_redirect_uris' must be set"),
         ({"user_claim": ""}, "a user claim must be defined"),
         ({"bound_audiences": "", "bound_claims": {}}, "at least one bound constraint"),
         ({"bound_claims": {"a": {"b": 1}}}, "must be a text"),

@@ -43,6 +43,10 @@ JWT: tuple[Route, ...] = (
     Route("POST", "role/{name}", "jwt.role.write"),
     Route("DELETE", "role/{name}", "jwt.role.delete"),
     Route("POST", "login", "jwt.login"),
+    Route("POST", "oidc/auth_url", "jwt.oidc.auth-url"),
+    Route("GET", "oidc/callback", "jwt.oidc.callback"),
+    Route("POST", "oidc/callback", "jwt.oidc.posted"),
+    Route("POST", "oidc/poll", "jwt.oidc.poll"),
 )
 
 KUBERNETES: tuple[Route, ...] = (

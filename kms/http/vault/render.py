@@ -63,7 +63,7 @@ def render(route: Route, result: Result, request_id: str, warnings: tuple[str, .
         return route.render(result)
     if result.raw is not None:
         body, content_type = result.raw
-        return Rendered(route.status, body, content_type)
+        return Rendered(route.status, body, content_type, result.headers)
     empty = result.data is None and result.auth is None and result.lease is None and not result.warnings
     if empty and not route.envelope:
         return Rendered(result.status or 204, b"")

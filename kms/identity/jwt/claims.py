@@ -23,6 +23,11 @@ def check(claims: Mapping[str, Any], config: JwtConfig, role: JwtRole, now: floa
     if role.bound_subject and claims.get("sub") != role.bound_subject:
         raise _bad("invalid subject (sub) claim")
     _audience(claims, role)
+    check_bound(claims, role)
+
+
+def check_bound(claims: Mapping[str, Any], role: JwtRole) -> None:
+    """Raise KmsError(INVALID) unless the claims that the role binds are as it wants them."""
     for name, wanted in role.bound_claims.items():
         _bound(claims, name, wanted, role.bound_claims_type)
 

@@ -24,8 +24,19 @@ _OWN: Final = (
     "groups_claim",
     "not_before_leeway",
 )
-# What only logins in a browser need; empty values of it are taken, as clients send them.
-_ABSENT: Final = ("allowed_redirect_uris", "oidc_scopes", "max_age", "cel_program")
+_BROWSER: Final = (
+    "allowed_redirect_uris",
+    "callback_mode",
+    "max_age",
+    "oidc_disable_confirmation",
+    "oidc_scopes",
+    "poll_interval",
+    "verbose_oidc_logging",
+)
+# Empty values of these are taken, as clients send them.
+_ABSENT: Final = ("cel_program", "oauth2_metadata", "token_policies_template_claims")
+_LISTS: Final = ("bound_audiences", "allowed_redirect_uris", "oidc_scopes")
+MAX_POLL: Final = 3600
 _SCALARS: Final = (str, bool, int)
 
 ROLE_FIELDS: Final = (
@@ -41,7 +52,13 @@ ROLE_FIELDS: Final = (
     Field("expiration_leeway", Type.INT, record=Record.CLEAR),
     Field("groups_claim", record=Record.CLEAR),
     Field("not_before_leeway", Type.INT, record=Record.CLEAR),
-    Field("verbose_oidc_logging", Type.BOOL),
+    Field("allowed_redirect_uris", Type.STRINGS, record=Record.CLEAR),
+    Field("callback_mode", record=Record.CLEAR),
+    Field("max_age", Type.SECONDS, record=Record.CLEAR),
+    Field("oidc_disable_confirmation", Type.BOOL, record=Record.CLEAR),
+    Field("oidc_scopes", Type.STRINGS, record=Record.CLEAR),
+    Field("poll_interval", Type.INT, record=Record.CLEAR),
+    Field("verbose_oidc_logging", Type.BOOL, record=Record.CLEAR),
     *(Field(name, Type.ANY) for name in _ABSENT),
     *params.PARAM_FIELDS,
 )
@@ -52,15 +69,21 @@ def role_changes(given: Mapping[str, Any], before: JwtRole) -> dict[str, Any]:
     for name in _ABSENT:
         if given.get(name):
             raise invalid(f"{name} is not available on this server")
-    kind = given.get("role_type", "jwt")
-    if kind != "jwt":
-        if kind in {"", "oidc"}:
-            raise invalid("role_type must be 'jwt': logins in a browser (oidc) are not available")
+    kind = given.get("role_type") or "oidc"
+    if kind not in {"jwt", "oidc"}:
         raise invalid(f"invalid 'role_type': {kind}")
     read = params.changes(given, before)
-    read |= {name: given[name] for name in _OWN if name in given}
-    if "bound_audiences" in read:
-        read["bound_audiences"] = tuple(read["bound_audiences"])
+    read |= {name: given[name] for name in (*_OWN, *_BROWSER) if name in given}
+    read |= {name: tuple(read[name]) for name in _LISTS if name in read}
+    read["role_type"] = kind
+    # Not sent again, it is the default again, as on the peer.
+    read["callback_mode"] = given.get("callback_mode") or "client"
+    if read["callback_mode"] not in {"client", "direct"}:
+        if read["callback_mode"] == "device":
+            raise invalid("callback_mode 'device' is not available; use 'client' or 'direct'")
+        raise invalid(f"invalid 'callback_mode': {read['callback_mode']}")
+    if not 0 <= read.get("poll_interval", 0) <= MAX_POLL:
+        raise invalid(f"poll_interval: 0 to {MAX_POLL} seconds")
     if read.get("bound_claims_type", "string") not in {"string", "glob"}:
         raise invalid(f"invalid 'bound_claims_type': {read['bound_claims_type']}")
     for name, value in (read.get("bound_claims") or {}).items():
@@ -71,6 +94,18 @@ def role_changes(given: Mapping[str, Any], before: JwtRole) -> dict[str, Any]:
             )
     read |= _mappings(read)
     return read
+
+
+def check_bounds(role: JwtRole) -> None:
+    """Raise KmsError(INVALID) for a role that would let in anybody whom the issuer signs for."""
+    if not role.user_claim:
+        raise invalid("a user claim must be defined on the role")
+    if role.role_type == "oidc":
+        if not role.allowed_redirect_uris:
+            raise invalid("'allowed_redirect_uris' must be set if 'role_type' is 'oidc' or unspecified.")
+        return  # the audience is our client id
+    if not (role.bound_audiences or role.bound_subject or role.bound_claims or role.token_bound_cidrs):
+        raise invalid("must have at least one bound constraint when creating/updating a role")
 
 
 def _mappings(read: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,10 +124,11 @@ def shown_role(role: JwtRole) -> dict[str, Any]:
     """The role as the API shows it."""
     own = {name: getattr(role, name) for name in _OWN}
     own["bound_audiences"] = list(role.bound_audiences) or None
-    absent = {
-        "allowed_redirect_uris": None,
-        "max_age": 0,
-        "oidc_scopes": None,
-        "verbose_oidc_logging": False,
-    }
-    return {**params.shown(role), **absent, **own, "role_type": "jwt"}
+    own |= {name: own[name] or None for name in ("bound_claims", "claim_mappings")}
+    browser = {name: getattr(role, name) for name in _BROWSER}
+    for name in ("allowed_redirect_uris", "oidc_scopes"):
+        browser[name] = list(browser[name]) or None
+    if not browser["poll_interval"]:
+        del browser["poll_interval"]
+    absent = {"oauth2_metadata": None, "token_policies_template_claims": False}
+    return {**params.shown(role), **absent, **own, **browser, "role_type": role.role_type}

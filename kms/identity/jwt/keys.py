@@ -86,16 +86,19 @@ class KeySources:
         """Ask the issuer now; (kid, key) of each key that can be used. Raises KmsError(INVALID)."""
         url, ca = config.jwks_url, config.jwks_ca_pem
         if config.oidc_discovery_url:
-            ca = config.oidc_discovery_ca_pem
-            place = f"{config.oidc_discovery_url.rstrip('/')}/.well-known/openid-configuration"
-            document = self._get(place, ca)
-            if document.get("issuer") != config.oidc_discovery_url:
-                raise invalid("error checking oidc discovery URL: it speaks for another issuer")
-            url = str(document.get("jwks_uri") or "")
+            url, ca = str(self.discover(config).get("jwks_uri") or ""), config.oidc_discovery_ca_pem
         found = self._get(url, ca).get("keys")
         if not isinstance(found, list):
             raise invalid("error checking jwks URL: the answer has no keys")
         return [pair for entry in found[:MAX_KEYS] if (pair := _usable(entry)) is not None]
+
+    def discover(self, config: JwtConfig) -> dict[str, Any]:
+        """The provider's metadata (OpenID Connect Discovery). Raises KmsError(INVALID)."""
+        place = f"{config.oidc_discovery_url.rstrip('/')}/.well-known/openid-configuration"
+        document = self._get(place, config.oidc_discovery_ca_pem)
+        if document.get("issuer") != config.oidc_discovery_url:
+            raise invalid("error checking oidc discovery URL: it speaks for another issuer")
+        return document
 
     def _get(self, url: str, ca: str) -> dict[str, Any]:
         check_url(url)

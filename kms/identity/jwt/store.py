@@ -1,4 +1,4 @@
-"""Rows of the method, below the mount's id. Nothing secret is among them."""
+"""Rows of the method, below the mount's id. The client secret and attempts are secret: rows are sealed, no answer shows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from kms.tables import Table
 
 
 class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose tokens are taken. Exactly one of the three sources of keys is set."""
+    """Whose tokens are taken. Exactly one of the three sources of keys is set.
+
+    Args:
+        oidc_client_id: set, with the secret and a discovery URL, where people log in with a browser.
+        oidc_response_mode: "query" (or "") or "form_post": how the provider's answer travels through the browser.
+        oidc_response_types: "code" (the default) or "id_token".
+    """
 
     bound_issuer: str = ""
     default_role: str = ""
@@ -21,6 +27,21 @@ class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
     jwt_validation_pubkeys: tuple[str, ...] = ()
     oidc_discovery_ca_pem: str = ""
     oidc_discovery_url: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = ""
+    oidc_response_mode: str = ""
+    oidc_response_types: tuple[str, ...] = ()
+    namespace_in_state: bool = True
+
+    @property
+    def browser(self) -> bool:
+        """Whether people can log in with a browser."""
+        return bool(self.oidc_discovery_url and self.oidc_client_id and self.oidc_client_secret)
+
+    @property
+    def implicit(self) -> bool:
+        """Whether the provider sends the ID token itself through the browser, and no code."""
+        return "id_token" in self.oidc_response_types
 
 
 class JwtRole(TokenParams, frozen=True, kw_only=True):
@@ -37,8 +58,48 @@ class JwtRole(TokenParams, frozen=True, kw_only=True):
     expiration_leeway: int = 0
     not_before_leeway: int = 0
     groups_claim: str = ""
+    role_type: str = "jwt"
+    allowed_redirect_uris: tuple[str, ...] = ()
+    oidc_scopes: tuple[str, ...] = ()
+    max_age: int = 0
+    callback_mode: str = "client"
+    poll_interval: int = 0
+    oidc_disable_confirmation: bool = False
+    verbose_oidc_logging: bool = False
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A login with a browser that has begun. Its row key is the hash of its state.
+
+    Args:
+        verifier: of PKCE (RFC 7636); leaves this server only to the provider's token endpoint.
+        client_nonce: of the client that began; it must show it again.
+        requester: its address, for the person who confirms.
+        stage: OPEN, TAKEN (the answer came and is being proved) or PROVED (waits for the client's poll).
+        code: what the provider posted, for the client's next call; so is `id_token`.
+        meta: of `Proved`, once it is proved; so are those below.
+    """
+
+    mount_id: str
+    role: str
+    redirect_uri: str
+    nonce: str
+    verifier: str
+    client_nonce: str
+    requester: str
+    expires_at: float
+    stage: str = "open"
+    code: str = ""
+    id_token: str = ""
+    meta: dict[str, str] = msgspec.field(default_factory=dict)
+    display_name: str = ""
+    alias: str = ""
+    groups: tuple[str, ...] = ()
+
+
+OPEN, TAKEN, PROVED = "open", "taken", "proved"
+ATTEMPTS = Table("oidc-attempt", "oidc_attempts", Attempt, index=("expires_at",))
 CONFIGS = Table("jwt-config", "jwt_configs", JwtConfig, digest="identity")
 ROLES = Table("jwt-role", "jwt_roles", JwtRole, digest="identity")
 TABLES = (CONFIGS, ROLES)
+"""Those with a digest."""

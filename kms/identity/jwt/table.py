@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+from kms.identity.jwt.configuring import CONFIG_FIELDS
 from kms.identity.jwt.fields import ROLE_FIELDS
+from kms.identity.jwt.flow import BrowserLogins, given_up
 from kms.identity.jwt.method import JwtMethod
-from kms.operation import Caller, Capability, Effect, Field, Operation, Record, Type
+from kms.operation import Caller, Capability, Effect, Field, Operation, Record
 
 _NAME = (Field("name", record=Record.CLEAR),)
-_CONFIG = (
-    *(
-        Field(name, record=Record.CLEAR)
-        for name in ("bound_issuer", "default_role", "jwks_url", "oidc_discovery_url")
-    ),
-    Field("jwks_ca_pem"),
-    Field("oidc_discovery_ca_pem"),
-    Field("jwt_supported_algs", Type.STRINGS, record=Record.CLEAR),
-    Field("jwt_validation_pubkeys", Type.STRINGS),
-    Field("oidc_client_id"),
-    Field("oidc_client_secret"),
-    Field("provider_config", Type.MAP),
-)
 
 
 def jwt_operations(method: JwtMethod) -> list[Operation]:
@@ -27,7 +16,7 @@ def jwt_operations(method: JwtMethod) -> list[Operation]:
     update, state = Capability.UPDATE, Effect.STATE
     return [
         Operation("jwt.config.read", Capability.READ, method.read_config),
-        Operation("jwt.config.write", update, method.write_config, effect=state, fields=_CONFIG),
+        Operation("jwt.config.write", update, method.write_config, effect=state, fields=CONFIG_FIELDS),
         Operation("jwt.role.list", Capability.LIST, method.listing),
         Operation("jwt.role.read", Capability.READ, method.read, fields=_NAME),
         Operation(
@@ -46,5 +35,47 @@ def jwt_operations(method: JwtMethod) -> list[Operation]:
             effect=state,
             caller=Caller.PROOF,
             fields=(Field("role", record=Record.CLEAR), Field("jwt")),
+        ),
+    ]
+
+
+def browser_operations(flow: BrowserLogins) -> list[Operation]:
+    """Logins with a browser: what strangers may call before they are anybody."""
+    state, proof = Effect.STATE, Caller.PROOF
+    answer = tuple(Field(name) for name in ("state", "code", "client_nonce", "error"))
+    more = (Field("error_description"), Field("error_uri"), Field("confirmation"))
+    begin = (
+        Field("role", record=Record.CLEAR),
+        Field("redirect_uri", record=Record.CLEAR),
+        Field("client_nonce"),
+    )
+    return [
+        Operation(
+            "jwt.oidc.auth-url", Capability.UPDATE, flow.auth_url, effect=state, caller=proof, fields=begin
+        ),
+        Operation(
+            "jwt.oidc.callback",
+            Capability.READ,
+            flow.callback,
+            effect=Effect.EXTERNAL,
+            caller=proof,
+            fields=(*answer, *more),
+            resolve=given_up,
+        ),
+        Operation(
+            "jwt.oidc.posted",
+            Capability.UPDATE,
+            flow.posted,
+            effect=state,
+            caller=proof,
+            fields=(*answer, *more, Field("id_token")),
+        ),
+        Operation(
+            "jwt.oidc.poll",
+            Capability.UPDATE,
+            flow.poll,
+            effect=state,
+            caller=proof,
+            fields=(Field("state"), Field("client_nonce")),
         ),
     ]

@@ -1,0 +1,89 @@
+"""Fields of the configuration of jwt: what is taken, checked and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from msgspec.structs import asdict
+
+from kms.errors import invalid
+from kms.identity.jwt import token
+from kms.identity.jwt.keys import given_keys
+from kms.identity.jwt.store import JwtConfig
+from kms.identity.outward import check_url
+from kms.operation import Field, Record, Type
+
+_SOURCES: Final = ("jwt_validation_pubkeys", "jwks_url", "oidc_discovery_url")
+_LISTS: Final = ("jwt_supported_algs", "jwt_validation_pubkeys", "oidc_response_types")
+_WELL_KNOWN: Final = "/.well-known/openid-configuration"
+_RESPONSES: Final = {"code", "id_token"}
+
+CONFIG_FIELDS: Final = (
+    *(
+        Field(name, record=Record.CLEAR)
+        for name in ("bound_issuer", "default_role", "jwks_url", "oidc_discovery_url", "oidc_client_id")
+    ),
+    Field("jwks_ca_pem"),
+    Field("oidc_discovery_ca_pem"),
+    Field("jwt_supported_algs", Type.STRINGS, record=Record.CLEAR),
+    Field("jwt_validation_pubkeys", Type.STRINGS),
+    Field("oidc_client_secret"),
+    Field("oidc_response_mode", record=Record.CLEAR),
+    Field("oidc_response_types", Type.STRINGS, record=Record.CLEAR),
+    Field("namespace_in_state", Type.BOOL, record=Record.CLEAR),
+    Field("skip_jwks_validation", Type.BOOL, record=Record.CLEAR),
+    Field("override_allowed_server_names", Type.STRINGS),
+    Field("provider_config", Type.MAP),
+)
+
+
+def configuration(args: Mapping[str, Any], given: Collection[str]) -> tuple[JwtConfig, tuple[str, ...]]:
+    """(the configuration, whole, warnings). Raises KmsError(INVALID)."""
+    for name in ("provider_config", "override_allowed_server_names"):
+        if args.get(name):
+            raise invalid(f"{name} is not available on this server")
+    read = {name: args[name] for name in JwtConfig.__struct_fields__ if name in given}
+    read |= {name: tuple(read.get(name) or ()) for name in _LISTS}
+    read["default_role"] = (read.get("default_role") or "").lower()
+    url = read.get("oidc_discovery_url") or ""
+    warnings: tuple[str, ...] = ()
+    if url.endswith(_WELL_KNOWN):
+        read["oidc_discovery_url"] = url.removesuffix(_WELL_KNOWN)
+        warnings = (f"modifying provided `OIDCDiscoveryURL` to {read['oidc_discovery_url']!r}",)
+    config = JwtConfig(**read)
+    _check(config)
+    return config, warnings
+
+
+def _check(config: JwtConfig) -> None:
+    if sum(bool(getattr(config, name)) for name in _SOURCES) != 1:
+        raise invalid(
+            "exactly one of 'jwt_validation_pubkeys', 'jwks_url' or 'oidc_discovery_url' must be set"
+        )
+    if bool(config.oidc_client_id) != bool(config.oidc_client_secret):
+        raise invalid("both 'oidc_client_id' and 'oidc_client_secret' must be set for OIDC")
+    if config.oidc_client_id and not config.oidc_discovery_url:
+        raise invalid("'oidc_discovery_url' must be set for OIDC")
+    unknown = set(config.jwt_supported_algs) - set(token.ALGORITHMS)
+    if unknown:
+        raise invalid(f"unsupported signing algorithm: {min(unknown)[:32]}")
+    if not set(config.oidc_response_types) <= _RESPONSES or len(config.oidc_response_types) > 1:
+        raise invalid("invalid response_types: one of 'code' and 'id_token' is allowed")
+    if config.oidc_response_mode not in {"", "query", "form_post"}:
+        raise invalid(f'invalid response_mode: "{config.oidc_response_mode[:32]}"')
+    if config.implicit and config.oidc_response_mode != "form_post":
+        raise invalid("query response_mode may not be used with an id_token response_type")
+    given_keys(config.jwt_validation_pubkeys)
+    if not config.jwt_validation_pubkeys:
+        check_url(config.jwks_url or config.oidc_discovery_url)
+
+
+def shown_config(config: JwtConfig) -> dict[str, Any]:
+    """The configuration as the API shows it: without the client's secret."""
+    data = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
+    }
+    del data["oidc_client_secret"]
+    absent: dict[str, Any] = {"provider_config": {}, "override_allowed_server_names": []}
+    return {**data, **absent, "status": "valid"}
