@@ -27,6 +27,7 @@ from kms.tables import Reader, Row, Store, Table, Transaction
 from pki import der
 from pki.model import Certificate
 from pki.names import is_hostname
+from pki.profiles import Leaf
 from pki.store import CERTIFICATES
 
 _SPKI = 6  # its place in the to-be-signed bytes (RFC 5280 4.1)
@@ -103,6 +104,19 @@ def looks(certificate: Certificate) -> Looks:
     )
 
 
+def looks_of(leaf: Leaf) -> Looks:
+    """What `looks` will read in the certificate of this leaf, from the values that it is made of."""
+    names = leaf.names
+    return Looks(
+        common_name=names.common_name,
+        dns=frozenset(name.lower() for name in names.dns),
+        emails=frozenset(name.lower() for name in names.emails),
+        ips=frozenset(str(address) for address in names.ips),
+        uris=frozenset(names.uris),
+        key=hashlib.sha256(leaf.spki).hexdigest(),
+    )
+
+
 def domains(host: str) -> Iterator[str]:
     """The name and the domains that it lies in: a.b.c, b.c. What has one label holds too much to be one."""
     labels = host.split(".")[-_LABELS:]
@@ -111,9 +125,8 @@ def domains(host: str) -> Iterator[str]:
         yield ".".join(labels[start:])
 
 
-def terms(certificate: Certificate) -> set[Term]:
+def terms(certificate: Certificate, seen: Looks) -> set[Term]:
     """Everything under which it is found, beside `ALL`."""
-    seen = looks(certificate)
     found: set[Term] = {("issuer", certificate.issuer_id)}
     found |= {("domain", domain) for host in seen.hosts for domain in domains(host) if domain}
     found |= {("email", address) for address in seen.emails}
@@ -157,10 +170,10 @@ class CertificateIndex:
         """What the lines of a term begin with."""
         return _prefix(self._key(), mount_id, term)
 
-    def lines(self, certificate: Certificate) -> dict[str, Line]:
+    def lines(self, certificate: Certificate, seen: Looks) -> dict[str, Line]:
         """All lines of a new certificate, by their keys."""
         secret, place = self._key(), position(certificate)
-        digests = _digests(secret, certificate)
+        digests = _digests(secret, certificate, seen)
         found = {f"{certificate.mount_id}/{digest}/{place}": _LINE for digest in digests}
         found[f"{_prefix(secret, certificate.mount_id, ALL)}{place}"] = Line(digests)
         return found
@@ -198,7 +211,7 @@ class CertificateIndex:
                 damaged = damaged or error  # it must not keep the others waiting
                 continue
             if found is not None:
-                read[row.key] = _digests(secret, found.value)
+                read[row.key] = _digests(secret, found.value, looks(found.value))
         with self.store.transaction() as tx:
             for row in waiting:
                 try:
@@ -241,8 +254,8 @@ def _prefix(secret: bytes, mount_id: str, term: Term) -> str:
     return f"{mount_id}/{_digest(secret, mount_id, term)}/"
 
 
-def _digests(secret: bytes, certificate: Certificate) -> tuple[str, ...]:
-    return tuple(sorted(_digest(secret, certificate.mount_id, term) for term in terms(certificate)))
+def _digests(secret: bytes, certificate: Certificate, seen: Looks) -> tuple[str, ...]:
+    return tuple(sorted(_digest(secret, certificate.mount_id, term) for term in terms(certificate, seen)))
 
 
 def _digest(secret: bytes, mount_id: str, term: Term) -> str:

@@ -31,7 +31,7 @@ from pki import constraints, leafkeys, ledger
 from pki.authority import Authorities, Authority, pem
 from pki.goodkey import Blocklist, spki_der, spki_hash
 from pki.hsmkey import CaToken
-from pki.index import CertificateIndex, Line
+from pki.index import CertificateIndex, Line, Looks, looks, looks_of
 from pki.leasing import lease_of
 from pki.lint import Linter
 from pki.model import Certificate, CertificateState, Role, serial_hex, wire_serial
@@ -258,6 +258,10 @@ class Act:
             shard=draft.shard,
         )
 
+    def _looks(self, row: Certificate) -> Looks:
+        draft = self.prepared.draft
+        return looks_of(draft) if isinstance(draft, Leaf) else looks(row)
+
     def begin(self, tx: Transaction) -> None:  # (3)
         self.row = ledger.intend(tx, self._row())
 
@@ -270,7 +274,8 @@ class Act:
             raise
         self.signed = True
         if self.index is not None and self.stored:
-            self.lines = self.index.lines(ledger.done(self._row(), der))
+            row = ledger.done(self._row(), der)
+            self.lines = self.index.lines(row, self._looks(row))
         return der
 
     def conclude(self, tx: Transaction, der: bytes) -> Result:  # (5)

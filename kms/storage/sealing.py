@@ -77,6 +77,7 @@ class RowSealer:
         self._load_term = load_term
         self.ended = ended
         self._derivations = {DERIVATION_TERM: terms[DERIVATION_TERM]}
+        self._derived: dict[str, Sensitive] = {}  # from that term, which never changes
         self._digest_keys = {DERIVATION_TERM: _digest_key(terms[DERIVATION_TERM])}
         self._ciphers: dict[int, AESGCM] = {}
         self._allowance: dict[int, int] = {}
@@ -145,8 +146,11 @@ class RowSealer:
         return cipher
 
     def derived(self, label: str) -> Sensitive:
-        """A stable 32-byte key of this instance for one named use."""
-        return derive(self._derivations[DERIVATION_TERM], label)
+        """A stable 32-byte key of this instance for one named use; labels stand in code and are few."""
+        found = self._derived.get(label)
+        if found is None:
+            found = self._derived[label] = derive(self._derivations[DERIVATION_TERM], label)
+        return found
 
     def derived_anew(self, label: str) -> Sensitive:
         """As `derived`, from the newest secret: another key after a theft of the keyring was mended."""

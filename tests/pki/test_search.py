@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from kms.errors import KmsError
+from pki import index
 from pki.goodkey import spki_der, spki_hash
-from pki.index import INDEX, UNINDEXED, domains
+from pki.index import INDEX, UNINDEXED, Looks, domains, looks
+from pki.model import Certificate
 from tests.pki.bench import START, Bench, Killed, load
 
 NAMES: dict[str, Any] = {
@@ -297,3 +299,35 @@ def test_a_killed_request_leaves_neither_a_row_nor_a_line(ca: Bench, many: dict[
     with pytest.raises(Killed):
         ca.issue(common_name="killed.example.com")
     assert ca.store.reader().keys(INDEX) == lines
+
+
+def test_what_a_leaf_says_is_what_its_certificate_says(ca: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of a new certificate come from the values that it is made of; they are those of its bytes."""
+    pairs: list[tuple[Looks, Looks]] = []
+    real = index.CertificateIndex.lines
+
+    def both(self: Any, certificate: Certificate, seen: Looks) -> Any:
+        pairs.append((seen, looks(certificate)))
+        return real(self, certificate, seen)
+
+    monkeypatch.setattr(index.CertificateIndex, "lines", both)
+    ca.role(allow_any_name=True, allowed_uri_sans=["*"], organization=["X"], ou=["Y"])
+    ca.role("bare", allow_any_name=True, allowed_uri_sans=["*"], require_cn=False)
+    ca.role("spiffe", profile="spiffe", allowed_uri_sans=["*"])
+    ca.issue(**NAMES)
+    ca.issue(
+        common_name="Upper.Example.COM",
+        alt_names=["Other.Example.com", "ME@Example.com"],
+        ip_sans=["fd00:0:0::1"],
+    )
+    ca.issue(
+        role="bare",
+        common_name="",
+        uri_sans=["https://Upper.example.com/Path"],
+        alt_names=["*.a.example.com"],
+    )
+    ca.issue(role="spiffe", common_name="", uri_sans=["spiffe://td.example/ns/a"])
+    ca.issue(common_name="me@example.com", exclude_cn_from_sans=True)
+    assert len(pairs) == 5
+    for made, read in pairs:
+        assert made == read
