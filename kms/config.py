@@ -49,6 +49,17 @@
     http_port = 80                   # of http-01
     tls_port = 443                   # of tls-alpn-01
 
+    [approvals]                      # requests that need the consent of others, root's too; leave it out for none
+    approvals = 2                    # of different people, besides the one who asks
+    operations = ["destroy", "export", "rotate-root"]
+    paths = ["transit/keys/+/config"]           # further requests, as patterns of policies
+    groups = ["custodians"]          # identity groups whose members may consent, and
+    policies = ["custodian"]         # policies whose holders may
+    max_ttl = "24h"                  # the longest that a request waits
+
+    [tags]                           # of this server, for conditions of policies
+    environment = "production"
+
     [limits]
     connections = 1000               # per worker
     request_seconds = 30             # a worker that is stuck for longer is replaced
@@ -69,13 +80,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from kms.errors import KmsError, invalid
+from kms.sections import AcmeSection, ApprovalsSection, Tags, check_sections
 
 Recovery = Literal["none", "hsm-backup", "quorum"]
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_WORKERS = 256
 
 _VariableName = Annotated[str, msgspec.Meta(pattern="^[A-Z_][A-Za-z0-9_]{0,63}$")]
-_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 
 
@@ -224,21 +235,6 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     stop_seconds: _PositiveInt = 15
 
 
-class AcmeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the server may connect to on the word of an ACME client. No API widens it.
-
-    Args:
-        networks: addresses of other networks are refused. Loopback, link-local (with the metadata services of clouds),
-            multicast and their like need an entry that lies inside them. "0.0.0.0/0" and "::/0" open the Internet.
-        http_port: of http-01, 80 by the RFC.
-        tls_port: of tls-alpn-01, 443 by the RFC.
-    """
-
-    networks: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-    http_port: _Port = 80
-    tls_port: _Port = 443
-
-
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that an operator may choose.
 
@@ -246,6 +242,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         listen: "host:port" of the API; an IPv6 host stands in brackets.
         workers: worker processes.
         recovery: what helps when the HSM is lost. No default: it cannot be changed after init.
+        tags: of this server's environment, for conditions of policies: name -> value.
     """
 
     listen: str = "127.0.0.1:8200"
@@ -260,6 +257,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pki: PkiSection = PkiSection()
     limits: LimitsConfig = LimitsConfig()
     acme: AcmeSection = AcmeSection()
+    approvals: ApprovalsSection | None = None
+    tags: Tags = {}
 
     @property
     def address(self) -> tuple[str, int]:
@@ -439,7 +438,7 @@ def _check(config: Config, name: str) -> None:
     _check_tokens(config, name)
     if config.proxy is not None:
         _check_networks(config.proxy, name)
-    _check_acme(config.acme, name)
+    check_sections(config.acme, config.approvals, name)
     if config.data.storage == config.data.audit:
         raise invalid(f"{name}: data.storage and data.audit must be different folders")
 
@@ -454,14 +453,6 @@ def _check_networks(proxy: ProxyConfig, name: str) -> None:
             raise invalid(f'{name}: proxy.trusted: "{text}" is not a network like 10.1.2.0/24') from None
         if network.prefixlen == 0:
             raise invalid(f"{name}: proxy.trusted: {text} would believe everybody; name the proxies")
-
-
-def _check_acme(section: AcmeSection, name: str) -> None:
-    for text in section.networks:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError as error:
-            raise invalid(f"{name}: acme.networks: {error}") from None
 
 
 def _check_tokens(config: Config, name: str) -> None:

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import threading
 from bisect import bisect_left
+from collections import Counter as Counts
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,21 +35,29 @@ FLUSH_SECONDS = 1.0
 _requests: Counter | None = None
 _seconds: Counter | None = None
 _buckets: Counter | None = None
+_root_uses: Counter | None = None
 _setup = threading.Lock()
 
 
 class Meter:
     """Counts finished requests of one process (`kms.pipeline.Meter`). Safe to use from several threads.
 
-    Series: keystead_requests_total{operation,outcome}, keystead_request_seconds_total{operation} and
-    keystead_request_duration_total{operation,le} (how many took at most `le` seconds).
+    Series: keystead_requests_total{operation,outcome}, keystead_request_seconds_total{operation},
+    keystead_request_duration_total{operation,le} (how many took at most `le` seconds) and
+    keystead_root_token_uses_total{operation}.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._pending: dict[tuple[str, str], list[float]] = {}
+        self._root: Counts[str] = Counts()
         self._flush_at = 0.0
         self._lock = threading.Lock()
+
+    def root_used(self, operation: str) -> None:
+        """One request of a root token."""
+        with self._lock:
+            self._root[operation] += 1
 
     def observe(self, operation: str, outcome: str, seconds: float) -> None:
         """One finished request."""
@@ -65,7 +74,10 @@ class Meter:
         """Give the library what was collected."""
         with self._lock:
             pending, self._pending = self._pending, {}
+            root, self._root = self._root, Counts()
             self._flush_at = self._clock.monotonic() + FLUSH_SECONDS
+        for operation, uses in root.items():
+            _root_series().labels(operation).inc(uses)
         if not pending:
             return
         requests, total, buckets = _series()
@@ -91,6 +103,16 @@ def _series() -> tuple[Counter, Counter, Counter]:
                 "keystead_request_duration", "Requests that took at most le seconds", ["operation", "le"]
             )
         return _requests, _seconds, _buckets
+
+
+def _root_series() -> Counter:
+    global _root_uses  # noqa: PLW0603  (as above)
+    from prometheus_client import Counter  # noqa: PLC0415  (reads the environment at import)
+
+    with _setup:
+        if _root_uses is None:
+            _root_uses = Counter("keystead_root_token_uses", "Requests of root tokens", ["operation"])
+        return _root_uses
 
 
 def render_metrics(meter: Meter | None = None) -> bytes:

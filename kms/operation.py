@@ -192,6 +192,7 @@ class Call:
         extra: what was sent besides, as it was sent: names that the operation does not know, and whole documents. Only
             rules about parameters look at it.
         credential: the presented token, if any; only identity reads it.
+        facts: of a request that waited for consent: who consented and who carries it out, for the record.
         idempotency_key: chosen by the caller for this request and its repetitions, "" for none.
     """
 
@@ -214,6 +215,7 @@ class Call:
     unverified_chain: tuple[bytes, ...] = ()
     basic: str = ""
     idempotency_key: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

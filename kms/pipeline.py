@@ -14,9 +14,11 @@ There is no other way to an operation's handler: doors hold names, and only `Reg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from msgspec import structs
 
 from kms.audit.event import Actor, Event, Phase
 from kms.audit.receipt import Receipt
@@ -38,56 +40,21 @@ from kms.operation import (
     Outcome,
     Principal,
     Record,
-    Release,
     Result,
 )
 from kms.policy import Decision
 from kms.policy.listing import bound, shown
+from kms.policy.release import Claim, Consents, Demand, NoConsents, Released, claimed
+from kms.registry import Registry
 from kms.tables import Store, Transaction
 
+UNWRAP: Final = "sys.wrapping.unwrap"
+"""The operation that a request which waited is carried out by."""
+ASKED: Final = "sys.control_group.asked"
+"""What the record of a request that is put away calls it."""
 _NO_MOUNT = MountRef(id="", path="", type="", accessor="")
 _OPEN = Decision(allowed=True, rule="", why="public")
 _ANY_TOKEN = Decision(allowed=True, rule="any-token", why="granted")
-
-
-class Registry(Mapping[str, Operation]):
-    """All operations by name. Refuses at start what would be wrong at run time.
-
-    Raises:
-        ValueError: a name twice, or a combination of declarations that the design forbids.
-    """
-
-    def __init__(self, tables: Iterable[Iterable[Operation]]) -> None:
-        self._operations: dict[str, Operation] = {}
-        for table in tables:
-            for operation in table:
-                _check(operation)
-                if operation.name in self._operations:
-                    raise ValueError(f"operation {operation.name} is registered twice")
-                self._operations[operation.name] = operation
-
-    def __getitem__(self, name: str) -> Operation:
-        return self._operations[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._operations)
-
-    def __len__(self) -> int:
-        return len(self._operations)
-
-
-def _check(operation: Operation) -> None:
-    counted = operation.evidence is Evidence.COUNTED
-    if counted and (operation.caller is not Caller.PUBLIC or operation.effect is not Effect.NONE):
-        raise ValueError(f"{operation.name}: only public operations without effect may be counted")
-    if operation.effect is Effect.EXTERNAL and operation.resolve is None:
-        raise ValueError(f"{operation.name}: an external effect needs a way to resolve an unfinished intent")
-    if operation.release is Release.STREAM and operation.effect is not Effect.NONE:
-        raise ValueError(f"{operation.name}: only operations without effect may stream")
-    if operation.exists is not None and operation.capability is not Capability.UPDATE:
-        raise ValueError(f"{operation.name}: only 'update' splits into create and update")
-    if operation.any_token and (operation.effect is not Effect.NONE or operation.sudo):
-        raise ValueError(f"{operation.name}: what any token may call must not change or need anything")
 
 
 class Gate(Protocol):
@@ -117,6 +84,8 @@ class Pipeline:
         authenticate: (token, address it came from) -> Principal; raises KmsError(UNAUTHENTICATED).
         decide: (principal, call) -> Decision; pure but for its caches.
         wrap: puts an answer away in the open transaction, and gives what goes out instead.
+        consents: keeps requests that wait for the consent of others.
+        alarm: told of each request of a root token, before it is decided on.
     """
 
     def __init__(
@@ -130,6 +99,8 @@ class Pipeline:
         recorder: Recorder,
         meter: Meter,
         clock: Clock,
+        consents: Consents | None = None,
+        alarm: Callable[[Call], None] = lambda _call: None,
     ) -> None:
         self._store = store
         self._gate = gate
@@ -139,6 +110,8 @@ class Pipeline:
         self._recorder = recorder
         self._meter = meter
         self._clock = clock
+        self._consents = consents or NoConsents()
+        self._alarm = alarm
         self._kinds: dict[str, dict[str, Record]] = {}  # operation -> field -> how it is recorded
 
     def run(self, call: Call) -> tuple[Result, Receipt | None]:
@@ -195,10 +168,57 @@ class Pipeline:
         decision = _OPEN
         if operation.caller is Caller.TOKEN:
             self._identify(call)  # (1)
+            if call.principal.root:
+                self._alarm(call)
             decision = self._authorise(call)  # (2)
+            restrained = self._restrained(call, decision)  # (2b)
+            if isinstance(restrained, Released):
+                return self._release(call, restrained)
+            if restrained is not None:
+                return self._defer(call, decision.rule, restrained)
         return self._obey(call, decision)
 
-    def _obey(self, call: Call, decision: Decision) -> tuple[Result, Receipt | None]:
+    def _restrained(self, call: Call, decision: Decision) -> Released | Demand | None:
+        """What else stands between a request and its act: consent that it needs, or has and brings along."""
+        try:
+            released = self._consents.released(call) if call.operation.name == UNWRAP else None
+            return released or self._consents.demanded(call, decision)
+        except KmsError as error:
+            self._failed(call, decision.rule, error)
+            raise
+
+    def _defer(self, call: Call, rule: str, demand: Demand) -> tuple[Result, Receipt | None]:
+        """The request is put away until others have consented; the record says so and not that it was done."""
+        self._gate.admit_change(call.operation)
+        with self._store.transaction() as tx:
+            result = self._consents.defer(tx, call, demand)
+            event = self._event(call, "done", "ok", rule=rule, result=result)
+            event = structs.replace(
+                event, operation=ASKED, subject={**event.subject, "operation": call.operation.name}
+            )
+            staged = self._recorder.stage(tx, event, urgent=call.operation.sudo)
+        return result, self._recorder.publish(staged)
+
+    def _release(self, unwrapping: Call, released: Released) -> tuple[Result, Receipt | None]:
+        """A request that waited, decided anew and carried out once, with consent enough."""
+        call = released.call
+        call.request_id, call.now = unwrapping.request_id, unwrapping.now
+        call.generation, call.peer, call.door = unwrapping.generation, unwrapping.peer, unwrapping.door
+        call.facts = released.facts
+        self._gate.admit(call.operation)  # (0)
+        if call.principal.root:
+            self._alarm(call)
+        decision = self._authorise(call)  # (2)
+        try:
+            released.settle(self._consents.demanded(call, decision))  # (2b)
+        except KmsError as error:
+            self._failed(call, decision.rule, error)
+            raise
+        return self._obey(call, decision, released.claim)
+
+    def _obey(
+        self, call: Call, decision: Decision, claim: Claim | None = None
+    ) -> tuple[Result, Receipt | None]:
         rule = decision.rule
         try:
             wraps = _wraps(call)
@@ -206,6 +226,8 @@ class Pipeline:
             outcome = call.operation.act(call)  # (4), up to the first commit
             if isinstance(outcome, Result) and (decision.limit or decision.filter_path):
                 outcome = shown(call, decision, outcome, self._sees(call))
+            if claim is not None:
+                outcome = claimed(outcome, claim)
             if wraps:
                 outcome = self._wrapped(call, outcome)  # (2b)
             if isinstance(outcome, Result):
@@ -280,7 +302,7 @@ class Pipeline:
         return result, self._recorder.write(event, urgent=call.operation.sudo)
 
     def _change(self, call: Call, rule: str, change: Change) -> tuple[Result, Receipt | None]:
-        if not call.wrap_ttl:
+        if not call.wrap_ttl and not call.facts:  # an answer put away, or a consent used up, is a change
             _demand(call, Effect.STATE, Effect.EXTERNAL)
         self._gate.admit_change(call.operation)
         with self._store.transaction() as tx:
@@ -387,7 +409,7 @@ class Pipeline:
                 continue
             value = call.args.get(name)
             kept[name] = value if kind is Record.CLEAR else self._recorder.hmac(str(value).encode())
-        return kept
+        return {**kept, "control_group": dict(call.facts)} if call.facts else kept
 
 
 def _wraps(call: Call) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from kms import metrics
+from kms.app.alarms import root_alarm
 from kms.app.blocked import blocklist
 from kms.app.database import instance_of, prepare_database
 from kms.app.engines import engines
@@ -62,7 +63,7 @@ from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import KeyringRotator
 from kms.keys.tokens import open_tokens
-from kms.operation import External, Operation, Principal
+from kms.operation import External, Operation
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
 from kms.sensitive import Sensitive
@@ -195,12 +196,15 @@ class App:
         store, clock = self.store, self.clock
         self.mounts = MountTable(store, self.state.demand_open)
         self.roots = Roots(store, self.token.get, clock)
-        self.policies = PolicyService(store, clock)
+        self.policies = PolicyService(store, clock, self.config.tags)
         batch_key = lambda: store.derived_anew("batch-token")  # noqa: E731  (as its neighbours)
         self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock, batch_key)
         demand = self.config.keys.protection
         self.wrapping = Wrapping(store, self.tokens)
-        self.policing = Policing(store, clock, self.policies, self.tokens)
+        approvals = self.config.approvals
+        self.policing = Policing(
+            store, clock, self.policies, self.tokens, self.mounts, approvals, self._named
+        )
         self.methods, self.logins = methods(store, self.tokens, self.mounts)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         self.identity = identity(store, clock, self.tokens, self.keys, self.mounts, self.config.url)
@@ -289,6 +293,7 @@ class App:
                 *quorum_routes.ROUTES,
                 *policy_routes.ROUTES,
                 *LEASE_ROUTES,
+                *policy_routes.CONTROL_GROUP,
                 *token_routes.WRAPPING,
             ),
             "token": token_routes.ROUTES,
@@ -306,8 +311,13 @@ class App:
             recorder=self.recorder,
             meter=self.meter,
             clock=self.clock,
+            consents=self.policing.consents,
+            alarm=root_alarm(self.clock, self.role, self.meter),
         )
         self.pki.travel(self._errand)
+
+    def _named(self, operation: str) -> Operation | None:
+        return self.registry.get(operation)
 
     def _errand(self, operation: str, mount_id: str, work: External[Any]) -> object:
         return self.pipeline.chore(self.registry[operation], f"pki/{mount_id}", work)
@@ -322,7 +332,7 @@ class App:
             tuple(engine.name for engine in self.engines),
             tuple(method.name for method in self.methods),
             self.tokens.authenticate,
-            self._may_see,
+            self.policing.may_see,
             self.leases.end_mount,
             {engine.name: engine.retire for engine in self.engines}
             | {method.name: method.retire for method in self.methods},
@@ -367,9 +377,6 @@ class App:
         reader = self.store.reader()
         columns = ("wrapping", "mac_wrapping")
         return sum(reader.count(KEY_VERSIONS, {column: root}) for root in retired for column in columns)
-
-    def _may_see(self, principal: Principal, path: str) -> bool:
-        return self.policies.acl_of(principal).reaches(path)
 
     # -- life --------------------------------------------------------------------------------------------
 

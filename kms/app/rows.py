@@ -21,7 +21,7 @@ from kms.system.mounts import MOUNTS
 from kms.system.settings import TABLES as SETTINGS_TABLES
 from kms.tables import Table
 
-AT_START: tuple[Table[Any], ...] = (
+_GOVERNING: tuple[Table[Any], ...] = (
     MOUNTS,
     CUSTODY,
     KEYRING_SETTINGS,
@@ -33,11 +33,14 @@ AT_START: tuple[Table[Any], ...] = (
     BARRIERS,
     *SETTINGS_TABLES,
 )
-"""Those that decide who may do what: an old or missing row among them refuses the start."""
-DIGESTED: tuple[Table[Any], ...] = (*AT_START, CUBBYHOLES, *IDENTITY_TABLES, *METHOD_TABLES, *ENGINE_TABLES)
+DIGESTED: tuple[Table[Any], ...] = (*_GOVERNING, CUBBYHOLES, *IDENTITY_TABLES, *METHOD_TABLES, *ENGINE_TABLES)
 """Tables of the domains whose state digests the hourly sweep compares."""
+_DOMAINS = {table.digest for table in _GOVERNING}
+AT_START: tuple[Table[Any], ...] = tuple(table for table in DIGESTED if table.digest in _DOMAINS)
+"""Those that decide who may do what, and with them the rest of their domains: a digest is one of a whole domain. An old
+or missing row among them refuses the start."""
 SEALED: tuple[Table[Any], ...] = (
-    *AT_START,
+    *_GOVERNING,
     CUBBYHOLES,
     LEASES,
     *IDENTITY_SEALED,

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from kms.clock import Clock
-from kms.errors import invalid
+from kms.errors import ErrorKind, KmsError, invalid
 from kms.identity.batch import BatchTokens, is_batch
+from kms.identity.consent.model import CONSENTS
 from kms.identity.entities.model import Standing
 from kms.identity.entities.standing import Directory
 from kms.identity.keys import (
@@ -239,6 +240,18 @@ class TokenService:
             raise invalid("invalid token")
         return _principal(*found, self._standing(found[1]))
 
+    def principal_at(self, key: str, peer: str) -> Principal | None:
+        """Who the token with this row key stands for, used from this address; None unless it would be accepted."""
+        row = self.live(key)
+        if row is None or (row.value.bound_cidrs and not permits(row.value.bound_cidrs, peer)):
+            return None
+        try:
+            return _principal(row.key, row.value, self._standing(row.value))
+        except KmsError as error:
+            if error.kind is not ErrorKind.UNAUTHENTICATED:
+                raise
+            return None
+
     def principal_of_accessor(self, accessor: str) -> Principal:
         """The same, by the token's accessor."""
         key = self.key_of_accessor(accessor)
@@ -425,6 +438,9 @@ class TokenService:
         held = tx.get(ACCESSORS, self._keys.accessor(row.value.accessor))
         if held is not None:
             tx.delete(ACCESSORS, held)
+        waiting = tx.get(CONSENTS, row.key)
+        if waiting is not None:
+            tx.delete(CONSENTS, waiting)
 
 
 def _principal(key: str, token: Token, standing: Standing | None) -> Principal:

@@ -123,6 +123,8 @@ class Wrapping:
         row = self._tokens.live(self._tokens.key_of(asked))
         if row is None or row.value.policies != (RESPONSE_WRAPPING,):
             raise invalid(_NOT_VALID)
+        if self._store.reader().get(CUBBYHOLES, row_key(row.key, _ANSWER)) is None:
+            raise invalid(_NOT_VALID)  # it stands for a request that waits, and for no answer
         held = row.value
         return Result(
             data={

@@ -14,7 +14,7 @@ Where rules have conditions, 2 to 6 look at those rules of the pattern whose con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,13 +149,13 @@ def _wrapping_kept(limits: Limits, ttl: int) -> bool:
 
 
 def _parameters_kept(limits: Limits, arguments: Arguments) -> bool:
-    sent = {name.lower(): value for name, value in arguments.extra.items()}
-    sent |= {name.lower(): arguments.values.get(name) for name in arguments.given - arguments.bound}
+    known = arguments.given - arguments.bound
     # Not in another spelling: an operation does not know a field by that.
-    if not all(
-        name in arguments.extra or name in arguments.given - arguments.bound for name in limits.required
-    ):
+    if not all(name in known or name in arguments.extra for name in limits.required):
         return False
+    sent = [(name.lower(), arguments.values.get(name)) for name in known]
+    if arguments.extra:
+        sent += [(name.lower(), value) for name, value in arguments.extra.items()]
     if not sent:
         return True
     return not _any_denied(limits.denied, sent) and _all_allowed(limits.allowed, sent)
@@ -177,17 +177,15 @@ def page_size(arguments: Arguments) -> int | None:
     return int(value) if isinstance(value, int | str) and str(value).removeprefix("-").isdecimal() else None
 
 
-def _any_denied(denied: Mapping[str, tuple[Scalar, ...]], sent: Mapping[str, Any]) -> bool:
-    return "*" in denied or any(
-        name in denied and _denies(denied[name], value) for name, value in sent.items()
-    )
+def _any_denied(denied: Mapping[str, tuple[Scalar, ...]], sent: Iterable[tuple[str, Any]]) -> bool:
+    return "*" in denied or any(name in denied and _denies(denied[name], value) for name, value in sent)
 
 
-def _all_allowed(allowed: Mapping[str, tuple[Scalar, ...]], sent: Mapping[str, Any]) -> bool:
+def _all_allowed(allowed: Mapping[str, tuple[Scalar, ...]], sent: Iterable[tuple[str, Any]]) -> bool:
     others = not allowed or "*" in allowed
     return all(
         (not allowed[name] or _permits(allowed[name], value)) if name in allowed else others
-        for name, value in sent.items()
+        for name, value in sent
     )
 
 

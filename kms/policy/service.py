@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from kms.clock import Clock
 from kms.errors import invalid
-from kms.operation import NO_VALUES, Call, Principal
+from kms.operation import NO_VALUES, Call, Capability, Principal
 from kms.policy.builtin import (
     DEFAULT,
     DEFAULT_DOCUMENT,
@@ -24,9 +24,10 @@ from kms.policy.builtin import (
 )
 from kms.policy.compiler import Acl, compile_acl
 from kms.policy.conditions import Context
-from kms.policy.decide import Arguments, decide, has_sudo
+from kms.policy.consent import CONTROLLABLE
+from kms.policy.decide import Arguments, decide, deciding, has_sudo
 from kms.policy.language import LANGUAGE_VERSION, parse
-from kms.policy.model import PolicyDocument
+from kms.policy.model import ControlGroup, PolicyDocument, Rule
 from kms.policy.names import canonical_name
 from kms.policy.store import POLICIES, PolicyRow
 from kms.policy.union import Decision
@@ -75,6 +76,7 @@ class PolicyService:
         self._clock = clock
         self._tags = dict(tags or {})
         self._acls: dict[tuple[tuple[str, ...], str], tuple[Mapping[str, str], Acl]] = {}
+        self._guards: Acl | None = None
         self._epoch = 0
         self._lock = threading.Lock()
         store.watch(POLICIES, self)
@@ -152,16 +154,50 @@ class PolicyService:
         acl.valid_until = min(filter(None, (acl.valid_until, *expirations)), default=0.0)
         return acl
 
+    def guards(self, path: str, capability: Capability) -> tuple[ControlGroup, ...]:
+        """Whose consent any policy demands on a path, for callers that no policy binds."""
+        held, before = self._guards, self._epoch
+        if held is None or self._outdated(held):
+            held = self._compile_guards()
+            with self._lock:
+                if self._epoch == before:
+                    self._guards = held
+        found = deciding(held, path, capability)
+        decision = found.allow.get(capability) if found is not None else None
+        return decision.control if decision is not None else ()
+
+    def _compile_guards(self) -> Acl:
+        now = self._clock.now()
+        documents = {
+            row.key: PolicyDocument(
+                rules=tuple(
+                    Rule(
+                        path=rule.path,
+                        grants=tuple(sorted(CONTROLLABLE)),
+                        control_group=rule.control_group,
+                        expiration=rule.expiration or row.value.expiration,
+                    )
+                    for rule in _document(row.value).rules
+                    if rule.control_group is not None
+                )
+            )
+            for row in self._store.reader().scan(POLICIES)
+            if not _expired(row.value, now)
+        }
+        return compile_acl(documents, now=now)
+
     def drop(self, key: str) -> None:
         """CacheListener: a policy changed; every set that holds it is compiled anew."""
         with self._lock:
             self._epoch += 1
+            self._guards = None
             self._acls = {held: acl for held, acl in self._acls.items() if key not in held[0]}
 
     def clear(self) -> None:
         """CacheListener: forget everything."""
         with self._lock:
             self._epoch += 1
+            self._guards = None
             self._acls = {}
 
     # -- texts ----------------------------------------------------------------------------------

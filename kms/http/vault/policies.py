@@ -25,3 +25,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "capabilities-self", "policy.capabilities_self", inject=True),
     Route("POST", "capabilities-accessor", "policy.capabilities_accessor", inject=True),
 )
+
+CONTROL_GROUP: tuple[Route, ...] = (
+    Route("POST", "control-group/request", "sys.control_group.request"),
+    Route("LIST", "control-group/request", "sys.control_group.list"),
+    Route("POST", "control-group/authorize", "sys.control_group.authorize"),
+)
