@@ -193,6 +193,7 @@ class Call:
             rules about parameters look at it.
         credential: the presented token, if any; only identity reads it.
         facts: of a request that waited for consent: who consented and who carries it out, for the record.
+        headers: what limits say about the call; the door sends them with its answer, a refusal too.
         idempotency_key: chosen by the caller for this request and its repetitions, "" for none.
     """
 
@@ -216,6 +217,7 @@ class Call:
     basic: str = ""
     idempotency_key: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Pipeline:
     Args:
         authenticate: (token, address it came from) -> Principal; raises KmsError(UNAUTHENTICATED).
         decide: (principal, call) -> Decision; pure but for its caches.
+        limit: counts a call; raises KmsError(RATE_LIMITED).
         wrap: puts an answer away in the open transaction, and gives what goes out instead.
         consents: keeps requests that wait for the consent of others.
         alarm: told of each request of a root token, before it is decided on.
@@ -95,6 +96,7 @@ class Pipeline:
         gate: Gate,
         authenticate: Callable[[str, str], Principal],
         decide: Callable[[Principal, Call], Decision],
+        limit: Callable[[Call], None],
         wrap: Callable[[Transaction, Call, Result], Result],
         recorder: Recorder,
         meter: Meter,
@@ -106,6 +108,7 @@ class Pipeline:
         self._gate = gate
         self._authenticate = authenticate
         self._decide = decide
+        self._limit = limit
         self._wrap = wrap
         self._recorder = recorder
         self._meter = meter
@@ -165,6 +168,7 @@ class Pipeline:
         operation = call.operation
         self._gate.admit(operation)  # (0)
         call.generation = self._store.refresh()
+        self._count(call)
         decision = _OPEN
         if operation.caller is Caller.TOKEN:
             self._identify(call)  # (1)
@@ -237,6 +241,14 @@ class Pipeline:
             return self._external(call, rule, outcome)
         except KmsError as error:
             self._failed(call, rule, error)
+            raise
+
+    def _count(self, call: Call) -> None:
+        try:
+            self._limit(call)
+        except KmsError as error:
+            # Whoever asks too often must not fill the log with that.
+            self._recorder.refuse(self._event(call, "refused", error.kind.value))
             raise
 
     def _identify(self, call: Call) -> None:

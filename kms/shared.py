@@ -34,7 +34,11 @@ MAX_SHARES = 255
 MAX_SHARE_BYTES = 128
 
 _U64 = struct.Struct("<Q")
+WINDOW_SETS = 4096
+WINDOWS_IN_SET = 4
 _BUCKET = struct.Struct("<Qd")  # 64-bit tag of the key, theoretical arrival time in seconds
+# 64-bit tag of the key, end of the window, end of the block, requests counted
+_WINDOW = struct.Struct("<QddQ")
 _LENGTH = struct.Struct("<I")
 
 _EPOCH = 0
@@ -43,11 +47,13 @@ _PRESENCE = 16
 _SLOTS = _PRESENCE + 8 * MAX_WORKERS
 _SLOT_AREA = 8 + 2 * SLOT_BYTES
 _BUCKETS = _SLOTS + len(SLOTS) * _SLOT_AREA
-_SIZE = _BUCKETS + BUCKETS * _BUCKET.size
+_WINDOWS = _BUCKETS + BUCKETS * _BUCKET.size
+_SIZE = _WINDOWS + WINDOW_SETS * WINDOWS_IN_SET * _WINDOW.size
 
 _MAX_U64 = (1 << 64) - 1
 
 _LOCK_COUNTERS, _LOCK_SLOTS, _LOCK_BUCKETS = 0, 1, 16
+_LOCK_WINDOWS = _LOCK_BUCKETS + BUCKETS
 
 
 @dataclass
@@ -227,6 +233,53 @@ class Shared:
                 return False
             _BUCKET.pack_into(self._page, at, tag, arrival + step)
             return True
+
+    def take(
+        self, key: bytes, now: float, *, limit: int, interval: float, block: float
+    ) -> tuple[bool, int, float]:
+        """Count one request of `key` in its window of time, over all processes.
+
+        A window begins with the first request after the last one ended. Keys are hashed into sets of four; in a
+        full set the one whose time is up first makes room, so only very many clients at once weaken each other.
+
+        Args:
+            key: whose requests, for example a rule and an address.
+            now: monotonic seconds of this machine.
+            limit: how many pass in a window.
+            interval: length of a window, seconds.
+            block: seconds for which nothing passes after one too many; 0 for the rest of the window.
+
+        Returns:
+            (it passes, how many more would, seconds until that is anew).
+        """
+        tag = int.from_bytes(blake2b(key, digest_size=8).digest(), "little") or 1
+        index = tag % WINDOW_SETS
+        start = _WINDOWS + index * WINDOWS_IN_SET * _WINDOW.size
+        with self._locked(_LOCK_WINDOWS + index):
+            at, ends, blocked, count = self._window(start, tag, now)
+            if blocked > now:
+                return False, 0, blocked - now
+            if ends <= now:
+                ends, count = now + interval, 0
+            passes = count < limit
+            if passes:
+                count += 1
+            elif block:
+                blocked = now + block
+            _WINDOW.pack_into(self._page, at, tag, ends, blocked, count)
+            return passes, limit - count, (blocked if not passes and block else ends) - now
+
+    def _window(self, start: int, tag: int, now: float) -> tuple[int, float, float, int]:
+        """Place and state of a key's window in its set; of the one that makes room, if it has none."""
+        room, soonest = start, float("inf")
+        for at in range(start, start + WINDOWS_IN_SET * _WINDOW.size, _WINDOW.size):
+            held, ends, blocked, count = _WINDOW.unpack_from(self._page, at)
+            if held == tag:
+                return at, ends, blocked, count
+            over = max(ends, blocked) if held else -1.0
+            if over < soonest:
+                room, soonest = at, over
+        return room, now, 0.0, 0
 
 
 def _slot(name: str) -> int:

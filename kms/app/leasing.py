@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from kms.app.engines import Engine
 from kms.clock import Clock
 from kms.http.vault import leases as lease_routes
 from kms.http.vault import limits as limit_routes
 from kms.identity import TokenService
+from kms.identity.methods.approle import role_id_key
 from kms.identity.methods.locked import LockedUsers
 from kms.identity.methods.lockout import Lockouts
+from kms.identity.methods.store import ROLE_IDS
 from kms.jobs.maintenance import Errand
 from kms.leases import Revokers
 from kms.leases.desk import LeaseDesk
 from kms.leases.errands import LeaseErrands
 from kms.leases.operations import LeaseHandlers
-from kms.operation import Operation
+from kms.operation import Call, MountRef, Operation
+from kms.shared import Shared
 from kms.system.mounts import MountTable
+from kms.system.quotas import Limiter, QuotaHandlers
 from kms.tables import Store
 
 ROUTES = (*lease_routes.ROUTES, *limit_routes.ROUTES)
@@ -43,4 +48,37 @@ def lease_tables(
 ) -> tuple[list[Operation], ...]:
     """The operations behind `ROUTES`."""
     locked = LockedUsers(store, Lockouts(store, clock), mounts.accessors)
-    return LeaseHandlers(desk, mounts.accessor_of).table(), locked.table()
+    quotas = QuotaHandlers(store, partial(_mount_at, mounts), tuple(_ROLES))
+    return LeaseHandlers(desk, mounts.accessor_of).table(), locked.table(), quotas.table()
+
+
+def limiter(store: Store, shared: Shared, clock: Clock) -> Limiter:
+    """Step 0 of the road."""
+    return Limiter(store, shared, clock, partial(_role_of, store))
+
+
+def _mount_at(mounts: MountTable, path: str) -> MountRef | None:
+    found = mounts.resolve(path.rstrip("*").rstrip("/") + "/")
+    return found[0] if found is not None else None
+
+
+def _role_of(store: Store, call: Call) -> str:
+    read = _ROLES.get(call.mount.type)
+    return read(store, call) if read is not None else ""
+
+
+def _named(_store: Store, call: Call) -> str:
+    return str(call.args.get("role") or "")
+
+
+def _by_role_id(store: Store, call: Call) -> str:
+    row = store.reader().get(ROLE_IDS, role_id_key(call.mount, str(call.args.get("role_id") or "")))
+    return row.value.name if row is not None else ""
+
+
+# How a login of a method says which role it is for.
+_ROLES: dict[str, Callable[[Store, Call], str]] = {
+    "approle": _by_role_id,
+    "jwt": _named,
+    "kubernetes": _named,
+}

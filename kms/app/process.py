@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from kms import metrics
+from kms.app import leasing
 from kms.app.alarms import root_alarm
 from kms.app.blocked import blocklist
 from kms.app.database import instance_of, prepare_database
@@ -23,8 +24,6 @@ from kms.app.engines import engines
 from kms.app.enrolment import Enrolment
 from kms.app.holdings import bound
 from kms.app.identity import identity
-from kms.app.leasing import ROUTES as LEASE_ROUTES
-from kms.app.leasing import lease_desk, lease_errands, lease_tables
 from kms.app.methods import methods
 from kms.app.policing import Policing
 from kms.app.rows import AT_START, DIGESTED, SEALED
@@ -220,7 +219,7 @@ class App:
         self.engines = engines(
             self.keys, self.pki, self.acme, self.est.service, self.ssh, self.policies, self.mounts
         )
-        self.leases = lease_desk(store, self.tokens, self.engines)
+        self.leases = leasing.lease_desk(store, self.tokens, self.engines)
         engine_names, method_names = ([p.name for p in parts] for parts in (self.engines, self.methods))
         self.system = SystemParts(self, engine_names, method_names)
         self.cross_origin = self.system.cross_origin
@@ -292,7 +291,7 @@ class App:
                 *sys_routes.ROUTES,
                 *quorum_routes.ROUTES,
                 *policy_routes.ROUTES,
-                *LEASE_ROUTES,
+                *leasing.ROUTES,
                 *policy_routes.CONTROL_GROUP,
                 *token_routes.WRAPPING,
             ),
@@ -307,6 +306,7 @@ class App:
             gate=self.state,
             authenticate=self.tokens.authenticate,
             decide=self.policies.decide,
+            limit=leasing.limiter(self.store, self.shared, self.clock).admit,
             wrap=self.wrapping.wrap,
             recorder=self.recorder,
             meter=self.meter,
@@ -352,7 +352,7 @@ class App:
             *self.policing.tables(),
             *self.system.tables(),
             identity_operations(self.tokens, self.policies, self.logins),
-            *lease_tables(self.leases, self.store, self.clock, self.mounts),
+            *leasing.lease_tables(self.leases, self.store, self.clock, self.mounts),
             self.identity.operations,
             Cubbyholes(self.store).table(),
             self.wrapping.table(),
@@ -408,7 +408,7 @@ class App:
             | {"identity": self.identity.chores},
             errands=[
                 *self.policing.errands,
-                *lease_errands(self.leases, self.store),
+                *leasing.lease_errands(self.leases, self.store),
                 *(errand for engine in self.engines for errand in engine.errands),
                 *(errand for method in self.methods for errand in method.errands),
             ],

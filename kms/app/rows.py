@@ -18,6 +18,7 @@ from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.leases.store import BARRIERS, LEASES
 from kms.system.instance import CUSTODY
 from kms.system.mounts import MOUNTS
+from kms.system.quotas import TABLES as QUOTA_TABLES
 from kms.system.settings import TABLES as SETTINGS_TABLES
 from kms.tables import Table
 
@@ -31,6 +32,7 @@ _GOVERNING: tuple[Table[Any], ...] = (
     TOKEN_ROLES,
     *IDENTITY_AT_START,
     BARRIERS,
+    *QUOTA_TABLES,
     *SETTINGS_TABLES,
 )
 DIGESTED: tuple[Table[Any], ...] = (*_GOVERNING, CUBBYHOLES, *IDENTITY_TABLES, *METHOD_TABLES, *ENGINE_TABLES)

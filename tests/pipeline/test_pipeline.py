@@ -56,16 +56,22 @@ class Road:
         self.refuse_state: ErrorKind | None = None
         self.meter: list[tuple[str, str]] = []
         self.wrapped: list[Result] = []
+        self.limited = False
         self.pipeline = Pipeline(
             store=self.store,
             gate=self,
             authenticate=self.authenticate,
             decide=self.decide,
+            limit=self.limit,
             wrap=self.wrap,
             recorder=self.recorder,
             meter=self,
             clock=self.clock,
         )
+
+    def limit(self, _call: Call) -> None:
+        if self.limited:
+            raise KmsError(ErrorKind.RATE_LIMITED, "too many")
 
     def wrap(self, _tx: Transaction, _call: Call, result: Result) -> Result:
         self.wrapped.append(result)
@@ -161,6 +167,15 @@ def test_a_server_that_is_not_ready_does_not_even_look_at_the_token(road: Road) 
     with pytest.raises(KmsError) as error:
         road.run(operation(never), token="bad")
     assert error.value.kind is ErrorKind.SEALED
+
+
+def test_a_call_too_many_costs_nothing_but_its_record(road: Road) -> None:
+    road.limited = True
+    with pytest.raises(KmsError) as refused:
+        road.run(operation(never), token="bad")
+    assert refused.value.kind is ErrorKind.RATE_LIMITED
+    (event,) = road.records()
+    assert (event["phase"], event["outcome"]) == ("refused", "rate_limited")
 
 
 def test_an_unknown_caller_is_refused_on_record(road: Road) -> None:

@@ -174,3 +174,50 @@ def test_presence() -> None:
     shared.withdraw(child)
     shared.withdraw(os.getpid())
     assert shared.serving() == []
+
+
+def _take(
+    shared: Shared, key: bytes, now: float, limit: int = 3, block: float = 0.0
+) -> tuple[bool, int, float]:
+    return shared.take(key, now, limit=limit, interval=10.0, block=block)
+
+
+def test_a_window_lets_so_many_pass_and_begins_anew() -> None:
+    shared = Shared()
+    assert [_take(shared, b"a", 100.0 + at) for at in range(4)] == [
+        (True, 2, 10.0),
+        (True, 1, 9.0),
+        (True, 0, 8.0),
+        (False, 0, 7.0),
+    ]
+    assert _take(shared, b"b", 103.0) == (True, 2, 10.0)
+    assert _take(shared, b"a", 110.0) == (True, 2, 10.0)
+
+
+def test_one_too_many_may_block_for_longer() -> None:
+    shared = Shared()
+    said = [_take(shared, b"a", at, limit=1, block=30.0) for at in (0.0, 1.0, 20.0, 31.0)]
+    assert said == [(True, 0, 10.0), (False, 0, 30.0), (False, 0, 11.0), (True, 0, 10.0)]
+
+
+def test_windows_count_over_all_processes() -> None:
+    shared = Shared()
+    passed = Shared()
+
+    def work() -> None:
+        for _ in range(200):
+            if _take(shared, b"all", 5.0, limit=333)[0]:
+                passed.bump_seal_epoch()
+
+    children = [_in_child(work) for _ in range(4)]
+    assert [_wait(child) for child in children] == [0] * 4
+    assert passed.seal_epoch() == 333
+
+
+def test_very_many_keys_take_the_place_of_those_that_are_over() -> None:
+    shared = Shared()
+    for number in range(40_000):
+        assert _take(shared, f"old {number}".encode(), 1.0)[0]
+    for _ in range(3):
+        assert _take(shared, b"new", 50.0)[0]
+    assert not _take(shared, b"new", 51.0)[0]

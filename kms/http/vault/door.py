@@ -164,11 +164,14 @@ class Door:
     def run(self, prepared: Prepared) -> Rendered:
         """Steps 4 and 5."""
         try:
-            return self._run(prepared)
+            answer = self._run(prepared)
         except KmsError as error:
             if error.kind in OPERATIONAL:
                 self._note(error, prepared.call)
-            return self._refused(prepared.routed, error)
+            answer = self._refused(prepared.routed, error)
+        if prepared.call.headers:
+            answer.headers = (*answer.headers, *prepared.call.headers)
+        return answer
 
     def _note(self, error: KmsError, call: Call) -> None:
         """Tell the operator; an outage makes one line a second and kind, not one a request."""

@@ -1,4 +1,4 @@
-"""Routes below sys/ of what bounds callers: locked names."""
+"""Routes below sys/ of what bounds callers: locked names, quotas."""
 
 from __future__ import annotations
 
@@ -12,4 +12,10 @@ ROUTES: tuple[Route, ...] = (
         "sys.locked_users.unlock",
         free=frozenset({"alias_identifier"}),
     ),
+    Route("GET", "quotas/config", "sys.quotas.settings"),
+    Route("POST", "quotas/config", "sys.quotas.configure"),
+    Route("LIST", "quotas/rate-limit", "sys.quotas.list"),
+    Route("GET", "quotas/rate-limit/{name}", "sys.quotas.read"),
+    Route("POST", "quotas/rate-limit/{name}", "sys.quotas.write"),
+    Route("DELETE", "quotas/rate-limit/{name}", "sys.quotas.delete"),
 )
