@@ -68,6 +68,10 @@ class Gate(Protocol):
         """Raise KmsError(AUDIT_UNAVAILABLE) while the log is too far behind to take a change."""
         ...
 
+    def count(self, call: Call) -> None:
+        """Count a call against the limits of its caller. Raise KmsError(RATE_LIMITED) or return."""
+        ...
+
 
 class Meter(Protocol):
     """Where counts and durations go."""
@@ -83,7 +87,6 @@ class Pipeline:
     Args:
         authenticate: (token, address it came from) -> Principal; raises KmsError(UNAUTHENTICATED).
         decide: (principal, call) -> Decision; pure but for its caches.
-        limit: counts a call; raises KmsError(RATE_LIMITED).
         wrap: puts an answer away in the open transaction, and gives what goes out instead.
         consents: keeps requests that wait for the consent of others.
         alarm: told of each request of a root token, before it is decided on.
@@ -96,7 +99,6 @@ class Pipeline:
         gate: Gate,
         authenticate: Callable[[str, str], Principal],
         decide: Callable[[Principal, Call], Decision],
-        limit: Callable[[Call], None],
         wrap: Callable[[Transaction, Call, Result], Result],
         recorder: Recorder,
         meter: Meter,
@@ -108,7 +110,6 @@ class Pipeline:
         self._gate = gate
         self._authenticate = authenticate
         self._decide = decide
-        self._limit = limit
         self._wrap = wrap
         self._recorder = recorder
         self._meter = meter
@@ -245,7 +246,7 @@ class Pipeline:
 
     def _count(self, call: Call) -> None:
         try:
-            self._limit(call)
+            self._gate.count(call)
         except KmsError as error:
             # Whoever asks too often must not fill the log with that.
             self._recorder.refuse(self._event(call, "refused", error.kind.value))

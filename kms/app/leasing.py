@@ -23,6 +23,7 @@ from kms.operation import Call, MountRef, Operation
 from kms.shared import Shared
 from kms.system.mounts import MountTable
 from kms.system.quotas import Limiter, QuotaHandlers
+from kms.system.state import ServerState
 from kms.tables import Store
 
 ROUTES = (*lease_routes.ROUTES, *limit_routes.ROUTES)
@@ -52,9 +53,13 @@ def lease_tables(
     return LeaseHandlers(desk, mounts.accessor_of).table(), locked.table(), quotas.table()
 
 
-def limiter(store: Store, shared: Shared, clock: Clock) -> Limiter:
-    """Step 0 of the road."""
-    return Limiter(store, shared, clock, partial(_role_of, store))
+class Entrance:
+    """Step 0 of the road: the state of the server, then the quotas."""
+
+    def __init__(self, state: ServerState, store: Store, shared: Shared, clock: Clock) -> None:
+        self.admit = state.admit
+        self.admit_change = state.admit_change
+        self.count = Limiter(store, shared, clock, partial(_role_of, store)).admit
 
 
 def _mount_at(mounts: MountTable, path: str) -> MountRef | None:

@@ -303,10 +303,9 @@ class App:
         }
         self.pipeline = Pipeline(
             store=self.store,
-            gate=self.state,
+            gate=leasing.Entrance(self.state, self.store, self.shared, self.clock),
             authenticate=self.tokens.authenticate,
             decide=self.policies.decide,
-            limit=leasing.limiter(self.store, self.shared, self.clock).admit,
             wrap=self.wrapping.wrap,
             recorder=self.recorder,
             meter=self.meter,

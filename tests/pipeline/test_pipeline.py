@@ -62,14 +62,13 @@ class Road:
             gate=self,
             authenticate=self.authenticate,
             decide=self.decide,
-            limit=self.limit,
             wrap=self.wrap,
             recorder=self.recorder,
             meter=self,
             clock=self.clock,
         )
 
-    def limit(self, _call: Call) -> None:
+    def count(self, _call: Call) -> None:
         if self.limited:
             raise KmsError(ErrorKind.RATE_LIMITED, "too many")
 
