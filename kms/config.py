@@ -59,6 +59,8 @@
 
     [tags]                           # of this server, for conditions of policies
     environment = "production"
+    [audit_devices]                  # where sys/audit may write: kms/devicesconfig.py
+    folders = ["/var/log/keystead"]
 
     [limits]
     connections = 1000               # per worker
@@ -79,6 +81,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from kms.devicesconfig import AuditDevicesConfig, check_networks, devices_lines
 from kms.errors import KmsError, invalid
 from kms.sections import AcmeSection, ApprovalsSection, Tags, check_sections
 
@@ -259,6 +262,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     acme: AcmeSection = AcmeSection()
     approvals: ApprovalsSection | None = None
     tags: Tags = {}
+    audit_devices: AuditDevicesConfig = AuditDevicesConfig()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -378,7 +382,7 @@ def render(config: Config) -> str:
         networks = msgspec.json.encode(config.acme.networks).decode()
         lines += ["", "[acme]", f"networks = {networks}"]
         lines += [f"http_port = {config.acme.http_port}", f"tls_port = {config.acme.tls_port}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + devices_lines(config.audit_devices)) + "\n"
 
 
 def _hsm_choices(section: HsmSection) -> list[str]:
@@ -439,6 +443,7 @@ def _check(config: Config, name: str) -> None:
     if config.proxy is not None:
         _check_networks(config.proxy, name)
     check_sections(config.acme, config.approvals, name)
+    check_networks(config.audit_devices.networks, f"{name}: audit_devices.networks")
     if config.data.storage == config.data.audit:
         raise invalid(f"{name}: data.storage and data.audit must be different folders")
 

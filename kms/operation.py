@@ -118,6 +118,9 @@ NO_VALUES: Mapping[str, str] = MappingProxyType({})
 """Of nobody, and of tokens that no entity stands behind."""
 
 
+NO_HEADERS: Mapping[str, tuple[list[str], bool]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is asking, after authentication. Holds no credential.
@@ -195,6 +198,7 @@ class Call:
         facts: of a request that waited for consent: who consented and who carries it out, for the record.
         headers: what limits say about the call; the door sends them with its answer, a refusal too.
         idempotency_key: chosen by the caller for this request and its repetitions, "" for none.
+        audited_headers: name -> values, and whether only their HMACs are kept; those that audit devices ask for.
     """
 
     operation: Operation
@@ -218,6 +222,7 @@ class Call:
     idempotency_key: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     headers: tuple[tuple[str, str], ...] = ()
+    audited_headers: Mapping[str, tuple[list[str], bool]] = field(default_factory=lambda: NO_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ There is no other way to an operation's handler: doors hold names, and only `Reg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -24,6 +24,7 @@ from kms.audit.event import Actor, Event, Phase
 from kms.audit.receipt import Receipt
 from kms.audit.recorder import Recorder
 from kms.clock import Clock
+from kms.devices import Witnesses
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.ids import new_event_id
 from kms.operation import (
@@ -90,9 +91,10 @@ class Pipeline:
         wrap: puts an answer away in the open transaction, and gives what goes out instead.
         consents: keeps requests that wait for the consent of others.
         alarm: told of each request of a root token, before it is decided on.
+        witness: the audit devices that must know of a call, if there are any.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (one for each step of the road)
         self,
         *,
         store: Store,
@@ -105,8 +107,10 @@ class Pipeline:
         clock: Clock,
         consents: Consents | None = None,
         alarm: Callable[[Call], None] = lambda _call: None,
+        witness: Callable[[Call], Witnesses | None] = lambda _call: None,
     ) -> None:
         self._store = store
+        self._witness = witness
         self._gate = gate
         self._authenticate = authenticate
         self._decide = decide
@@ -166,22 +170,56 @@ class Pipeline:
         return self._external(call, "jobs", work)[0]
 
     def _run(self, call: Call) -> tuple[Result, Receipt | None]:
-        operation = call.operation
-        self._gate.admit(operation)  # (0)
+        self._gate.admit(call.operation)  # (0)
         call.generation = self._store.refresh()
         self._count(call)
-        decision = _OPEN
-        if operation.caller is Caller.TOKEN:
-            self._identify(call)  # (1)
-            if call.principal.root:
-                self._alarm(call)
-            decision = self._authorise(call)  # (2)
+        witnesses = self._witness(call)
+        if witnesses is None:
+            return self._go_on(call, self._judge(call))
+        try:
+            decision = self._judge(call)
+        except KmsError as error:
+            witnesses.refused(error)
+            raise
+        return self._before(witnesses, call, decision, lambda: self._go_on(call, decision))
+
+    def _judge(self, call: Call) -> Decision:
+        if call.operation.caller is not Caller.TOKEN:
+            return _OPEN
+        self._identify(call)  # (1)
+        if call.principal.root:
+            self._alarm(call)
+        return self._authorise(call)  # (2)
+
+    def _go_on(self, call: Call, decision: Decision) -> tuple[Result, Receipt | None]:
+        if call.operation.caller is Caller.TOKEN:
             restrained = self._restrained(call, decision)  # (2b)
             if isinstance(restrained, Released):
                 return self._release(call, restrained)
             if restrained is not None:
                 return self._defer(call, decision.rule, restrained)
         return self._obey(call, decision)
+
+    def _before(
+        self,
+        witnesses: Witnesses,
+        call: Call,
+        decision: Decision,
+        act: Callable[[], tuple[Result, Receipt | None]],
+    ) -> tuple[Result, Receipt | None]:
+        """Act, with audit devices that must know of the request before it and of the answer after it."""
+        try:
+            witnesses.request(decision.rule)
+        except KmsError as error:
+            self._recorder.write(self._event(call, "failed", error.kind.value, rule=decision.rule))
+            raise
+        try:
+            answer = act()
+        except KmsError as error:
+            witnesses.answer(decision.rule, None, error.detail)
+            raise
+        witnesses.answer(decision.rule, answer[0])
+        return answer
 
     def _restrained(self, call: Call, decision: Decision) -> Released | Demand | None:
         """What else stands between a request and its act: consent that it needs, or has and brings along."""
@@ -219,7 +257,10 @@ class Pipeline:
         except KmsError as error:
             self._failed(call, decision.rule, error)
             raise
-        return self._obey(call, decision, released.claim)
+        witnesses = self._witness(call)
+        if witnesses is None:
+            return self._obey(call, decision, released.claim)
+        return self._before(witnesses, call, decision, lambda: self._obey(call, decision, released.claim))
 
     def _obey(
         self, call: Call, decision: Decision, claim: Claim | None = None
@@ -442,50 +483,4 @@ def _demand(call: Call, *effects: Effect) -> None:
         raise TypeError(f"{call.operation.name} is declared '{call.operation.effect}' but returned more")
 
 
-def resolve_intents(
-    registry: Registry, open_intents: Iterable[Event], *, store: Store, recorder: Recorder
-) -> list[Event]:
-    """Close every intent that a crash left without an outcome.
-
-    Each operation finds out whether its act happened and finishes or undoes it. Where nobody can
-    know, the outcome is `unknown`, which alarms.
-
-    Args:
-        registry: where the operations are looked up.
-        open_intents: intents of processes that are gone.
-        store: the database.
-        recorder: of the process that resolves.
-
-    Returns:
-        The outcome events written, in order.
-    """
-    return [_resolve(registry[intent.operation], intent, store, recorder) for intent in open_intents]
-
-
-def _resolve(operation: Operation, intent: Event, store: Store, recorder: Recorder) -> Event:
-    external = operation.resolve(intent.subject) if operation.resolve is not None else None
-    done = external.perform() if external is not None else None
-    with store.transaction() as tx:
-        outcome, subject = "unknown", intent.subject
-        if external is not None:
-            result = external.conclude(tx, done)
-            outcome, subject = "undone" if result.partial else "ok", dict(result.subject)
-        event = Event(
-            id=intent.id,
-            phase="outcome",
-            door="jobs",
-            operation=intent.operation,
-            resource=intent.resource,
-            principal=intent.principal,
-            rule=intent.rule,
-            outcome=outcome,
-            subject=subject,
-        )
-        staged = recorder.stage(tx, event)
-    recorder.publish(staged)
-    if external is not None and external.after is not None:
-        external.after()
-    return event
-
-
-__all__ = ["Gate", "Meter", "Pipeline", "Registry", "resolve_intents"]
+__all__ = ["Gate", "Meter", "Pipeline", "Registry"]

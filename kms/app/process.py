@@ -220,9 +220,8 @@ class App:
             self.keys, self.pki, self.acme, self.est.service, self.ssh, self.policies, self.mounts
         )
         self.leases = leasing.lease_desk(store, self.tokens, self.engines)
-        engine_names, method_names = ([p.name for p in parts] for parts in (self.engines, self.methods))
-        self.system = SystemParts(self, engine_names, method_names)
-        self.cross_origin = self.system.cross_origin
+        self.system = SystemParts(self)
+        self.cross_origin, self.devices = self.system.cross_origin, self.system.devices
         self.rotator = RootRotator(
             store, self.token.get, self.roots, lambda: self.instance_id, clock, self._blobs_under
         )
@@ -312,6 +311,7 @@ class App:
             clock=self.clock,
             consents=self.policing.consents,
             alarm=root_alarm(self.clock, self.role, self.meter),
+            witness=self.devices.witness,
         )
         self.pki.travel(self._errand)
 
@@ -458,6 +458,7 @@ class App:
         """Close the segment with its last line, log out of the HSM."""
         self.recorder.close()
         self.log_keeper.stop()
+        self.devices.close()
         self.token.close()
         self.store.close()
 

@@ -12,6 +12,7 @@ from kms.app.identity import SEALED as IDENTITY_SEALED
 from kms.app.methods import DIGESTED as METHOD_TABLES
 from kms.app.methods import SEALED as METHOD_SEALED
 from kms.app.policing import TABLES as POLICY_TABLES
+from kms.app.system import TABLES as SYSTEM_TABLES
 from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
@@ -19,7 +20,6 @@ from kms.leases.store import BARRIERS, LEASES
 from kms.system.instance import CUSTODY
 from kms.system.mounts import MOUNTS
 from kms.system.quotas import TABLES as QUOTA_TABLES
-from kms.system.settings import TABLES as SETTINGS_TABLES
 from kms.tables import Table
 
 _GOVERNING: tuple[Table[Any], ...] = (
@@ -33,7 +33,7 @@ _GOVERNING: tuple[Table[Any], ...] = (
     *IDENTITY_AT_START,
     BARRIERS,
     *QUOTA_TABLES,
-    *SETTINGS_TABLES,
+    *SYSTEM_TABLES,
 )
 DIGESTED: tuple[Table[Any], ...] = (*_GOVERNING, CUBBYHOLES, *IDENTITY_TABLES, *METHOD_TABLES, *ENGINE_TABLES)
 """Tables of the domains whose state digests the hourly sweep compares."""

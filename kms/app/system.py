@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+from kms.app.engines import Engine
+from kms.app.methods import Method
 from kms.clock import Clock
 from kms.config import Config
+from kms.devices import AUDIT_DEVICES, Devices
+from kms.devices.entries import Kept
+from kms.devices.making import Maker
 from kms.identity.entities.model import ENTITIES
 from kms.identity.store import TOKENS
 from kms.keys import KeyService
@@ -22,9 +27,13 @@ from kms.system.loggers import loggers
 from kms.system.mounts import MountTable
 from kms.system.remount import RemountHandlers
 from kms.system.resultant import ResultantHandlers
+from kms.system.settings import TABLES as SETTINGS_TABLES
 from kms.system.settings_operations import SettingsHandlers
 from kms.system.state import ServerState
 from kms.system.tools import tools
+
+TABLES = (*SETTINGS_TABLES, AUDIT_DEVICES)
+"""Those that hold settings."""
 
 
 class Parts(Protocol):
@@ -39,19 +48,29 @@ class Parts(Protocol):
     policies: PolicyService
     keys: KeyService
     leases: LeaseDesk
+    engines: tuple[Engine, ...]
+    methods: tuple[Method, ...]
 
 
 class SystemParts:
-    """Its parts in one process.
+    """Its parts in one process."""
 
-    Args:
-        engines: names of the secrets engines.
-        methods: names of the auth methods.
-    """
-
-    def __init__(self, app: Parts, engines: Iterable[str], methods: Iterable[str]) -> None:
+    def __init__(self, app: Parts) -> None:
         self.cross_origin = CrossOrigin(app.store, lambda: app.state.serving)
-        plugins = {"auth": tuple(methods), "secret": tuple(engines), "database": ()}
+        maker = Maker(app.config.audit_devices)
+
+        def kept(path: str) -> Kept:
+            row = app.mounts.rows().get(path)
+            if row is None:
+                return Kept()
+            return Kept(row.value.audit_non_hmac_request_keys, row.value.audit_non_hmac_response_keys)
+
+        self.devices = Devices(app.store, maker, app.clock, lambda: app.state.serving, kept)
+        plugins = {
+            "auth": tuple(method.name for method in app.methods),
+            "secret": tuple(engine.name for engine in app.engines),
+            "database": (),
+        }
         counts = {
             "tokens": lambda: app.store.reader().count(TOKENS, {}),
             "entities": lambda: app.store.reader().count(ENTITIES, {}),
@@ -64,7 +83,7 @@ class SystemParts:
             ResultantHandlers(app.policies).table(),
             tools(app.keys),
             loggers(),
-            AuditHandlers(app.config.data.audit).table(),
+            AuditHandlers(app.store, self.devices).table(),
         ]
 
     def tables(self) -> Sequence[Sequence[Operation]]:

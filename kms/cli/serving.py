@@ -23,6 +23,7 @@ from kms.config import (
     load,
     render,
 )
+from kms.devicesconfig import AuditDevicesConfig
 from kms.errors import invalid
 from kms.server import ServerApp, Supervisor, hardening, lock, run_offline
 from kms.shared import Shared
@@ -184,7 +185,9 @@ def _dev_config(folder: Path, listen: str, workers: int, acme: AcmeSection) -> C
             softhsm2_conf=token.softhsm2_conf,
         ),
         acme=acme,
+        audit_devices=AuditDevicesConfig(folders=(folder / "devices",), networks=("127.0.0.0/8", "::1/128")),
     )
+    lock.make_private(folder / "devices")
     # Written for `keystead doctor --data-dir` and as an example; dev itself goes by its options.
     path = folder / CONFIG_NAME
     path.touch(mode=0o600)

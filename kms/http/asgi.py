@@ -156,7 +156,8 @@ class Asgi:
             prepared = door.prepare(routed, headers, body, peer, chain)
             if isinstance(prepared, Rendered):
                 return prepared
-            return door.run(prepared) if prepared.inline else self._in_thread(door, prepared, done)
+            inline = prepared.inline and not door.waits
+            return door.run(prepared) if inline else self._in_thread(door, prepared, done)
         return door.crashed(prepared if isinstance(prepared, Prepared) else None)
 
     def is_document(self, method: str, raw_path: bytes, query: bytes) -> bool:
@@ -229,7 +230,7 @@ class Asgi:
             )
             if isinstance(prepared, Rendered):
                 answer = prepared
-            elif prepared.inline:
+            elif prepared.inline and not door.waits:
                 answer = door.run(prepared)
             else:
                 await self._pooled(scope, send, prepared)

@@ -19,7 +19,8 @@ from kms.keys import KeyService
 from kms.keys.roots import Roots
 from kms.keys.terms import KeyringRotator
 from kms.operation import Change, External, Needs
-from kms.pipeline import Pipeline, Registry, resolve_intents
+from kms.pipeline import Pipeline, Registry
+from kms.resolving import resolve_intents
 from kms.system.compromise import Work
 from kms.system.state import ServerState
 from kms.tables import Store

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from kms.clock import Clock
 from kms.config import Config
+from kms.devices import Devices
 from kms.http.crossorigin import Rule
 from kms.http.ports import App
 from kms.jobs.scheduler import Task
@@ -23,6 +24,11 @@ class ServerApp(App, Protocol):
     @property
     def tasks(self) -> Sequence[Task]:
         """The periodic tasks; empty unless built for the jobs process."""
+        ...
+
+    @property
+    def devices(self) -> Devices | None:
+        """The audit devices."""
         ...
 
     @property

@@ -129,6 +129,7 @@ def _boot(config: Config, shared: Shared, build: Builder) -> Served:
         chains=ClientChains(config.proxy),
         well_known=app.well_known,
         inflight=shared.inflight,
+        devices=app.devices,
     )
     return Served(door, app.close, app.leaving, app.cross_origin)
 

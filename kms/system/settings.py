@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kms.devices.model import AUDITED_HEADERS, AuditedHeader
 from kms.tables import Table
 
 CORS_KEY: Final = "cors"
@@ -29,16 +30,6 @@ class UiHeader(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[str, ...]
 
 
-class AuditedHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """A request header that audit devices keep; the row key is its name in lower case.
-
-    Args:
-        hmac: keep the HMAC of its values instead of the values.
-    """
-
-    hmac: bool = False
-
-
 class Remount(msgspec.Struct, frozen=True, kw_only=True):
     """A mount that was moved; the row key is the id that the caller got."""
 
@@ -60,9 +51,23 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 CORS = Table("cors", "cors_settings", CorsSettings, cached=True, digest="system")
 UI_HEADERS = Table("ui-header", "ui_headers", UiHeader, digest="system")
-AUDITED_HEADERS = Table("audited-header", "audited_headers", AuditedHeader, cached=True, digest="system")
 REMOUNTS = Table("remount", "remounts", Remount, digest="system")
 VERSIONS = Table("version", "versions", Version, sealed=False)
 
 TABLES: tuple[Table[Any], ...] = (CORS, UI_HEADERS, AUDITED_HEADERS, REMOUNTS)
 """The sealed ones."""
+
+__all__ = [
+    "AUDITED_HEADERS",
+    "CORS",
+    "CORS_KEY",
+    "REMOUNTS",
+    "TABLES",
+    "UI_HEADERS",
+    "VERSIONS",
+    "AuditedHeader",
+    "CorsSettings",
+    "Remount",
+    "UiHeader",
+    "Version",
+]

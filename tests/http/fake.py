@@ -242,6 +242,7 @@ class FakeApp:
         self.routes: Mapping[str, tuple[Route, ...]] = ROUTES
         self.mounts = FakeMounts()
         self.cross_origin = NoPages()
+        self.devices = None
         self.tasks = tasks
         self._shared = shared
         self._epoch = shared.seal_epoch() if shared else 0

@@ -33,8 +33,9 @@ from kms.operation import (
     Release,
     Result,
 )
-from kms.pipeline import Pipeline, Registry, resolve_intents
+from kms.pipeline import Pipeline, Registry
 from kms.policy import Decision
+from kms.resolving import resolve_intents
 from kms.storage import SqliteStore
 from kms.system.instance import INSTANCE, Instance
 from kms.tables import Transaction

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kms.clock import Clock, SystemClock
+from kms.devices import Devices
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.http.chains import Chain, ClientChains
 from kms.http.ports import NO_ROUTE, App
@@ -110,7 +111,9 @@ class Door:
         clock: Clock | None = None,
         chains: ClientChains | None = None,
         well_known: Callable[[str], str | None] | None = None,
+        *,
         inflight: InFlight | None = None,
+        devices: Devices | None = None,
     ) -> None:
         self._app = app
         self._log = log
@@ -119,6 +122,7 @@ class Door:
         self._chains = chains or ClientChains()
         self._aliases = well_known
         self._inflight = inflight
+        self._devices = devices
         self._noted: dict[ErrorKind, int] = {}
         self._routers = {engine: Router(routes, app.registry) for engine, routes in app.routes.items()}
         # Nearly always one: the slash, the literal before the opaque end, and a slash.
@@ -209,6 +213,11 @@ class Door:
         self._end(place)
         return self.crashed(prepared)
 
+    @property
+    def waits(self) -> bool:
+        """Whether calls wait for an audit device, so that none may run on an event loop."""
+        return self._devices is not None and self._devices.waits
+
     def _end(self, place: int) -> None:
         if self._inflight is not None:
             self._inflight.end(place)
@@ -289,6 +298,8 @@ class Door:
     def _fill(self, routed: Routed, headers: Headers, body: bytes, call: Call) -> tuple[str, ...]:
         asked = _read(headers)
         call.credential, call.basic = asked.token, asked.basic
+        if self._devices is not None and (wanted := self._devices.headers):
+            call.audited_headers = _audited(headers, wanted)
         if asked.namespace not in _NAMESPACES:
             raise KmsError(ErrorKind.NOT_FOUND, "namespace not found")
         if asked.wrap_ttl:
@@ -361,6 +372,15 @@ def _read(headers: Headers) -> _Asked:
             asked.idempotency_key = value.strip()
     asked.token = asked.token or bearer
     return asked
+
+
+def _audited(headers: Headers, wanted: Mapping[bytes, bool]) -> dict[str, tuple[list[str], bool]]:
+    found: dict[str, tuple[list[str], bool]] = {}
+    for name, value in headers:
+        if name in wanted:
+            kept = found.setdefault(name.decode("latin-1"), ([], wanted[name]))
+            kept[0].append(value.decode("latin-1"))
+    return found
 
 
 def _given(route: Route, body: bytes, asked: _Asked) -> Mapping[str, object]:
