@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,3 +89,15 @@ def real_server(home: Path) -> Iterator[Side]:
         side.close()
         process.terminate()
         process.wait(30)
+
+
+@contextmanager
+def device(side: Side, path: Path | str, **more: Any) -> Iterator[str]:
+    """A file device; disabled at the end."""
+    name = f"d-{secrets.token_hex(3)}"
+    options = {"file_path": str(path), **more.pop("options", {})}
+    side.data("POST", f"sys/audit/{name}", {"type": "file", "options": options, **more})
+    try:
+        yield name
+    finally:
+        side.data("DELETE", f"sys/audit/{name}")
