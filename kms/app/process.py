@@ -51,6 +51,7 @@ from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
+from kms.jobs.sweeper import Breathe, Sweeper
 from kms.keys import KeyService
 from kms.keys.copies import Copies
 from kms.keys.enrolment import Enroller
@@ -267,6 +268,7 @@ class App:
             root_token=self.tokens.create_root,
         )
 
+        self.sweeper = Sweeper(lambda breathe: self._compare(DIGESTED, breathe), clock)
         self.log_keeper = LogKeeper(
             self.config.data.audit,
             store,
@@ -412,7 +414,7 @@ class App:
                 *(errand for method in self.methods for errand in method.errands),
             ],
             scrub=self.store.scrub,
-            sweep=lambda: self._compare(DIGESTED),
+            sweeper=self.sweeper,
             trim=self.store.trim_changes,
             compromise=self.compromise.due,
             enrolment=self.enroller.due,
@@ -437,8 +439,8 @@ class App:
         if serving and self.store.reader().count(TOKENS, {}) <= _SWEPT_AT_START:
             self._compare(AT_START)
 
-    def _compare(self, tables: Sequence[Table[Any]]) -> None:
-        findings = sweep(self.store, tables)
+    def _compare(self, tables: Sequence[Table[Any]], breathe: Breathe = lambda: None) -> None:
+        findings = sweep(self.store, tables, breathe)
         if findings:
             raise integrity("; ".join(finding.detail for finding in findings))
 
@@ -456,6 +458,7 @@ class App:
 
     def close(self) -> None:
         """Close the segment with its last line, log out of the HSM."""
+        self.sweeper.stop()
         self.recorder.close()
         self.log_keeper.stop()
         self.devices.close()

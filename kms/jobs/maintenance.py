@@ -15,6 +15,7 @@ from kms.identity import TokenService
 from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.scheduler import Task
+from kms.jobs.sweeper import Sweeper
 from kms.keys import KeyService
 from kms.keys.roots import Roots
 from kms.keys.terms import KeyringRotator
@@ -78,7 +79,7 @@ class Maintenance:
         chores: due work of each engine at a time.
         errands: the engines' own tasks.
         scrub: leaves no old page of the database in its write-ahead log.
-        sweep: compares the state digests; raises KmsError(INTEGRITY).
+        sweeper: compares the state digests in a thread of its own.
         trim: drops old announcements.
         compromise: portions of a recovery from a stolen keyring, while one runs.
         rotation: the rest of a root rotation that waited for a copy.
@@ -101,7 +102,7 @@ class Maintenance:
     chores: Mapping[str, Callable[[float], Iterable[Chore]]]
     errands: Sequence[Errand]
     scrub: Callable[[], bool]
-    sweep: Callable[[], None]
+    sweeper: Sweeper
     trim: Callable[[], int]
     compromise: Callable[[], Iterable[Work]]
     enrolment: Callable[[], Iterable[External[Any]]]
@@ -130,6 +131,7 @@ class Maintenance:
                 one.name, one.every_seconds, lambda: work() if self.state.serving and one.due() else None
             )
 
+        sweeping = serving(self.sweeper.step)
         return (
             *(errand(one) for one in self.errands),
             Task("audit.sequence", 0.5, self.log_keeper.step),
@@ -144,7 +146,7 @@ class Maintenance:
             Task("engines.chores", 30.0, serving(self._chores)),
             Task("sys.compromise", 1.0, serving(self._continue_compromise)),
             Task("storage.trim", 300.0, self.trim),
-            Task("storage.sweep", 3600.0, serving(self.sweep)),
+            Task("storage.sweep", 1.0, lambda: sweeping() if self.sweeper.due() else None),
         )
 
     def mend(self) -> None:

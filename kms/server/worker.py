@@ -144,6 +144,5 @@ class Worker(ASGIWorker):
 
 def _spare_the_collector() -> None:
     """What the start made lives as long as the process: no search for garbage need go through it."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER, 10, 10)

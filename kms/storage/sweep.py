@@ -7,7 +7,7 @@ row's tag, key, revision and sealed bytes; each transaction adds and subtracts w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,13 @@ class Finding:
     detail: str
 
 
-def sweep(store: SqliteStore, tables: Iterable[Table[Any]]) -> list[Finding]:
+def sweep(
+    store: SqliteStore, tables: Iterable[Table[Any]], breathe: Callable[[], None] = lambda: None
+) -> list[Finding]:
     """Read every row of the digested tables and compare with the kept digests.
 
     Reads one snapshot, so writers go on meanwhile. Cost: one HMAC and one decryption a row, about
-    0.1 ms; not for the request path.
+    0.1 ms; not for the request path. `breathe` is called after each row.
     """
     findings: list[Finding] = []
     sums: dict[str, int] = {}
@@ -47,6 +49,7 @@ def sweep(store: SqliteStore, tables: Iterable[Table[Any]]) -> list[Finding]:
                         raise
                     findings.append(Finding(table.digest, f"row {key} of {table.tag}: {error.detail}"))
                 sums[table.digest] += reader.row_digest(table, key)
+                breathe()
         kept = reader.digests()
     for domain, total in sorted(sums.items()):
         if total % _MOD != kept.get(domain, 0):
