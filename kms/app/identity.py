@@ -11,20 +11,28 @@ from kms.http.vault import identity as routes
 from kms.http.vault.route import Route
 from kms.identity.entities.model import TABLES as ENTITY_TABLES
 from kms.identity.entities.operations import entity_operations
+from kms.identity.oidc.authorize import Authorizations
+from kms.identity.oidc.clients import Clients
+from kms.identity.oidc.exchange import Exchange
 from kms.identity.oidc.keyadmin import OidcKeys
 from kms.identity.oidc.model import CODES
 from kms.identity.oidc.model import TABLES as OIDC_TABLES
 from kms.identity.oidc.operations import token_operations
+from kms.identity.oidc.provideroperations import provider_operations
+from kms.identity.oidc.providers import Providers
 from kms.identity.oidc.roleadmin import OidcRoles
+from kms.identity.oidc.shelf import Assignments, Scopes
 from kms.identity.oidc.signing import SigningKeys
 from kms.identity.oidc.tokens import IdentityTokens
+from kms.identity.oidc.userinfo import UserInfo
 from kms.identity.service import TokenService
-from kms.jobs.maintenance import Chore
+from kms.jobs.maintenance import Chore, Errand, Run
 from kms.keys import KeyService
 from kms.operation import Operation
 from kms.system.mounts import MountTable
 from kms.tables import Store, Table
 
+_REAPED_AT_ONCE = 200
 DIGESTED: tuple[Table[Any], ...] = OIDC_TABLES
 """Tables of which the hourly sweep compares state digests, beside those of `AT_START`."""
 AT_START: tuple[Table[Any], ...] = ENTITY_TABLES
@@ -38,11 +46,13 @@ class Identity:
 
     Args:
         chores: background work that has come due, given the time.
+        errands: further periodic work.
     """
 
     routes: tuple[Route, ...]
     operations: tuple[Operation, ...]
     chores: Callable[[float], Iterable[Chore]]
+    errands: tuple[Errand, ...]
 
 
 def identity(
@@ -61,11 +71,38 @@ def identity(
     signing = SigningKeys(keys)
     named = OidcKeys(store, clock, signing)
     issued = IdentityTokens(store, clock, tokens.directory, signing, address)
+    providers = Providers(store, issued, address)
+    provider = provider_operations(
+        assignments=Assignments(store),
+        scopes=Scopes(store),
+        clients=Clients(store, named),
+        providers=providers,
+        authorizations=Authorizations(store, clock, tokens, issued),
+        exchange=Exchange(store, clock, tokens, tokens.directory, signing, providers),
+        userinfo=UserInfo(store, clock, tokens, issued),
+        signing=signing,
+    )
     return Identity(
-        (*routes.ROUTES, *routes.TOKENS),
+        (*routes.ROUTES, *routes.TOKENS, *routes.PROVIDER),
         (
             *entity_operations(store, clock, mounts.with_accessor),
             *token_operations(named, OidcRoles(store, named), issued, signing),
+            *provider,
         ),
         named.chores,
+        (_reaping(store, clock),),
     )
+
+
+def _reaping(store: Store, clock: Clock) -> Errand:
+    """Codes that nobody spent in time are refused as they are, so their end is no event of its own."""
+
+    def due() -> bool:
+        return bool(store.reader().find(CODES, {}, below=("expires_at", clock.now()), limit=1))
+
+    def reap(_run: Run) -> None:
+        with store.transaction() as tx:
+            for row in tx.find(CODES, {}, below=("expires_at", clock.now()), limit=_REAPED_AT_ONCE):
+                tx.delete(CODES, row)
+
+    return Errand("oidc.reap", 60.0, due, reap)

@@ -412,6 +412,7 @@ class App:
                 *leasing.lease_errands(self.leases, self.store),
                 *(errand for engine in self.engines for errand in engine.errands),
                 *(errand for method in self.methods for errand in method.errands),
+                *self.identity.errands,
             ],
             scrub=self.store.scrub,
             sweeper=self.sweeper,

@@ -114,7 +114,7 @@ class Handlers:
         return Result(data=data, subject={"accessor": token.accessor})
 
     def _added(self, token: Token) -> tuple[str, ...]:
-        return self._tokens.directory.policies(token.entity_id)
+        return () if token.bare else self._tokens.directory.policies(token.entity_id)
 
     def accessors(self, _call: Call) -> Result:
         keys = self._tokens.accessors()

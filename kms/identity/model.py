@@ -40,6 +40,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         bound_cidrs: networks from which it is accepted; empty for any.
         login: "<mount id>/<user or role>" of the auth method that made it, "" for others.
         type: SERVICE or BATCH.
+        bare: the entity adds no policies.
+        internal: what its maker must know when it comes back; never shown.
         mfa: the login was confirmed by a second factor; children have it from their parent.
         proof: what its login was proved with, where a renewal wants to see it again: SHA-256 of a certificate, hex.
     """
@@ -67,6 +69,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     mfa: bool = False
     proof: str = ""
     type: str = SERVICE
+    bare: bool = False
+    internal: dict[str, str] | None = None
 
     @property
     def batch(self) -> bool:

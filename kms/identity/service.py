@@ -328,6 +328,10 @@ class TokenService:
         self._insert(tx, token, born)
         return token
 
+    def adopt(self, tx: Transaction, born: Token, token: str) -> None:
+        """Store a new orphan under a string that `new_token` made: for makers that must know it before."""
+        self._insert(tx, token, born)
+
     def _seal(self, tx: Transaction, born: Token) -> str:
         if born.parent and self.live(born.parent, tx) is None:
             raise invalid("parent token lookup failed: no parent found")
@@ -444,11 +448,12 @@ class TokenService:
 
 
 def _principal(key: str, token: Token, standing: Standing | None) -> Principal:
+    added = standing.policies if standing is not None and not token.bare else ()
     return Principal(
         accessor=token.accessor,
         token_id=key,
         display_name=token.display_name,
-        policies=united(token.policies, standing.policies) if standing is not None else token.policies,
+        policies=united(token.policies, added),
         entity_id=standing.entity.id if standing is not None else "",
         root=ROOT in token.policies,
         values=standing.values if standing is not None else NO_VALUES,

@@ -9,7 +9,7 @@ arguments handed in. It knows neither tokens nor keys nor requests. `PolicyServi
 caches compiled sets; the pipeline calls `PolicyService.decide`, and nothing else on the hot path.
 """
 
-from kms.policy.builtin import DEFAULT, NOT_ASSIGNABLE, RESPONSE_WRAPPING, ROOT
+from kms.policy.builtin import DEFAULT, NOT_ASSIGNABLE, OIDC_ACCESS, RESPONSE_WRAPPING, ROOT
 from kms.policy.compiler import Acl, compile_acl
 from kms.policy.conditions import Context
 from kms.policy.decide import Arguments, capabilities, decide, has_sudo
@@ -23,6 +23,7 @@ from kms.policy.union import Decision
 __all__ = [
     "DEFAULT",
     "NOT_ASSIGNABLE",
+    "OIDC_ACCESS",
     "RESPONSE_WRAPPING",
     "ROOT",
     "Acl",

@@ -16,7 +16,9 @@ DEFAULT: Final = "default"
 # Internal to response wrapping and control groups: never written, never handed to a token
 # by a caller.
 RESPONSE_WRAPPING: Final = "response-wrapping"
-RESERVED: Final = frozenset({RESPONSE_WRAPPING, "control-group"})
+# Of access tokens that the OpenID Connect provider gives to clients.
+OIDC_ACCESS: Final = "oidc-access"
+RESERVED: Final = frozenset({RESPONSE_WRAPPING, OIDC_ACCESS, "control-group"})
 NOT_ASSIGNABLE: Final = RESERVED
 NOT_WRITABLE: Final = RESERVED | {ROOT}
 
@@ -84,3 +86,7 @@ DEFAULT_DOCUMENT: Final = PolicyDocument(
 )
 WRAPPING_DOCUMENT: Final = PolicyDocument(rules=(Rule(path="sys/wrapping/unwrap", grants=("update",)),))
 """What a wrapping token may do."""
+OIDC_DOCUMENT: Final = PolicyDocument(
+    rules=(Rule(path="identity/oidc/provider/+/userinfo", grants=("read", "update")),)
+)
+"""What such an access token may do: its own provider is in the token."""

@@ -18,6 +18,8 @@ from kms.policy.builtin import (
     DEFAULT_DOCUMENT,
     DEFAULT_TEXT,
     NOT_WRITABLE,
+    OIDC_ACCESS,
+    OIDC_DOCUMENT,
     RESPONSE_WRAPPING,
     ROOT,
     WRAPPING_DOCUMENT,
@@ -34,6 +36,7 @@ from kms.policy.union import Decision
 from kms.tables import Reader, Store, Transaction
 
 _ACLS_KEPT = 1_024
+_INTERNAL = {RESPONSE_WRAPPING: WRAPPING_DOCUMENT, OIDC_ACCESS: OIDC_DOCUMENT}
 _BUILTIN = PolicyRow(
     name=DEFAULT,
     text=DEFAULT_TEXT,
@@ -143,8 +146,8 @@ class PolicyService:
             if name == ROOT:
                 root = True
                 continue
-            if name == RESPONSE_WRAPPING:
-                documents[name] = WRAPPING_DOCUMENT  # no row can have this name
+            if name in _INTERNAL:
+                documents[name] = _INTERNAL[name]  # no row can have this name
                 continue
             row = _find(reader, name, now)
             if row is not None:

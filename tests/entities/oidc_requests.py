@@ -74,6 +74,7 @@ VALID: dict[str, tuple[Any, ...]] = {
 }
 # What only a browser, or a client, has to do with: another module asks it.
 ELSEWHERE = ("authorize", "token", "userinfo", ".well-known")
+PROVIDER = ("assignment", "scope", "client", "provider")
 NAMED = ("oidc/key/", "oidc/role/", "oidc/assignment/", "oidc/scope/", "oidc/client/", "oidc/provider/")
 
 
@@ -93,8 +94,7 @@ class Requests:
             for verb in VERBS:
                 if verb not in path.verbs:
                     yield Request(verb, path.path.replace("{name}", "standing"), None, "another verb")
-        if "key" in self._kinds:
-            yield from self._ties()
+        yield from self._ties() if "key" in self._kinds else self._users()
 
     def paths(self) -> list[Declared]:
         """Those that are asked here."""
@@ -164,6 +164,73 @@ class Requests:
             yield Request("GET", where.removesuffix("/rotate"), what=f"after {what}")
         if verb == "POST" and "{name}" in path.path and not token:
             yield Request("DELETE", where.removesuffix("/rotate"), what=f"after {what}")
+
+    def _users(self) -> Iterator[Request]:
+        """Things that others refer to, and requests of the endpoints that fail."""
+        yield Request("POST", "oidc/assignment/used", {"entity_ids": ["B", "a", "a"], "group_ids": ["G"]})
+        yield Request("GET", "oidc/assignment/used", what="as it was stored")
+        client = {"key": "standing", "assignments": ["used"], "redirect_uris": ["https://a.test/cb"]}
+        yield Request("POST", "oidc/client/user", client)
+        kept = (("client", "client_id"), ("secret", "client_secret"))
+        yield Request("GET", "oidc/client/user", keep=kept)
+        yield Request("DELETE", "oidc/assignment/used", what="with a client")
+        yield Request("DELETE", "oidc/key/standing", what="with a client")
+        yield Request("POST", "oidc/key/standing", {"verification_ttl": "1h"}, "shorter than its client")
+        for name in ("allow_all",):
+            yield Request("POST", f"oidc/assignment/{name}", {}, "not its own")
+            yield Request("DELETE", f"oidc/assignment/{name}", what="not its own")
+        yield Request("POST", "oidc/scope/openid", {}, "not its own")
+        yield Request("DELETE", "oidc/provider/default", what="not its own")
+        yield Request("POST", "oidc/scope/other", {"template": '{"a": 1}'})
+        both = {"scopes_supported": ["standing", "other"], "allowed_client_ids": ["*"]}
+        yield Request("POST", "oidc/provider/both", both, "two scopes that claim the same")
+        yield Request("DELETE", "oidc/scope/other", what="with a provider")
+        for kind in ("client", "provider", "scope", "assignment"):
+            yield Request("LIST", f"oidc/{kind}", what="in the end")
+        yield Request("LIST", "oidc/provider", {"allowed_client_id": "{client}"}, "filtered")
+        yield from self._authorize()
+        yield from self._exchange()
+
+    def _authorize(self) -> Iterator[Request]:
+        good = {"client_id": "{client}", "redirect_uri": "https://a.test/cb", "scope": "openid", "state": "s",
+                "response_type": "code"}  # fmt: skip
+        at = "oidc/provider/both/authorize"
+        yield Request("POST", at, good, "root has no entity")
+        yield Request("GET", at, good, "root has no entity")
+        yield Request("POST", "oidc/provider/nosuch/authorize", good, "no provider")
+        for name in good:
+            yield Request(
+                "POST", at, {key: value for key, value in good.items() if key != name}, f"no {name}"
+            )
+        for name, value in (
+            ("client_id", "x"), ("redirect_uri", "https://a.test/other"), ("scope", "profile"), ("scope", "openid x"),
+            ("response_type", "token"), ("request", "x"), ("request_uri", "x"), ("code_challenge", "x"),
+            ("code_challenge_method", "x"), ("max_age", 0), ("max_age", "x"),
+        ):  # fmt: skip
+            yield Request("POST", at, {**good, name: value}, f"{name} = {value}")
+        yield Request("POST", at, good, "denied", DENIED)
+
+    def _exchange(self) -> Iterator[Request]:
+        good = {"client_id": "{client}", "client_secret": "{secret}", "grant_type": "authorization_code",
+                "code": "x", "redirect_uri": "https://a.test/cb"}  # fmt: skip
+        at = "oidc/provider/both/token"
+        yield Request("POST", at, good, "no such code")
+        yield Request("POST", at, {**good, "client_id": "{client}"}, "not allowed to use its key")
+        yield Request("POST", "oidc/key/standing", {"allowed_client_ids": ["*"]})
+        yield Request("POST", "oidc/provider/nosuch/token", good, "no provider")
+        yield Request("POST", at, good, "no such code")
+        for name in good:
+            yield Request(
+                "POST", at, {key: value for key, value in good.items() if key != name}, f"no {name}"
+            )
+        for name, value in (
+            ("client_id", "x"), ("client_secret", "x"), ("grant_type", "password"), ("grant_type", "client_credentials"),
+        ):  # fmt: skip
+            yield Request("POST", at, {**good, name: value}, f"{name} = {value}")
+        yield Request("GET", "oidc/provider/both/userinfo", what="a token of another kind")
+        yield Request("GET", "oidc/provider/nosuch/userinfo", what="no provider")
+        for verb in ("GET", "DELETE", "LIST"):
+            yield Request(verb, at, what="another verb")
 
     def _ties(self) -> Iterator[Request]:
         """A key, and what refers to it."""

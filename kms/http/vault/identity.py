@@ -74,3 +74,20 @@ TOKENS: tuple[Route, ...] = (
     Route("GET", "oidc/.well-known/openid-configuration", "identity.oidc.discovery", render=_document),
     Route("GET", "oidc/.well-known/keys", "identity.oidc.keys", render=_document),
 )
+
+_AT = "oidc/provider/{name}"
+PROVIDER: tuple[Route, ...] = (
+    *_kept("assignment"),
+    *_kept("scope"),
+    *_kept("client"),
+    *_kept("provider"),
+    Route(
+        "GET", f"{_AT}/.well-known/openid-configuration", "identity.oidc.provider.discovery", render=_document
+    ),
+    Route("GET", f"{_AT}/.well-known/keys", "identity.oidc.provider.keys", render=_document),
+    Route("GET", f"{_AT}/authorize", "identity.oidc.provider.authorize", render=_document),
+    Route("POST", f"{_AT}/authorize", "identity.oidc.provider.authorize-post", render=_document),
+    Route("POST", f"{_AT}/token", "identity.oidc.provider.token", render=_document),
+    Route("GET", f"{_AT}/userinfo", "identity.oidc.provider.userinfo", render=_document),
+    Route("POST", f"{_AT}/userinfo", "identity.oidc.provider.userinfo-post", render=_document),
+)

@@ -60,8 +60,8 @@ def check(template: str) -> str:
     return template
 
 
-def claims_of(template: str, standing: Standing, now: float) -> dict[str, Any]:
-    """The claims of a stored template for an entity; none where it cannot be filled in for this one."""
+def claims_of(template: str, standing: Standing | None, now: float) -> dict[str, Any]:
+    """The claims of a stored template for an entity, or for nobody; none where it cannot be filled in for this one."""
     try:
         claims = _object(fill(template, standing, now)) if template else None
     except TemplateError:
@@ -82,7 +82,7 @@ def _object(text: str) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def fill(template: str, standing: Standing, now: float) -> str:
+def fill(template: str, standing: Standing | None, now: float) -> str:
     """The text with its names replaced. Raises TemplateError."""
     first, *pieces = template.split("{{")
     if "}}" in first:
@@ -96,12 +96,14 @@ def fill(template: str, standing: Standing, now: float) -> str:
     return "".join(parts)
 
 
-def _value(name: str, standing: Standing, now: float) -> str:
+def _value(name: str, standing: Standing | None, now: float) -> str:
     for prefix, find in (
         ("identity.entity.", _entity),
         ("identity.groups.", _groups),
     ):
         if name.startswith(prefix):
+            if standing is None:
+                raise TemplateError("string contains entity template directives but no entity was provided")
             return find(name.removeprefix(prefix), standing)
     if name.startswith("time."):
         return _time(name.removeprefix("time."), now)
