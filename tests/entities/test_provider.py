@@ -127,7 +127,7 @@ def verified(party: Party, token: dict[str, Any], nonce: str, code: str) -> dict
     """The ID token's claims, as OIDC Core 3.1.3.7 wants them checked, by Authlib and joserfc."""
     keys = KeySet.import_key_set(httpx.get(party.metadata["jwks_uri"], trust_env=False).json())
     decoded = jwt.decode(token["id_token"], keys, algorithms=[party.algorithm])
-    options = {"iss": {"value": party.metadata["issuer"]}, "aud": {"value": party.client_id}}
+    options: Any = {"iss": {"value": party.metadata["issuer"]}, "aud": {"value": party.client_id}}
     params = {
         "nonce": nonce,
         "access_token": token["access_token"],
