@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,14 @@ class Papers:
     Args:
         chain: the server's certificate and its intermediates. key: its private key.
         clients: roots of clients. crls: of every CA of their chains.
+        staple: an OCSP response about the server's certificate, in DER, that it passes on.
     """
 
     chain: str
     key: str
     clients: str
     crls: str
+    staple: bytes = b""
 
 
 class Proxy(Protocol):
@@ -133,6 +136,8 @@ frontend mutual
             path = self.folder / name
             path.write_text(text)
             path.chmod(0o600)
+        if papers.staple:
+            (self.folder / "server.pem.ocsp").write_bytes(papers.staple)
         configuration = self.folder / "haproxy.cfg"
         configuration.write_text(
             self.CONFIGURATION.format(folder=self.folder, port=self.port, hello=HELLO).lstrip()
@@ -151,6 +156,11 @@ frontend mutual
 
     def revoke(self, papers: Papers) -> None:
         self._replace("crl-file", "crl.pem", papers)
+
+    def staple(self, papers: Papers) -> None:
+        """Give it another OCSP response."""
+        said = self._ask(f"set ssl ocsp-response {b64encode(papers.staple).decode()}")
+        assert "OCSP Response updated" in said, said
 
     def _replace(self, kind: str, name: str, papers: Papers) -> None:
         path, text = self.folder / name, self._files(papers)[name]
@@ -189,7 +199,11 @@ class Envoy(_Child):
             "certificate_chain": {"inline_string": papers.chain},
             "private_key": {"inline_string": papers.key},
         }
+        if papers.staple:
+            secret["ocsp_staple"] = {"inline_bytes": b64encode(papers.staple).decode()}
         self._move("server", {"tls_certificate": secret})
+
+    staple = renew
 
     def revoke(self, papers: Papers) -> None:
         context = {"trusted_ca": {"inline_string": papers.clients}, "crl": {"inline_string": papers.crls}}

@@ -251,4 +251,4 @@ def test_nginx_asks_about_its_clients_and_staples_its_own(ca: Ca, nginx: Nginx, 
         return "Cert Status: good" in said
 
     # nginx fetches it after the first handshake
-    processes.wait_for(stapled, 4, lambda: (nginx.prefix / "error.log").read_text()[-3000:])
+    processes.wait_for(stapled, 30, lambda: (nginx.prefix / "error.log").read_text()[-3000:])
