@@ -250,8 +250,14 @@ class HsmGroup(Hsm):
     def adopt_import(self, ref: Resident, public: bytes) -> bytes | None:
         return self._ask(lambda hsm: hsm.adopt_import(ref, public))
 
-    def oaep(self, purpose: Purpose) -> tuple[str, ...]:
-        return self._try(self._anyone(), lambda hsm: hsm.oaep(purpose))
+    def oaep(self, purpose: Purpose, cka_id: CkaId | None = None) -> tuple[str, ...]:
+        """Of the token that holds the key.
+
+        Raises:
+            AwayError: it does not answer.
+        """
+        members = self._anyone() if cka_id is None else self._holders(cka_id)
+        return self._try(members, lambda hsm: hsm.oaep(purpose))
 
     def destroy(self, cka_id: CkaId) -> None:
         """Destroy a key in every token that holds it.
@@ -271,7 +277,8 @@ class HsmGroup(Hsm):
         return list(dict.fromkeys(row for member in self._here() for row in member.hsm.objects(label_prefix)))
 
     def root_form(self, purpose: Purpose, spec: KeySpec) -> Form:
-        return self._try(self._anyone(), lambda hsm: hsm.root_form(purpose, spec))
+        """Each token has forms of its own: `at(name)` knows which is meant."""
+        raise TypeError(f"the form of {purpose}, {spec} is asked of one token")
 
     def seal(self, root: CkaId, plaintext: bytes, aad: bytes) -> bytes:
         return self._try(self._holders(root), lambda hsm: hsm.seal(root, plaintext, aad))
@@ -279,8 +286,11 @@ class HsmGroup(Hsm):
     def unseal(self, root: CkaId, sealed: bytes, aad: bytes) -> bytes:
         return self._try(self._holders(root), lambda hsm: hsm.unseal(root, sealed, aad))
 
-    def can_wrap(self, spec: KeySpec) -> bool:
-        return self._try(self._anyone(), lambda hsm: hsm.can_wrap(spec))
+    def can_wrap(self, spec: KeySpec, wrapping: CkaId | None = None) -> bool:
+        """Of the token that holds the root. Where none that answers does, of the one that makes resident keys then."""
+        here = self._here()
+        holders = [member for member in here if wrapping is not None and self._holds(member, wrapping)]
+        return self._try(iter(holders or here), lambda hsm: hsm.can_wrap(spec))
 
     def generate_wrapped(
         self, purpose: Purpose, spec: KeySpec, wrapping: CkaId, context: bytes, *, joint: bool = False

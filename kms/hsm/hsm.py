@@ -219,8 +219,10 @@ class Hsm:
         self.gate.files.sync()
         return answer
 
-    def oaep(self, purpose: Purpose) -> tuple[str, ...]:
+    def oaep(self, purpose: Purpose, _cka_id: CkaId | None = None) -> tuple[str, ...]:
         """The hashes with which keys of this purpose do RSA-OAEP in this token, tried once per process.
+
+        Of several tokens, in the one that holds `cka_id`, or that would make a new key.
 
         Args:
             purpose: KEY_DECRYPT, ROOT_SEAL_RSA or IMPORT_UNWRAP. Empty: the token cannot do it at all.
@@ -290,8 +292,11 @@ class Hsm:
 
     # --- wrapped keys ---
 
-    def can_wrap(self, spec: KeySpec) -> bool:
-        """Whether keys of this type can live outside the token as blobs. Tried once per process."""
+    def can_wrap(self, spec: KeySpec, _wrapping: CkaId | None = None) -> bool:
+        """Whether keys of this type can live outside the token as blobs. Tried once per process.
+
+        Of several tokens, the one that holds the root `wrapping`, or that would make a resident key instead.
+        """
         family = wrapped.FAMILY[spec]
         if family not in self._wrappable:
             self._wrappable[family] = self.gate.run(

@@ -223,30 +223,47 @@ class Envelope:
         if purpose is Purpose.KEY_DECRYPT and key.oaep_hash not in hsm.oaep(purpose):
             raise lacks_oaep(key.oaep_hash, hsm.oaep(purpose))
         place = context(self._instance, key, number, purpose)
-        if purpose not in _ROOTS or not hsm.can_wrap(spec):
+        wrapped = None
+        if purpose in _ROOTS:
             if key.multi_token:
-                raise invalid(
-                    f"multi_token: a key of type {key.type}{_for(key)} lives in one HSM token, which does not wrap it"
-                )
-            return ResidentMaterial(purpose.value, spec.value, new_cka_id()), b""
-        shared = self._shared.current(_ROOTS[purpose], first=number == 1) if key.multi_token else None
-        if shared is not None:
-            wrapped = hsm.generate_wrapped(purpose, spec, shared, place, joint=True)
-        else:
-            wrapped = self._wrapped(purpose, spec, place)
-        return to_material(wrapped), wrapped.public
+                wrapped = self._shared_blob(_ROOTS[purpose], (purpose, spec, place), first=number == 1)
+            else:
+                wrapped = self._wrapped(purpose, spec, place)
+        if wrapped is not None:
+            return to_material(wrapped), wrapped.public
+        if key.multi_token:
+            raise invalid(
+                f"multi_token: a key of type {key.type}{_for(key)} lives in one HSM token, which does not wrap it"
+            )
+        return ResidentMaterial(purpose.value, spec.value, new_cka_id()), b""
 
-    def _wrapped(self, purpose: Purpose, spec: KeySpec, place: bytes) -> Wrapped:
-        """A new blob; under the root of another token where the preferred one does not answer: nothing stayed there."""
+    def _shared_blob(
+        self, root_purpose: Purpose, what: tuple[Purpose, KeySpec, bytes], *, first: bool
+    ) -> Wrapped | None:
+        """A new blob under the root that the tokens share, or of one token when there is one left."""
+        purpose, spec, place = what
+        shared = self._shared.current(root_purpose, first=first)
+        if shared is None:
+            return self._wrapped(purpose, spec, place)
+        hsm = self._hsm()
+        if not hsm.can_wrap(spec, shared):
+            return None
+        return hsm.generate_wrapped(purpose, spec, shared, place, joint=True)
+
+    def _wrapped(self, purpose: Purpose, spec: KeySpec, place: bytes) -> Wrapped | None:
+        """A new blob; under the root of another token where the preferred one does not answer: nothing stayed there.
+
+        None where the token does not wrap this type: each is asked for itself.
+        """
         hsm = self._hsm()
         *first, last = self._roots.candidates(_ROOTS[purpose])
         for root in first:
             try:
-                return hsm.generate_wrapped(purpose, spec, root, place)
+                return hsm.generate_wrapped(purpose, spec, root, place) if hsm.can_wrap(spec, root) else None
             except KmsError as error:
                 if error.kind is not ErrorKind.HSM_UNAVAILABLE:
                     raise
-        return hsm.generate_wrapped(purpose, spec, last, place)
+        return hsm.generate_wrapped(purpose, spec, last, place) if hsm.can_wrap(spec, last) else None
 
 
 def _for(key: NamedKey) -> str:

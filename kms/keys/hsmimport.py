@@ -110,25 +110,26 @@ class HsmImports:
         Raises:
             KmsError(INVALID): this HSM takes in no keys. KmsError(CONFLICT): it is being made just now.
         """
-        hashes = self._core.hsm().oaep(Purpose.IMPORT_UNWRAP)
-        if not hashes:
+        row = self._core.store.reader().get(IMPORT_KEYS, hsm_row(mount_id))
+        if row is not None and row.value.public:
+            return _shown(row.value, self._hashes(_material(row.value).cka_id))
+        if not self._core.hsm().oaep(Purpose.IMPORT_UNWRAP):
             raise invalid(
                 "the HSM has no CKM_AES_KEY_WRAP_KWP together with CKM_RSA_PKCS_OAEP, so it unwraps no keys of callers"
             )
-        row = self._core.store.reader().get(IMPORT_KEYS, hsm_row(mount_id))
-        if row is not None and row.value.public:
-            return _shown(row.value, hashes)
         now = self._core.clock.now()
         made = ImportKey(
             created=now,
             material=ResidentMaterial(Purpose.IMPORT_UNWRAP.value, SPEC.value, new_cka_id()),
             public=b"",
         )
-        return self._birth(mount_id, made, hashes, now)
+        return self._birth(mount_id, made, now)
 
-    def _birth(
-        self, mount_id: str, made: ImportKey, hashes: tuple[str, ...], now: float
-    ) -> External[bytes | None]:
+    def _hashes(self, cka_id: bytes) -> tuple[str, ...]:
+        """Of the token that the pair is in."""
+        return self._core.hsm().oaep(Purpose.IMPORT_UNWRAP, CkaId(cka_id))
+
+    def _birth(self, mount_id: str, made: ImportKey, now: float) -> External[bytes | None]:
         material = _material(made)
 
         def begin(tx: Transaction) -> None:
@@ -142,16 +143,23 @@ class HsmImports:
             label = f"{_LABEL} {mount_id}"
             return self._core.hsm().generate(Purpose.IMPORT_UNWRAP, SPEC, CkaId(material.cka_id), label)
 
-        return self._steps(mount_id, material.cka_id, hashes, begin, perform)
+        return self._steps(mount_id, material.cka_id, begin, perform)
 
     def _steps(
         self,
         mount_id: str,
         cka_id: bytes,
-        hashes: tuple[str, ...],
         begin: Callable[[Transaction], None],
-        perform: Callable[[], bytes | None],
+        make: Callable[[], bytes | None],
     ) -> External[bytes | None]:
+        hashes: list[str] = []
+
+        def perform() -> bytes | None:
+            public = make()
+            if public is not None:
+                hashes.extend(self._hashes(cka_id))
+            return public
+
         def planned(tx: Transaction) -> Row[ImportKey]:
             row = tx.get(IMPORT_KEYS, hsm_row(mount_id))
             if row is None or row.value.public or _material(row.value).cka_id != cka_id:
@@ -163,7 +171,9 @@ class HsmImports:
             if public is None:
                 put_away(tx, mount_id, row.value.created)
                 return Result(partial=True, subject={"hsm_objects": cka_id.hex()})
-            return _shown(tx.replace(IMPORT_KEYS, row, replace(row.value, public=public)).value, hashes)
+            return _shown(
+                tx.replace(IMPORT_KEYS, row, replace(row.value, public=public)).value, tuple(hashes)
+            )
 
         def abandon(tx: Transaction, _error: KmsError) -> None:
             row = tx.get(IMPORT_KEYS, hsm_row(mount_id))
@@ -179,10 +189,8 @@ class HsmImports:
         row = self._core.store.reader().get(IMPORT_KEYS, hsm_row(mount_id))
         if row is None or row.value.public or _material(row.value).cka_id != cka_id:
             return None
-        hsm = self._core.hsm()
-        public = hsm.adopt(Purpose.IMPORT_UNWRAP, SPEC, CkaId(cka_id))
-        hashes = hsm.oaep(Purpose.IMPORT_UNWRAP)
-        return self._steps(mount_id, cka_id, hashes, lambda _tx: None, lambda: public)
+        public = self._core.hsm().adopt(Purpose.IMPORT_UNWRAP, SPEC, CkaId(cka_id))
+        return self._steps(mount_id, cka_id, lambda _tx: None, lambda: public)
 
     def destroy_gone(self) -> int:
         """Destroy the objects of wrapping keys that are not used any more; returns how many were looked at."""

@@ -16,6 +16,7 @@ from tests.invariants import Attempt, Ledger, Sample
 
 PAUSE_WHEN_DOWN_SECONDS = 0.02
 ROOT_PAUSE_SECONDS = 0.4
+TTL = "24h"  # longer than any drill: what has expired is not revoked any more, and that is a 400
 KINDS = (
     ("aes256-gcm96", "hsm"),
     ("aes256-gcm96", "software"),
@@ -125,7 +126,7 @@ class Client(threading.Thread):
     def _issue(self) -> None:
         name = f"{secrets.token_hex(6)}.svc.example.test"
         answer = self._ask(
-            self._ledger.begin("issue", name), "POST", "pki/issue/mesh", {"common_name": name, "ttl": "1h"}
+            self._ledger.begin("issue", name), "POST", "pki/issue/mesh", {"common_name": name, "ttl": TTL}
         )
         if answer is not None:
             serial = answer.data["serial_number"]
