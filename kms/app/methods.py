@@ -20,6 +20,8 @@ from kms.identity.jwt.store import TABLES as JWT_TABLES
 from kms.identity.jwt.table import browser_operations, jwt_operations
 from kms.identity.kubernetes.method import Kubernetes
 from kms.identity.kubernetes.store import TABLES as KUBERNETES_TABLES
+from kms.identity.ldap.method import Ldap
+from kms.identity.ldap.store import TABLES as LDAP_TABLES
 from kms.identity.methods.approle import AppRoles
 from kms.identity.methods.approletable import approle_operations
 from kms.identity.methods.lockout import Lockouts
@@ -46,7 +48,7 @@ class Method:
         operations: what they do.
         retire: deletes what a mount that is being removed holds and ends its tokens, in its transaction.
         params_of: what the tokens of a user or role look like now; None when it is gone.
-        again: raises KmsError unless the proof of a token's login is shown again; before each renewal.
+        again: raises KmsError unless the proof of a token's login is shown again; before each renewal (`Logins`).
     """
 
     name: str
@@ -55,10 +57,10 @@ class Method:
     retire: Callable[[Transaction, str], int]
     params_of: Callable[[Reader, MountRef, str], TokenParams | None]
     errands: tuple[Errand, ...] = ()
-    again: Callable[[Call, Token], None] | None = None
+    again: Callable[[Call, Token], tuple[str, ...] | None] | None = None
 
 
-DIGESTED: tuple[Table[Any], ...] = (*TABLES, *JWT_TABLES, *KUBERNETES_TABLES, *CERT_TABLES)
+DIGESTED: tuple[Table[Any], ...] = (*TABLES, *JWT_TABLES, *KUBERNETES_TABLES, *CERT_TABLES, *LDAP_TABLES)
 """Tables of the methods whose state digests the hourly sweep compares."""
 SEALED: tuple[Table[Any], ...] = (*DIGESTED, FAILURES, ATTEMPTS)
 """All sealed tables of the methods."""
@@ -74,10 +76,9 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
     def params_of(reader: Reader, mount: MountRef, name: str) -> TokenParams | None:
         return next(method.params_of(reader, mount, name) for method in made if method.name == mount.type)
 
-    def again(kind: str, call: Call, token: Token) -> None:
-        for method in made:
-            if method.name == kind and method.again is not None:
-                method.again(call, token)
+    def again(kind: str, call: Call, token: Token) -> tuple[str, ...] | None:
+        method = next(each for each in made if each.name == kind)
+        return method.again(call, token) if method.again is not None else None
 
     logins = Logins(tokens, mount_at, params_of, again)
     lockouts = Lockouts(store, tokens.clock)
@@ -94,8 +95,17 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
     browser = BrowserLogins(store, logins, jwt, Provider(sources, tokens.clock), tokens.clock)
     signed = (*jwt_operations(jwt), *browser_operations(browser))
     kubernetes = Kubernetes(store, logins)
+    ldap = Ldap(store, logins, lockouts)
     cert = Certificates(store, logins, tokens.clock)
     made = (
+        Method(
+            "ldap",
+            auth_routes.LDAP,
+            tuple(ldap.table()),
+            ldap.retire_mount,
+            ldap.params_of,
+            again=ldap.again,
+        ),
         Method(
             "cert",
             auth_routes.CERT,

@@ -152,15 +152,14 @@ class Handlers:
     def _renew(self, call: Call, find: Callable[[Transaction | None], str], shown: str) -> Change:
         increment = call.args.get("increment") or 0
         held = self._tokens.live(find(None))
-        if held is not None:
-            self._logins.prove_again(call, held.value)
+        groups = self._logins.prove_again(call, held.value) if held is not None else None
 
         def write(tx: Transaction) -> Result:
             row = self._tokens.live(find(tx), tx)
             if row is None:
                 raise invalid("token not found")
             role = read_role(tx, row.value.role) if row.value.role else None
-            granted = self._logins.renewal(tx, row.value, increment) if row.value.login else None
+            granted = self._logins.renewal(tx, row.value, increment, groups) if row.value.login else None
             made = renewed(row.value, increment, role, self._tokens.now(), granted)
             tx.replace(TOKENS, row, made.token)
             return Result(

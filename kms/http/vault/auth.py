@@ -72,3 +72,18 @@ CERT: tuple[Route, ...] = (
     Route("DELETE", "crls/{name}", "cert.crls.delete"),
     Route("POST", "login", "cert.login"),
 )
+
+_NAME = frozenset({"name"})
+LDAP: tuple[Route, ...] = (
+    Route("GET", "config", "ldap.config.read"),
+    Route("POST", "config", "ldap.config.write"),
+    Route("LIST", "groups", "ldap.groups.list"),
+    Route("GET", "groups/{name}", "ldap.groups.read", free=_NAME),
+    Route("POST", "groups/{name}", "ldap.groups.write", free=_NAME),
+    Route("DELETE", "groups/{name}", "ldap.groups.delete", free=_NAME),
+    Route("LIST", "users", "ldap.users.list"),
+    Route("GET", "users/{name}", "ldap.users.read", free=_NAME),
+    Route("POST", "users/{name}", "ldap.users.write", free=_NAME),
+    Route("DELETE", "users/{name}", "ldap.users.delete", free=_NAME),
+    Route("POST", "login/{username}", "ldap.login", free=frozenset({"username"})),
+)

@@ -103,7 +103,7 @@ class Certificates:
 
         return Change(write)
 
-    def again(self, call: Call, token: Token) -> None:
+    def again(self, call: Call, token: Token) -> tuple[str, ...] | None:
         """Before a renewal: the certificate of the login is shown again, and is as good as it was.
 
         Raises:
@@ -111,10 +111,11 @@ class Certificates:
         """
         mount_id, _, name = token.login.partition("/")
         if self._config(mount_id).disable_binding:
-            return
+            return None
         _, _, chain = self._matched(call, mount_id, name)
         if _fingerprint(chain[0]) != token.proof:
             raise invalid("client identity during renewal not matching client identity used during login")
+        return None
 
     def _matched(self, call: Call, mount_id: str, wanted: str) -> Matched:
         """The first entry that trusts what the client shows. Raises KmsError(INVALID)."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kms.errors import ErrorKind, KmsError, invalid
-from kms.identity.entities.entrance import enter
+from kms.identity.entities.entrance import enter, follow
 from kms.identity.keys import new_accessor
 from kms.identity.lifetimes import Lifetime, lifetime
 from kms.identity.methods.params import TokenParams, kind_of
@@ -63,6 +63,7 @@ class Logins:
         mount_at: the auth mount with this id, as it is now; None when it is gone.
         params_of: (reader, mount, name) -> the parameters of that user or role as they are now; None when gone.
         again: (type of mount, call, token): raises KmsError where the method wants its proof again and does not get it.
+            Where it asked its source, the groups that the caller is in now; it has compared the policies then.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Logins:
         tokens: TokenService,
         mount_at: Callable[[str], MountRef | None],
         params_of: Callable[[Reader, MountRef, str], TokenParams | None],
-        again: Callable[[str, Call, Token], None] = lambda _kind, _call, _token: None,
+        again: Callable[[str, Call, Token], tuple[str, ...] | None] = lambda _kind, _call, _token: None,
     ) -> None:
         self._tokens = tokens
         self._mount_at = mount_at
@@ -149,14 +150,21 @@ class Logins:
             values=standing.values,
         )
 
-    def prove_again(self, call: Call, token: Token) -> None:
-        """Before a renewal, outside any transaction. Raises KmsError when the token's method refuses."""
+    def prove_again(self, call: Call, token: Token) -> tuple[str, ...] | None:
+        """Before a renewal, outside any transaction; for `renewal`. Raises KmsError when the token's method refuses."""
         mount = self._mount_at(token.login.partition("/")[0]) if token.login else None
-        if mount is not None:
-            self._again(mount.type, call, token)
+        return self._again(mount.type, call, token) if mount is not None else None
 
-    def renewal(self, tx: Transaction, token: Token, increment: int) -> Lifetime:
+    def renewal(
+        self, tx: Transaction, token: Token, increment: int, groups: tuple[str, ...] | None = None
+    ) -> Lifetime:
         """How long a renewal of a login's token lasts.
+
+        Args:
+            tx: of the renewal.
+            token: as it is.
+            increment: seconds that are asked for, 0 for the default.
+            groups: what `prove_again` gave.
 
         Raises:
             KmsError(INVALID): its mount, user or role is gone, or grants other policies now.
@@ -166,8 +174,10 @@ class Logins:
         params = self._params_of(tx, mount, name) if mount is not None else None
         if mount is None or params is None:
             raise invalid(f"{name} does not exist any more; the token is not renewed")
-        if set(params.token_policies) | {DEFAULT} != set(token.policies) | {DEFAULT}:
+        if groups is None and set(params.token_policies) | {DEFAULT} != set(token.policies) | {DEFAULT}:
             raise invalid("policies have changed, not renewing")
+        if groups is not None and token.entity_id:
+            follow(tx, mount, token.entity_id, groups)
         return _granted(
             params,
             mount,
