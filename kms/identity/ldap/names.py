@@ -44,7 +44,7 @@ def check_template(template: str, field: str, known: tuple[str, ...]) -> None:
     """Raise KmsError(INVALID) unless it is a filter once its slots are filled."""
     rendered = _filled(template, field, dict.fromkeys(known, "x"))
     try:
-        parse_filter(rendered, None, False, None, None, False)  # type: ignore[no-untyped-call]
+        parse_filter(rendered, None, False, None, None, False)  # type: ignore[no-untyped-call]  # not in its stubs
     except (LDAPInvalidFilterError, ValueError, IndexError):
         raise invalid(f"invalid {field}: not a search filter (RFC 4515)") from None
 
