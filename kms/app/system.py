@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from kms.app.engines import Engine
 from kms.app.methods import Method
+from kms.app.specs import specs
 from kms.clock import Clock
 from kms.config import Config
 from kms.devices import AUDIT_DEVICES, Devices
 from kms.devices.entries import Kept
 from kms.devices.making import Maker
+from kms.http.vault.route import Route
+from kms.identity import TokenService
 from kms.identity.entities.model import ENTITIES
 from kms.identity.store import TOKENS
 from kms.keys import KeyService
 from kms.leases.desk import LeaseDesk
 from kms.operation import Operation
 from kms.policy import PolicyService
+from kms.registry import Registry
 from kms.shared import Shared
 from kms.storage import SqliteStore
 from kms.system.auditing import AuditHandlers
@@ -48,6 +52,9 @@ class Parts(Protocol):
     policies: PolicyService
     keys: KeyService
     leases: LeaseDesk
+    tokens: TokenService
+    routes: Mapping[str, tuple[Route, ...]]
+    registry: Registry
     engines: tuple[Engine, ...]
     methods: tuple[Method, ...]
 
@@ -83,6 +90,7 @@ class SystemParts:
             ResultantHandlers(app.policies).table(),
             tools(app.keys),
             loggers(),
+            specs(app, app.tokens.authenticate),
             AuditHandlers(app.store, self.devices).table(),
         ]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kms.clock import Clock
-from kms.errors import ErrorKind, KmsError
+from kms.errors import ErrorKind, KmsError, invalid
 from kms.keys.rotation import RootRotator
 from kms.operation import (
     Call,
@@ -60,6 +60,9 @@ class StatusHandlers:
             if name in status:
                 body[name] = status[name]
         codes = {name: call.args[name] or 0 for name in ("activecode", "sealedcode", "uninitcode")}
+        if any(code and not 200 <= code <= 599 for code in codes.values()):
+            # Others are no end of an answer: a client would wait for one, or not know what it got.
+            raise invalid("a status code is a number from 200 to 599")
         return Result(body, subject=codes)  # the query may choose the codes; the door's renderer looks
 
     def seal_status(self, _call: Call) -> Result:

@@ -88,6 +88,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "internal/counters/tokens", "sys.internal.counters.tokens"),
     Route("GET", "internal/counters/entities", "sys.internal.counters.entities"),
     Route("GET", "internal/counters/requests", "sys.internal.counters.requests"),
+    Route("GET", "internal/specs/openapi", "sys.internal.openapi", raw=True),
+    Route("POST", "internal/specs/openapi", "sys.internal.openapi.post", raw=True),
     Route("GET", "internal/ui/resultant-acl", "sys.internal.acl"),
     Route("GET", "internal/ui/namespaces", "sys.internal.namespaces"),
     Route("GET", "internal/ui/mounts", "sys.internal.mounts"),
