@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from kms.app.holders import KnownHolders
 from kms.clock import Clock
 from kms.identity import TokenService
 from kms.identity.consent.demands import OperatorDemands
@@ -15,6 +16,7 @@ from kms.jobs.maintenance import Errand
 from kms.operation import Operation, Principal
 from kms.policy import PolicyService
 from kms.policy import operations as policy_operations
+from kms.policy.explaining import Explainer
 from kms.policy.passwordadmin import PASSWORDS, PasswordPolicies
 from kms.policy.store import POLICIES
 from kms.sections import ApprovalsSection, Kind
@@ -35,7 +37,7 @@ KINDS: Final[dict[Kind, tuple[str, ...]]] = {
         "sys.mounts.disable",
         "sys.hsm.tokens.remove",
     ),
-    "export": ("transit.export", "transit.backup"),
+    "export": ("transit.export", "transit.backup", "transit.byok-export"),
     "rotate-root": ("sys.root.rotate",),
 }
 """The operations that `[approvals] operations` means: a test compares them with what the server has."""
@@ -72,12 +74,15 @@ class Policing:
             operator=OperatorDemands(approvals, KINDS),
         )
 
+        self.explainer = Explainer(policies, KnownHolders(store, tokens))
+
     def tables(self) -> list[list[Operation]]:
         """The operations."""
         return [
             policy_operations(self._policies, self._tokens, self._clock),
             self.passwords.table(),
             consent_operations(self.consents, self._operation),
+            self.explainer.table(),
         ]
 
     def may_see(self, principal: Principal, path: str) -> bool:

@@ -71,6 +71,7 @@ from kms.shared import Shared
 from kms.storage import FILE_NAME, RowSealer, SqliteStore, sweep
 from kms.system.choices import strange_token
 from kms.system.compromise import CompromiseRecovery
+from kms.system.evidence import Evidence
 from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
 from kms.system.instance import read_instance
@@ -294,6 +295,7 @@ class App:
                 *policy_routes.ROUTES,
                 *leasing.ROUTES,
                 *policy_routes.CONTROL_GROUP,
+                *policy_routes.EXPLAIN,
                 *token_routes.WRAPPING,
             ),
             "token": token_routes.ROUTES,
@@ -351,6 +353,7 @@ class App:
             ),
             [NO_ROUTE],
             *self.policing.tables(),
+            Evidence(self.config.data.audit).table(),
             *self.system.tables(),
             identity_operations(self.tokens, self.policies, self.logins),
             *leasing.lease_tables(self.leases, self.store, self.clock, self.mounts),

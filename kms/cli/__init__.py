@@ -13,6 +13,9 @@
     keystead ca ceremony    an offline root: scripted, witnessed, on record
     keystead ca verify-ceremony   that record, checked offline
     keystead audit verify   the log, offline, with public keys only
+    keystead policy explain, who, grants   what policies decide, and why
+    keystead policy unused   which grants nobody used, by an audit log
+    keystead policy test    expectations in a file, for CI
     keystead version
 
 Exit codes: 0 done; 1 refused or failed, with a sentence and a hint on standard error; 2 wrong usage.
@@ -31,6 +34,7 @@ from kms import __version__
 from kms.cli.auditing import audit
 from kms.cli.ca import ca
 from kms.cli.doctor import doctor
+from kms.cli.policy import policy
 from kms.cli.recovering import backup, recover, restore
 from kms.cli.remote import recover_compromise, rotate_root, status
 from kms.cli.serving import dev, init, serve
@@ -55,6 +59,7 @@ for _command in (
     status,
     doctor,
     audit,
+    policy,
     ca,
     rotate_root,
     recover_compromise,

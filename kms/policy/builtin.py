@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kms.policy.auditor import AUDITOR
 from kms.policy.model import PolicyDocument, Rule
 
 ROOT: Final = "root"
@@ -20,7 +21,7 @@ RESPONSE_WRAPPING: Final = "response-wrapping"
 OIDC_ACCESS: Final = "oidc-access"
 RESERVED: Final = frozenset({RESPONSE_WRAPPING, OIDC_ACCESS, "control-group"})
 NOT_ASSIGNABLE: Final = RESERVED
-NOT_WRITABLE: Final = RESERVED | {ROOT}
+NOT_WRITABLE: Final = RESERVED | {ROOT, AUDITOR}
 
 _DEFAULT: tuple[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ...] = (
     (

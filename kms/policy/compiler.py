@@ -61,7 +61,7 @@ class _Pattern:
 class Acl:
     """The compiled rules of one set of policies. Immutable but for a bounded memo of found patterns."""
 
-    __slots__ = ("_exact", "_heads", "_lengths", "_memo", "root", "valid_until")
+    __slots__ = ("_exact", "_heads", "_lengths", "_memo", "auditor", "root", "valid_until")
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Acl:
         valid_until: float = 0.0,
     ) -> None:
         self.root = root
+        self.auditor = False  # the caller holds the built-in policy of that name
         self.valid_until = valid_until  # seconds since the epoch when a rule of it expires, 0 for never
         self._exact = exact
         self._heads = heads
@@ -98,6 +99,15 @@ class Acl:
                 self._memo.clear()
             self._memo[key] = found
         return found
+
+    def matching(self, path: str) -> Iterator[Compiled]:
+        """All patterns that match a path, whichever of them decides; for explanations."""
+        if path in self._exact:
+            yield self._exact[path]
+        parts = path.split("/")
+        for head, patterns in self._heads.items():
+            if path.startswith(head):
+                yield from (pattern.compiled for pattern in patterns if pattern.matches(parts))
 
     def reaches(self, prefix: str) -> bool:
         """Whether any rule grants anything at `prefix` or below: who may see that a mount is there.

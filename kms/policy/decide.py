@@ -2,7 +2,7 @@
 
 The order of the checks, as the peer makes them:
 
-1. root may do anything.
+1. root may do anything; an auditor may do what reads evidence.
 2. The most specific pattern for the path decides; no pattern, no right.
 3. It must grant the capability; deny grants nothing.
 4. Operations marked sudo need sudo in the same pattern.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kms.operation import Capability
+from kms.policy.auditor import AUDITOR
 from kms.policy.compiler import Acl
 from kms.policy.conditions import Context
 from kms.policy.durations import parse_seconds
@@ -26,6 +27,7 @@ from kms.policy.model import DENY, SUDO, Scalar
 from kms.policy.union import Compiled, Decision, Limits
 
 _ROOT = Decision(allowed=True, rule="root:*", why="root")
+_AUDITOR = Decision(allowed=True, rule=f"{AUDITOR}:*", why="auditor")
 _NO_RULE = Decision(allowed=False, rule="", why="no_rule")
 _NOT_CANONICAL = Decision(allowed=False, rule="", why="path")
 _WITH_PARAMETERS = frozenset({Capability.READ, Capability.CREATE, Capability.UPDATE, Capability.PATCH})
@@ -60,6 +62,7 @@ def decide(
     capability: Capability,
     *,
     sudo: bool = False,
+    evidence: bool = False,
     arguments: Arguments = _NOTHING,
     context: Context = _UNKNOWN,
 ) -> Decision:
@@ -71,11 +74,14 @@ def decide(
             door that forgot to clean it must not open a way round a rule (CVE-2026-3605).
         capability: as decided before: create and update are different rights.
         sudo: the operation is one of those that need the sudo capability too.
+        evidence: the operation is one of those by which auditors read.
         arguments: for rules about parameters and wrapping.
         context: for rules with conditions.
     """
     if acl.root:
         return _ROOT
+    if evidence and acl.auditor and _canonical(path):
+        return _AUDITOR
     found = deciding(acl, path, capability)
     if found is None:
         return _NO_RULE

@@ -20,7 +20,6 @@ from kms.operation import (
     Runs,
     Type,
 )
-from kms.policy.builtin import ROOT
 from kms.policy.conditions import read_time
 from kms.policy.decide import capabilities
 from kms.policy.service import Options, PolicyService
@@ -261,7 +260,7 @@ def _facts(row: PolicyRow) -> dict[str, object]:
         "name": row.name,
         "version": row.version,
     }
-    if row.name != ROOT:
+    if row.version:
         facts["modified"] = rfc3339(row.modified)
     if row.expiration:
         facts["expiration"] = rfc3339(row.expiration)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from kms.clock import Clock
 from kms.errors import invalid
 from kms.operation import NO_VALUES, Call, Capability, Principal
+from kms.policy.auditor import AUDITOR, AUDITOR_TEXT, EVIDENCE
 from kms.policy.builtin import (
     DEFAULT,
     DEFAULT_DOCUMENT,
@@ -93,6 +94,7 @@ class PolicyService:
             call.path,
             call.capability,
             sudo=call.operation.sudo,
+            evidence=call.operation.name in EVIDENCE,
             arguments=Arguments(call.args, call.given, call.bound, call.extra, call.wrap_ttl),
             context=self.context(principal, call.peer),
         )
@@ -141,8 +143,11 @@ class PolicyService:
         reader, now = self._store.reader(), self._clock.now()
         documents: dict[str, PolicyDocument] = {}
         expirations: list[float] = []
-        root = False
+        root = auditor = False
         for name in names:
+            if name == AUDITOR:
+                auditor = True  # no row can have this name
+                continue
             if name == ROOT:
                 root = True
                 continue
@@ -154,6 +159,7 @@ class PolicyService:
                 documents[name] = _document(row)
                 expirations += [row.expiration] if row.expiration else []
         acl = compile_acl(documents, values, root=root, now=now)
+        acl.auditor = auditor
         acl.valid_until = min(filter(None, (acl.valid_until, *expirations)), default=0.0)
         return acl
 
@@ -208,10 +214,10 @@ class PolicyService:
     def get(self, name: str) -> PolicyRow | None:
         """A policy by any spelling of its name; `root` exists and has no text. Raises KmsError(INVALID)."""
         name = canonical_name(name)
-        if name == ROOT:
+        if name in {ROOT, AUDITOR}:
             return PolicyRow(
-                name=ROOT,
-                text="",
+                name=name,
+                text=AUDITOR_TEXT if name == AUDITOR else "",
                 document=PolicyDocument(),
                 language=LANGUAGE_VERSION,
                 modified=0.0,
@@ -221,11 +227,11 @@ class PolicyService:
 
     def exists(self, name: str) -> bool:
         """Whether a canonical name has a policy, builtin or written."""
-        return name == ROOT or _find(self._store.reader(), name, self._clock.now()) is not None
+        return name in {ROOT, AUDITOR} or _find(self._store.reader(), name, self._clock.now()) is not None
 
     def list(self) -> list[str]:
         """All names, sorted, `root` last as the peer has it."""
-        names = set(self._store.reader().keys(POLICIES)) | {DEFAULT}
+        names = set(self._store.reader().keys(POLICIES)) | {AUDITOR, DEFAULT}
         return [*sorted(names), ROOT]
 
     def prepare(self, name: str, text: str, options: Options = _PLAIN) -> Prepared:

@@ -64,13 +64,15 @@ def test_a_spelling_is_refused_and_never_resolves_to_a_builtin(
         with pytest.raises(KmsError) as caught:
             attempt()
         assert caught.value.kind is ErrorKind.INVALID
-    assert service.list() == [DEFAULT, ROOT]
+    assert service.list() == ["auditor", DEFAULT, ROOT]
     # Even a name that got into a token by some other way means nothing.
     assert not service.acl_for((name,)).root
     assert not may_read(service, name)
 
 
-@pytest.mark.parametrize("name", ["root", "ROOT", "Root", "response-wrapping", "Control-Group"])
+@pytest.mark.parametrize(
+    "name", ["root", "ROOT", "Root", "response-wrapping", "Control-Group", "auditor", "AUDITOR"]
+)
 def test_internal_names_cannot_be_written(service: PolicyService, store: SqliteStore, name: str) -> None:
     with pytest.raises(KmsError, match="cannot update"):
         put(service, store, name, READ_A)
@@ -84,7 +86,7 @@ def test_upper_case_is_the_same_policy(service: PolicyService, store: SqliteStor
     row = service.get("app.one")
     assert row is not None
     assert (row.name, row.text, row.version) == ("app.one", DENY_A, 2)
-    assert service.list() == ["app.one", DEFAULT, ROOT]
+    assert service.list() == ["app.one", "auditor", DEFAULT, ROOT]
 
 
 def test_a_refused_text_changes_nothing(service: PolicyService, store: SqliteStore) -> None:

@@ -31,3 +31,12 @@ CONTROL_GROUP: tuple[Route, ...] = (
     Route("LIST", "control-group/request", "sys.control_group.list"),
     Route("POST", "control-group/authorize", "sys.control_group.authorize"),
 )
+
+EXPLAIN: tuple[Route, ...] = (
+    Route("POST", "policies/explain", "policy.explain"),
+    Route("POST", "policies/explain-self", "policy.explain_self"),
+    Route("POST", "policies/who", "policy.who"),
+    Route("POST", "policies/grants", "policy.grants"),
+    Route("LIST", "evidence", "sys.evidence.list"),
+    Route("GET", "evidence/{path...}", "sys.evidence.read"),
+)
