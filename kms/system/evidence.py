@@ -22,7 +22,7 @@ class Evidence:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def list(self, _call: Call) -> Result:
+    def names(self, _call: Call) -> Result:
         """Every file: its path below the folder, and how long it is now."""
         sizes = {name: path.stat().st_size for name, path in self._files().items()}
         return Result(
@@ -59,7 +59,7 @@ class Evidence:
             Field("length", Type.INT, default=0, record=clear),
         )
         return (
-            Operation("sys.evidence.list", Capability.LIST, self.list),
+            Operation("sys.evidence.list", Capability.LIST, self.names),
             Operation(
                 "sys.evidence.read", Capability.READ, self.read, fields=(Field("path", record=clear), *part)
             ),
