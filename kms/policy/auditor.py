@@ -87,7 +87,6 @@ EVIDENCE: Final = frozenset(
         "identity.oidc.key.read",
         "identity.oidc.role.list",
         "identity.oidc.role.read",
-        "approle.list",
         "approle.role.list",
         "approle.role.read",
         "approle.role.field.read",
