@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,13 +21,12 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
-from tests.drills import manycertificates
+from tests.drills import manycertificates, wrk
 from tests.drills.peer import Peer
 from tests.harness import processes
 from tests.harness.api import Api
 from tests.harness.dev import DevServer
 
-LUA = Path(__file__).with_name("load.lua")
 MESSAGE = base64.b64encode(bytes(64)).decode()
 POLICY = """
 path "transit/*" { capabilities = ["create", "update"] }
@@ -142,24 +139,10 @@ def prepare(api: Api) -> str:
 
 
 def load(server: Server, token: str, row: Row, seconds: int, folder: Path) -> dict[str, float]:
-    """Run wrk: one thread, 16 kept connections."""
+    """Send the row's request for so long."""
     with Api(server.address, server.token) as api:
-        (folder / "body").write_text(json.dumps(row.body(api)))
-    (folder / "token").write_text(token)
-    command = [processes.program("wrk"), "-t1", "-c16", f"-d{seconds}s", "--timeout", "10s", "-s", str(LUA)]
-    done = subprocess.run(
-        [*command, f"{server.address}/v1/{row.path}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"LOAD_FOLDER": str(folder)},
-    )
-    results = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert results, done.stdout + done.stderr
-    counted: dict[str, float] = json.loads(results[0].removeprefix("RESULT "))
-    if counted["refused"] or counted["broken"] or not counted["requests"]:
-        raise RuntimeError(f"{row.name} at {server.address}: {counted}")
-    return counted
+        body = row.body(api)
+    return wrk.load(server.address, token, row.path, body, seconds, folder)
 
 
 def measure(server: Server, token: str, row: Row, seconds: int, folder: Path) -> Figures:

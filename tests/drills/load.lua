@@ -11,6 +11,17 @@ wrk.body = contents("body")
 wrk.headers["X-Vault-Token"] = contents("token")
 wrk.headers["Content-Type"] = "application/json"
 
+local before, after = string.match(wrk.body, "^(.-){number}(.*)$")
+if before then
+  local sent = 0
+  math.randomseed(os.time())
+  local run = math.random(1, 1000000000)
+  function request()
+    sent = sent + 1
+    return wrk.format(nil, nil, nil, before .. run .. "-" .. sent .. after)
+  end
+end
+
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from tests.drills import wrk
 from tests.harness import processes
 from tests.harness.api import Api
 from tests.harness.dev import DevServer
@@ -33,6 +34,7 @@ SHARDS = 128
 CALLERS = 4
 STARTS = 3
 BLOCKS, BLOCK = 6, 50
+PORTION_SECONDS = 20
 SAMPLED = 50
 # Costs that grew with the certificates would grow a hundredfold; this is what a busy machine may add.
 ALLOWED_DEARER = 1.5
@@ -94,24 +96,36 @@ def revoke(api: Api, issued: dict[str, Any]) -> None:
     api.ok("POST", f"{MOUNT}/revoke", {"serial_number": issued["serial_number"]})
 
 
-def fill(server: DevServer, certificates: int, revoked: int) -> list[str]:
-    """Issue so many and revoke so many of them; some of the revoked, in PEM."""
+def store(server: DevServer, certificates: int, folder: Path) -> int:
+    """Issue at least so many, as fast as they are answered; how many it were."""
+    made = 0
+    folder.mkdir()
+    body = {"common_name": f"host-{wrk.NUMBER}.example.test"}
+    while made < certificates:
+        seconds = PORTION_SECONDS if certificates - made > 100 * PORTION_SECONDS else 1
+        made += int(
+            wrk.load(server.address, server.token, f"{MOUNT}/issue/web", body, seconds, folder)["requests"]
+        )
+        print(f"    {made:,} of {certificates:,}", flush=True)
+    return made
+
+
+def fill(server: DevServer, revoked: int) -> list[str]:
+    """Issue and revoke so many; some of them, in PEM."""
     sample: list[str] = []
     failures: list[str] = []
-    every = max(1, certificates // max(revoked, 1))
     kept = random.Random(7)  # a choice of certificates, no secret
 
     def work(offset: int) -> None:
         try:
             with server.api() as api:
-                for number in range(offset, certificates, CALLERS):
+                for number in range(offset, revoked, CALLERS):
                     issued = issue(api, number)
-                    if number % every == 0:
-                        revoke(api, issued)
-                        if kept.random() < 4 * SAMPLED * every / certificates:
-                            sample.append(issued["certificate"])
+                    revoke(api, issued)
+                    if kept.random() < 4 * SAMPLED / revoked:
+                        sample.append(issued["certificate"])
                     if offset == 0 and number % 10_000 < CALLERS:
-                        print(f"    {number:,} of {certificates:,}", flush=True)
+                        print(f"    {number:,} of {revoked:,} revoked", flush=True)
         except AssertionError as error:
             failures.append(str(error))
 
@@ -213,7 +227,8 @@ def drill(folder: Path, certificates: int, revoked: int, workers: int = 2) -> li
             server.start()
             roots.append(prepare(server))
         began = time.monotonic()
-        sample = fill(servers[1], certificates, revoked)
+        certificates = revoked + store(servers[1], certificates - revoked, folder / "wrk")
+        sample = fill(servers[1], revoked)
         seconds = time.monotonic() - began
         print(f"{certificates:,} issued and {revoked:,} revoked in {seconds:.0f} s", flush=True)
         figures = [Figures("control"), Figures("many", certificates, revoked)]
