@@ -196,6 +196,7 @@ class Call:
             rules about parameters look at it.
         credential: the presented token, if any; only identity reads it.
         facts: of a request that waited for consent: who consented and who carries it out, for the record.
+        mfa: what the caller shows of second factors, `METHOD:CODE` each; only identity reads it.
         headers: what limits say about the call; the door sends them with its answer, a refusal too.
         idempotency_key: chosen by the caller for this request and its repetitions, "" for none.
         audited_headers: name -> values, and whether only their HMACs are kept; those that audit devices ask for.
@@ -222,6 +223,7 @@ class Call:
     idempotency_key: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     headers: tuple[tuple[str, str], ...] = ()
+    mfa: tuple[str, ...] = ()
     audited_headers: Mapping[str, tuple[list[str], bool]] = field(default_factory=lambda: NO_HEADERS)
 
 
@@ -249,6 +251,7 @@ class Result:
         wrap: where the real answer waits instead: the `wrap_info` object. All else is empty then.
         status: code of the answer, in dialects where the operation chooses it (ACME).
         headers: of the answer, in such dialects.
+        refusal: what the caller is told instead, though what was changed counts: a failed try. Of a `Change` only.
         lease: what the caller can renew and give back, where the answer is for a time.
     """
 
@@ -264,6 +267,7 @@ class Result:
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
     lease: Leased | None = None
+    refusal: KmsError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,11 +361,18 @@ class Pipeline:
         self._gate.admit_change(call.operation)
         with self._store.transaction() as tx:
             result = change.write(tx)
-            event = self._event(call, "done", "ok", rule=rule, result=result)
+            refusal = result.refusal
+            phase: Phase = "done" if refusal is None else "failed"
+            outcome = "ok" if refusal is None else refusal.kind.value
+            event = self._event(call, phase, outcome, rule=rule, result=result)
             staged = self._recorder.stage(tx, event, urgent=call.operation.sudo)
         if change.after is not None:
             change.after()
-        return result, self._recorder.publish(staged)
+        receipt = self._recorder.publish(staged)
+        if refusal is not None:
+            refusal.recorded = True
+            raise refusal
+        return result, receipt
 
     def _external(self, call: Call, rule: str, external: External[Any]) -> tuple[Result, Receipt | None]:
         _demand(call, Effect.EXTERNAL)

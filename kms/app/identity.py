@@ -8,9 +8,15 @@ from typing import Any
 
 from kms.clock import Clock
 from kms.http.vault import identity as routes
+from kms.http.vault import mfa as mfa_routes
 from kms.http.vault.route import Route
 from kms.identity.entities.model import TABLES as ENTITY_TABLES
 from kms.identity.entities.operations import entity_operations
+from kms.identity.methods.logins import Logins
+from kms.identity.mfa.admin import MfaAdmin
+from kms.identity.mfa.operations import mfa_operations
+from kms.identity.mfa.store import TABLES as MFA_TABLES
+from kms.identity.mfa.store import WAITING
 from kms.identity.oidc.authorize import Authorizations
 from kms.identity.oidc.clients import Clients
 from kms.identity.oidc.exchange import Exchange
@@ -33,11 +39,11 @@ from kms.system.mounts import MountTable
 from kms.tables import Store, Table
 
 _REAPED_AT_ONCE = 200
-DIGESTED: tuple[Table[Any], ...] = OIDC_TABLES
+DIGESTED: tuple[Table[Any], ...] = (*OIDC_TABLES, *MFA_TABLES)
 """Tables of which the hourly sweep compares state digests, beside those of `AT_START`."""
 AT_START: tuple[Table[Any], ...] = ENTITY_TABLES
 """They decide who may do what."""
-SEALED: tuple[Table[Any], ...] = (*DIGESTED, CODES)
+SEALED: tuple[Table[Any], ...] = (*DIGESTED, CODES, WAITING)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,13 @@ class Identity:
 
 
 def identity(
-    store: Store, clock: Clock, tokens: TokenService, keys: KeyService, mounts: MountTable, address: str
+    store: Store,
+    clock: Clock,
+    tokens: TokenService,
+    logins: Logins,
+    keys: KeyService,
+    mounts: MountTable,
+    address: str,
 ) -> Identity:
     """All of one process.
 
@@ -64,6 +76,7 @@ def identity(
         store: the database.
         clock: the machine's clocks.
         tokens: who is asking.
+        logins: what second factors stand before.
         keys: what signs.
         mounts: whose accessors aliases name.
         address: scheme, host and port of this server: the issuer, where none is configured.
@@ -83,9 +96,10 @@ def identity(
         signing=signing,
     )
     return Identity(
-        (*routes.ROUTES, *routes.TOKENS, *routes.PROVIDER),
+        (*routes.ROUTES, *routes.TOKENS, *routes.PROVIDER, *mfa_routes.ROUTES),
         (
             *entity_operations(store, clock, mounts.with_accessor),
+            *mfa_operations(MfaAdmin(store, mounts.with_accessor, mounts.auth_types), logins),
             *token_operations(named, OidcRoles(store, named), issued, signing),
             *provider,
         ),

@@ -9,12 +9,14 @@ from kms.app.engines import Engine
 from kms.clock import Clock
 from kms.http.vault import leases as lease_routes
 from kms.http.vault import limits as limit_routes
+from kms.http.vault import mfa as mfa_routes
 from kms.identity import TokenService
 from kms.identity.methods.approle import role_id_key
 from kms.identity.methods.locked import LockedUsers
 from kms.identity.methods.lockout import Lockouts
 from kms.identity.methods.store import ROLE_IDS
-from kms.jobs.maintenance import Errand
+from kms.identity.mfa.gate import SecondFactor
+from kms.jobs.maintenance import Errand, Run
 from kms.leases import Revokers
 from kms.leases.desk import LeaseDesk
 from kms.leases.errands import LeaseErrands
@@ -26,7 +28,8 @@ from kms.system.quotas import Limiter, QuotaHandlers
 from kms.system.state import ServerState
 from kms.tables import Store
 
-ROUTES = (*lease_routes.ROUTES, *limit_routes.ROUTES)
+_REAPED_AT_ONCE = 200
+ROUTES = (*lease_routes.ROUTES, *limit_routes.ROUTES, *mfa_routes.SYS)
 
 
 def lease_desk(store: Store, tokens: TokenService, engines: Iterable[Engine]) -> LeaseDesk:
@@ -35,12 +38,19 @@ def lease_desk(store: Store, tokens: TokenService, engines: Iterable[Engine]) ->
     return LeaseDesk(store, tokens, tokens.book.barriers, revokers, tokens.now)
 
 
-def lease_errands(desk: LeaseDesk, store: Store) -> tuple[Errand, ...]:
+def lease_errands(desk: LeaseDesk, store: Store, factor: SecondFactor) -> tuple[Errand, ...]:
     """For the jobs process."""
     work = LeaseErrands(desk, store)
+
+    def reap(run: Run) -> None:
+        del run  # who waited too long has to begin anew as it is
+        with store.transaction() as tx:
+            factor.reap(tx, _REAPED_AT_ONCE)
+
     return (
         Errand("leases.expire", 1.0, desk.due, work.expire),
         Errand("leases.forget", 3600.0, lambda: True, work.forget),
+        Errand("mfa.reap", 30.0, lambda: factor.expired(store.reader()), reap),
     )
 
 

@@ -208,7 +208,9 @@ class App:
         )
         self.methods, self.logins = methods(store, self.tokens, self.mounts)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
-        self.identity = identity(store, clock, self.tokens, self.keys, self.mounts, self.config.url)
+        self.identity = identity(
+            store, clock, self.tokens, self.logins, self.keys, self.mounts, self.config.url
+        )
         blocked = blocklist(self.config.pki.blocklist)
         self.pki = PkiService(
             store, self.token.get, clock, self.tokens.book, derive=store.derived, blocklist=blocked
@@ -412,7 +414,7 @@ class App:
             | {"identity": self.identity.chores},
             errands=[
                 *self.policing.errands,
-                *leasing.lease_errands(self.leases, self.store),
+                *leasing.lease_errands(self.leases, self.store, self.logins.factor),
                 *(errand for engine in self.engines for errand in engine.errands),
                 *(errand for method in self.methods for errand in method.errands),
                 *self.identity.errands,

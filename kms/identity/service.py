@@ -274,6 +274,10 @@ class TokenService:
         """The clock that expiry is judged by."""
         return self._clock
 
+    def reader(self) -> Reader:
+        """Reads on this thread's connection."""
+        return self._store.reader()
+
     def now(self) -> float:
         """Seconds since the epoch, on the clock that expiry is judged by."""
         return self._clock.now()

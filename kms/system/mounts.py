@@ -135,6 +135,10 @@ class MountTable:
                 return ref, path[end:]
         return None
 
+    def auth_types(self) -> set[str]:
+        """Types of the auth methods that are mounted."""
+        return {row.value.type for path, row in self.rows().items() if path.startswith("auth/")}
+
     def accessors(self) -> dict[str, str]:
         """Mount id -> accessor."""
         return {row.value.id: row.value.accessor for row in self.rows().values()}

@@ -50,6 +50,8 @@ _NO_MOUNT = MountRef(id="", path="", type="", accessor="")
 OPAQUE = b"-"
 _NAMESPACES = frozenset({b"", b"/", b"root", b"root/"})
 
+_PLAIN = {b"x-vault-namespace": "namespace", b"x-vault-wrap-ttl": "wrap_ttl"}
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -98,6 +100,7 @@ class _Asked:
     namespace: bytes = b""
     wrap_ttl: bytes = b""
     idempotency_key: bytes = b""
+    mfa: tuple[str, ...] = ()
 
 
 class Door:
@@ -297,7 +300,7 @@ class Door:
 
     def _fill(self, routed: Routed, headers: Headers, body: bytes, call: Call) -> tuple[str, ...]:
         asked = _read(headers)
-        call.credential, call.basic = asked.token, asked.basic
+        call.credential, call.basic, call.mfa = asked.token, asked.basic, asked.mfa
         if self._devices is not None and (wanted := self._devices.headers):
             call.audited_headers = _audited(headers, wanted)
         if asked.namespace not in _NAMESPACES:
@@ -362,10 +365,10 @@ def _read(headers: Headers) -> _Asked:
             scheme, _, rest = value.decode("latin-1").partition(" ")
             bearer = rest.strip() if scheme == "Bearer" else bearer
             asked.basic = rest.strip() if scheme.lower() == "basic" else asked.basic
-        elif name == b"x-vault-namespace":
-            asked.namespace = value.strip()
-        elif name == b"x-vault-wrap-ttl":
-            asked.wrap_ttl = value.strip()
+        elif name in _PLAIN:
+            setattr(asked, _PLAIN[name], value.strip())
+        elif name == b"x-vault-mfa":
+            asked.mfa = (*asked.mfa, value.decode("latin-1").strip())
         elif name == b"idempotency-key":
             if asked.idempotency_key:
                 raise invalid("Idempotency-Key is given twice")

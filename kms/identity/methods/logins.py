@@ -13,14 +13,18 @@ from typing import Final
 
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.identity.entities.entrance import enter, follow
+from kms.identity.entities.model import Standing
+from kms.identity.entities.standing import standing_of
 from kms.identity.keys import new_accessor
 from kms.identity.lifetimes import Lifetime, lifetime
 from kms.identity.methods.params import TokenParams, kind_of
+from kms.identity.mfa.gate import SecondFactor, codes_of, passed, refused
+from kms.identity.mfa.store import WAITING
 from kms.identity.model import BATCH, ISSUER, NEVER, SERVICE, Token
 from kms.identity.service import TokenService
 from kms.identity.shown import auth_object, united
 from kms.identity.store import TOKENS
-from kms.operation import Call, MountRef, Principal, Result
+from kms.operation import Call, Change, MountRef, Principal, Result
 from kms.policy import DEFAULT
 from kms.tables import Reader, Transaction
 
@@ -74,6 +78,7 @@ class Logins:
         again: Callable[[str, Call, Token], tuple[str, ...] | None] = lambda _kind, _call, _token: None,
     ) -> None:
         self._tokens = tokens
+        self.factor = SecondFactor(tokens.digest_of, tokens.now)
         self._mount_at = mount_at
         self._params_of = params_of
         self._again = again
@@ -117,17 +122,57 @@ class Logins:
             proof=who.proof,
             entity_id=standing.entity.id if standing is not None else "",
         )
+        names = self.factor.needed(tx, call.mount, standing)
+        if not names:
+            return self._hand_out(tx, born, standing, granted.warnings)
+        if not call.mfa:
+            return self.factor.put_away(tx, born, names, granted.warnings)
+        if self.factor.failure(tx, born.entity_id, names, codes_of(call.mfa)):
+            return self._failed(born, refused())
+        return self._hand_out(tx, passed(born, now), standing, granted.warnings)
+
+    def _hand_out(
+        self, tx: Transaction, born: Token, standing: Standing | None, warnings: tuple[str, ...]
+    ) -> Result:
         token = self._tokens.insert(tx, born)
         return Result(
             auth=auth_object(born, token, standing.policies if standing is not None else ()),
-            warnings=granted.warnings,
+            warnings=warnings,
             subject={
                 "accessor": born.accessor,
                 "display_name": born.display_name,
-                "ttl": granted.ttl,
+                "ttl": born.lease_ttl,
                 "entity": born.entity_id,
             },
         )
+
+    @staticmethod
+    def _failed(born: Token, refusal: KmsError) -> Result:
+        subject: dict[str, str | int] = {"entity": born.entity_id, "display_name": born.display_name}
+        return Result(refusal=refusal, subject=subject | {"mfa": "failed"})
+
+    def validate(self, call: Call) -> Change:
+        """The second step of a login: its token, for the codes of all second factors that it lacks."""
+        request_id = str(call.args.get("mfa_request_id") or "")
+        if not request_id:
+            raise invalid("missing request ID")
+        codes = _payload(call.args.get("mfa_payload"))
+
+        def write(tx: Transaction) -> Result:
+            row = tx.get(WAITING, self.factor.row_key(request_id))
+            if row is None or row.value.expires_at <= self._tokens.now():
+                raise invalid("invalid request ID")
+            born = row.value.token
+            why = self.factor.failure(tx, born.entity_id, row.value.enforcements, codes)
+            if why:
+                return self._failed(born, refused(why))
+            tx.delete(WAITING, row)
+            standing = standing_of(tx, born.entity_id) if born.entity_id else None
+            if born.entity_id and (standing is None or standing.entity.disabled):
+                raise elsewhere()
+            return self._hand_out(tx, passed(born, self._tokens.now()), standing, row.value.warnings)
+
+        return Change(write)
 
     def without_token(self, mount: MountRef, alias: str, shown: str, policies: tuple[str, ...]) -> Principal:
         """Who has proved to be this alias and gets no token: for protocols that prove it with each request.
@@ -138,6 +183,8 @@ class Logins:
             KmsError(UNAUTHENTICATED): the entity is disabled.
         """
         standing = self._tokens.directory.of_alias(mount.accessor, alias)
+        if self.factor.needed(self._tokens.reader(), mount, standing):
+            raise elsewhere()  # such a protocol has no place for a second factor
         if standing is None:
             return Principal(accessor=shown, display_name=shown, policies=policies)
         if standing.entity.disabled:
@@ -190,6 +237,15 @@ class Logins:
         """Put every token of a mount out of force. Returns the row key of its issuer."""
         self._tokens.revoke(tx, ISSUER + mount_id)
         return ISSUER + mount_id
+
+
+def _payload(given: object) -> dict[str, list[str]]:
+    """Method -> codes; a single code may stand for a list of one."""
+    found: dict[str, list[str]] = {}
+    for name, codes in (given or {}).items() if isinstance(given, dict) else ():
+        listed = codes if isinstance(codes, list) else [codes]
+        found[str(name)] = [code for code in listed if isinstance(code, str)]
+    return found
 
 
 def _issuer_row(call: Call) -> Token:
