@@ -13,7 +13,7 @@ import pytest
 
 from tests.identity.test_peer_wire import normal
 from tests.identity.wire import Server
-from tests.policy.peer import Peer
+from tests.policy.peer import Peer, running
 
 TYPES = ("service", "batch", "default-service", "default-batch")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -108,6 +108,13 @@ def done(call: Call, deed: tuple[str, str, dict[str, Any]], token: str) -> tuple
     verb, path, body = deed
     filled = {name: token if value == "{token}" else value for name, value in body.items()}
     return call(verb, path, None if verb == "GET" else filled, token)
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    """One of its own: the others compare what is listed."""
+    with running() as started:
+        yield started
 
 
 @pytest.mark.timeout(180)
