@@ -20,7 +20,7 @@ ST = Path(sys.prefix) / "bin" / "st"
 # What would end the run instead of testing it: seals, new roots, devices that refuse everything, the own token's end.
 LEFT_OUT = (
     r"^/sys/(seal$|hsm/|rotate|rekey|generate-root|audit|quotas|leases/revoke|step-down)"
-    r"|^/auth/token/revoke|^/sys/(mounts|auth)/|^/sys/remount$|/root/rotate|/root$|^/sys/config/ui"
+    r"|^/auth/token/revoke|^/sys/(mounts|auth)/|^/sys/remount$|root.rotate|/root$|^/sys/config/ui"
 )
 _COUNT = re.compile(r"(\d+) generated")
 
