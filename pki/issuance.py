@@ -40,6 +40,7 @@ from pki.profiles import Draft, Leaf, leaf, named
 from pki.profiles.draft import CA_PROFILE
 from pki.requests import ignored, names_from_api, names_from_csr, parse_csr
 from pki.rolebook import ReadyRole, RoleBook
+from pki.rolevalues import for_identity
 from pki.signing import Prepared, prepare_leaf, sign
 from pki.store import KEYS
 from pki.validity import Limits, leaf_limits, window
@@ -137,7 +138,8 @@ class Issuance:
         return self.roles.ready(row, authority), authority
 
     def _allow(self, call: Call, ready: ReadyRole, authority: Authority, names: Names, source: str) -> None:
-        ready.rules.check(names, call.principal.display_name, source)
+        rules = for_identity(ready.rules, call.principal.values)
+        rules.check(names, call.principal.display_name, source)
         named.check_names(ready.role, names)
         constraints.check(names, authority.constraints)
 

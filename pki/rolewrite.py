@@ -26,13 +26,6 @@ _SIZES = {
     "any": (0,),
 }
 
-# Stored false and refused true: a limit or a promise that nobody keeps is worse than an error.
-_UNSUPPORTED = (
-    "allow_globs_in_identity_templates",
-    "allowed_domains_template",
-    "allowed_uri_sans_template",
-)
-
 
 def role_fields() -> tuple[Field, ...]:
     """The API's fields, made from the struct so that they cannot drift apart."""
@@ -92,9 +85,6 @@ def key_bits(key_type: str, bits: int) -> int:
 
 
 def _check(role: Role) -> None:
-    for name in _UNSUPPORTED:
-        if getattr(role, name):
-            raise invalid(f"{name} is not supported by this server: leave it false")
     if role.max_ttl and role.ttl > role.max_ttl:
         raise invalid('"ttl" value must be less than "max_ttl" value')
     if role.ttl < 0 or role.max_ttl < 0 or role.not_before_duration < 0:

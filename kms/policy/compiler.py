@@ -14,17 +14,14 @@ Rules of the same pattern, over all policies, become one: capabilities add up, d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kms.errors import ErrorKind, KmsError
 from kms.policy.model import DENY, PolicyDocument, Rule
+from kms.policy.templating import TEMPLATE, UNSAFE
 from kms.policy.union import Compiled, unite
 
-_TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
-# GHSA-59w7: identity metadata that reads as pattern syntax would widen a templated rule.
-_UNSAFE = re.compile(r"[*+/,\x00-\x20\x7f]")
 _MEMO_SIZE = 256
 _MEMO_PATH = 256
 
@@ -236,13 +233,13 @@ def _priority(pattern: _Pattern) -> tuple[bool, int, int, str]:
 def _fill(path: str, values: Mapping[str, str], document: PolicyDocument) -> str | None:
     if "{{" not in path:
         return path
-    names = [name.strip() for name in _TEMPLATE.findall(path)]
+    names = [name.strip() for name in TEMPLATE.findall(path)]
     if any(not values.get(name) for name in names):
         return None
     let_in = ("*+" if document.wildcards else "") + ("/" if document.slashes else "")
     for name in names:
-        if _UNSAFE.search(values[name].translate({ord(sign): "" for sign in let_in})):
+        if UNSAFE.search(values[name].translate({ord(sign): "" for sign in let_in})):
             raise KmsError(
                 ErrorKind.DENIED, f"the value of '{name}' cannot stand in a policy path; change the identity"
             )
-    return _TEMPLATE.sub(lambda match: values[match[1].strip()], path)
+    return TEMPLATE.sub(lambda match: values[match[1].strip()], path)

@@ -90,10 +90,10 @@ class SshIssuance:
         key_id = _key_id(call, role, key)  # (1)
         kind = _kind(args, role)
         asked = str(args["valid_principals"]) if "valid_principals" in call.given else None
-        names = principals(role, kind, asked)
+        names = principals(role, kind, asked, call.principal.values)
         ttl = _ttl(call, role)
         critical = critical_options(role, args["critical_options"])
-        extended, warnings = extensions(role, args["extensions"])
+        extended, warnings = extensions(role, args["extensions"], call.principal.values)
         authority = self.authorities.get(call.mount.id, role.issuer_ref)
         algorithm = algorithm_for(authority.public, role.algorithm_signer)
         draft = Draft(

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from kms.errors import invalid
+from kms.operation import NO_VALUES
+from kms.policy.templating import templated
 from pki.ssh.certificate import Options
 from pki.ssh.model import SshRole
-from pki.ssh.principals import templated
+from pki.ssh.principals import filled
 
 MAX_OPTIONS = 64
 MAX_VALUE_CHARACTERS = 4096
@@ -74,7 +76,9 @@ def critical_options(role: SshRole, asked: Mapping[str, Any]) -> Options:
     return _sorted(found)
 
 
-def extensions(role: SshRole, asked: Mapping[str, Any]) -> tuple[Options, tuple[str, ...]]:
+def extensions(
+    role: SshRole, asked: Mapping[str, Any], values: Mapping[str, str] = NO_VALUES
+) -> tuple[Options, tuple[str, ...]]:
     """Those that were asked for, if the role allows them, or the role's own; and warnings."""
     if asked:
         found = checked(asked, "extensions")
@@ -84,6 +88,10 @@ def extensions(role: SshRole, asked: Mapping[str, Any]) -> tuple[Options, tuple[
         return _sorted(found), ()
     if not role.default_extensions_template:
         return _sorted(role.default_extensions), ()
+    if values:
+        # The values are no lists and no patterns, so nothing is let in that is not let in elsewhere.
+        done = {name: filled(role, value, values) for name, value in role.default_extensions.items()}
+        return _sorted(done), ()
     plain = {name: value for name, value in role.default_extensions.items() if not templated(value)}
     skipped = len(plain) < len(role.default_extensions)
     return _sorted(plain), (TEMPLATE_SKIPPED,) if skipped else ()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from kms.errors import invalid
+from kms.operation import NO_VALUES
+from kms.policy.templating import UnrenderableError, render, templated
 from pki.ssh.certificate import HOST
 from pki.ssh.model import SshRole
 
@@ -14,7 +17,6 @@ NOBODY = (
     "refusing to issue unsafe, globally-valid certificate with no principals specified; set valid_principals or"
     " default_user"
 )
-_TEMPLATE = re.compile(r"{{.+?}}")
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 
 
@@ -23,31 +25,41 @@ def split(text: str) -> list[str]:
     return sorted({part.strip() for part in text.split(",")} - {""})
 
 
-def templated(text: str) -> bool:
-    """Whether an identity template stands in it."""
-    return _TEMPLATE.search(text) is not None
+def filled(role: SshRole, text: str, values: Mapping[str, str]) -> str:
+    """A text of a role with the caller's entity put in. Raises KmsError(INVALID) where that cannot be."""
+    signs = ("," if role.allow_commas_in_identity_templates else "") + (
+        "*" if role.allow_wildcards_in_identity_templates else ""
+    )
+    try:
+        return render(text, values, signs)
+    except UnrenderableError as error:
+        raise invalid(f"template '{text}' could not be rendered -> {error}") from None
 
 
-def principals(role: SshRole, kind: str, asked: str | None) -> tuple[str, ...]:
+def principals(
+    role: SshRole, kind: str, asked: str | None, values: Mapping[str, str] = NO_VALUES
+) -> tuple[str, ...]:
     """The names that the certificate is valid for.
 
     Args:
         role: what is allowed.
         kind: user or host.
         asked: `valid_principals`, or None for the role's default user.
+        values: what templates stand for: of the caller's entity, if he has one.
 
     Raises:
         KmsError(INVALID): none, or one that the role does not allow.
     """
-    wanted = split(asked if asked is not None else _default(role, kind))
+    wanted = split(asked if asked is not None else _default(role, kind, values))
     if not wanted:
         raise invalid(NOBODY)
     if len(wanted) > MAX_PRINCIPALS:
         raise invalid(f"a certificate has at most {MAX_PRINCIPALS} principals")
     text = role.allowed_domains if kind == HOST else role.allowed_users
-    allowed = _allowed(
-        text, filled_in=role.allowed_domains_template if kind == HOST else role.allowed_users_template
-    )
+    filled_in = role.allowed_domains_template if kind == HOST else role.allowed_users_template
+    if filled_in and values:
+        text = filled(role, text, values)
+    allowed = _allowed(text, filled_in=filled_in)
     if not split(text):
         raise invalid("role is not configured to allow any principals")
     for name in wanted:
@@ -57,14 +69,16 @@ def principals(role: SshRole, kind: str, asked: str | None) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def _default(role: SshRole, kind: str) -> str:
-    if kind == HOST or (role.default_user_template and templated(role.default_user)):
+def _default(role: SshRole, kind: str, values: Mapping[str, str]) -> str:
+    if kind == HOST:
         return ""
+    if role.default_user_template and templated(role.default_user):
+        return filled(role, role.default_user, values) if values else ""
     return role.default_user
 
 
 def _allowed(text: str, *, filled_in: bool) -> list[str]:
-    """The role's list. A template stands for something about the caller's entity, and nobody here has one."""
+    """The role's list. A template that is still in it stands for nobody: the caller has no entity."""
     return [name for name in split(text) if not (filled_in and templated(name))]
 
 

@@ -234,7 +234,6 @@ BAD_ROLES: dict[str, tuple[dict[str, Any], str]] = {
     "not_after_bound": ({"not_after_bound": "zz"}, "^Unknown value for field `not_after_bound`"),
     "signature_bits": ({"signature_bits": 7}, "signature_bits"),
     "country": ({"country": ["Germany"]}, "country"),
-    "templates": ({"allowed_domains_template": True}, "not supported"),
     "name": ({"name": "../x"}, "role name"),
     "no issuer": ({"issuer_ref": ""}, "issuer_ref"),
 }
