@@ -58,7 +58,7 @@ class _Pattern:
 class Acl:
     """The compiled rules of one set of policies. Immutable but for a bounded memo of found patterns."""
 
-    __slots__ = ("_exact", "_heads", "_lengths", "_memo", "auditor", "root", "valid_until")
+    __slots__ = ("_exact", "_heads", "_lengths", "_memo", "auditor", "plain", "root", "valid_until")
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class Acl:
         self._heads = heads
         self._lengths = tuple(sorted({len(head) for head in heads}, reverse=True))
         self._memo: dict[tuple[str, bool], Compiled | None] = {}
+        # Whether a path and a capability decide alone: no rule looks at parameters, or at anything else.
+        self.plain = all(one.limits is None and one.conditional is None for one, _ in self.patterns())
 
     def find(self, path: str, *, listing: bool = False) -> Compiled | None:
         """The pattern that decides for `path`.
