@@ -172,7 +172,7 @@ def expired(desk: LeaseDesk, tx: Transaction) -> dict[str, str | int]:
 
 
 def _asked(call: Call) -> str:
-    lease_id = str(call.args.get("url_lease_id") or call.args.get("lease_id") or "").strip("/")
+    lease_id = str(call.args.get("url_lease_id") or call.args.get("lease_id") or "")
     if not lease_id:
         raise invalid("lease_id must be specified")
     return _checked(lease_id)
