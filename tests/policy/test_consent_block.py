@@ -69,6 +69,6 @@ def test_groups_of_several_policies_all_count() -> None:
 
 def test_policy_names_are_canonical() -> None:
     document = parse(text(group('group_names = ["g"]', 'policy_names = ["Lead"]')))
-    group = document.rules[0].control_group
-    assert group is not None
-    assert group.factors[0].policies == ("lead",)
+    read = document.rules[0].control_group
+    assert read is not None
+    assert read.factors[0].policies == ("lead",)
