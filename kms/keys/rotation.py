@@ -24,6 +24,7 @@ from kms.hsm import AwayError, Hsm, Purpose
 from kms.ids import CkaId, new_id
 from kms.keys.keyring import TERMS, Term, reseal
 from kms.keys.roots import RETIRED, ROOTS, ROTATED, Root, Roots, activate, active_row, active_rows, discard
+from kms.keys.store import JOINT_ROOTS
 from kms.keys.tokens import lacking
 from kms.operation import External, Result
 from kms.tables import Row, Store, Table, Transaction
@@ -252,6 +253,11 @@ class RootRotator:
             for purpose in ROTATED
             for found in reader.find(ROOTS, {"purpose": purpose.value})
             if found.value.state == RETIRED and found.value.version < active
+        ]
+        retired += [
+            found.key
+            for purpose in ROTATED
+            for found in reader.find(JOINT_ROOTS, {"purpose": purpose.value, "state": RETIRED})
         ]
         report: dict[str, Any] = {
             "state": "idle",

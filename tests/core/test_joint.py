@@ -20,6 +20,7 @@ from kms.keys.lifecycle import Wish
 from kms.keys.lost import LostKeyError, lose_keys
 from kms.keys.model import WrappedMaterial, to_ref
 from kms.keys.roots import ACTIVE, DISCARDED, LOST, PLANNED, RETIRED
+from kms.keys.rotation import RootRotator
 from kms.keys.store import JOINT_ROOTS, KEY_VERSIONS, version_key
 from kms.keys.tokens import HSM_TOKENS, OWN_KEYS, HsmToken, put_token
 from kms.operation import Change, External
@@ -269,6 +270,17 @@ def test_a_rotation_of_the_root_takes_them_along(sharing: JointBench) -> None:
     assert [state for state, _ in two.lasting()] == [ACTIVE, RETIRED]
     two.do(two.keys.rotate(MOUNT, "k"))
     assert two.refs("k", 3)[0].wrapping != two.refs("k")[0].wrapping
+    # What is still under an old shared root counts with what is under the tokens' own.
+    asked: list[str] = []
+
+    def under(ids: list[str]) -> int:
+        asked.extend(ids)
+        return len(ids)
+
+    counting = RootRotator(two.store, lambda: two.hsm, two.roots, two.instance, two.clock, under)
+    counting.progress()
+    assert two.refs("k")[0].wrapping.hex() in asked
+    assert two.refs("k", 3)[0].wrapping.hex() not in asked
     files = away(two, "keystead")
     for number in (1, 2, 3):
         two.use("k", number)

@@ -20,7 +20,7 @@ from tests.harness.api import Api
 from tests.harness.dev import KEYSTEAD, clean_environment
 from tests.harness.processes import wait_for
 from tests.harness.tokens import FIRST, SECOND, TwoTokens
-from tests.hsm.parts import token_folder
+from tests.hsm.parts import further_token, token_folder
 
 P = b64encode(b"card 4711").decode()
 DIGEST = b64encode(bytes(32)).decode()
@@ -166,6 +166,38 @@ def remove_the_first(two: TwoTokens, ciphertext: str, alone: str) -> None:
         assert api.post(f"transit/decrypt/in-{FIRST}", {"ciphertext": alone}).status == 400
         api.ok("POST", "transit/keys/both/rotate")
         assert api.post("transit/keys/next", {"protection": "hsm", "multi_token": True}).status == 400
+    with_a_new_partner(two, ciphertext)
+
+
+def with_a_new_partner(two: TwoTokens, ciphertext: str) -> None:
+    """A third token takes the place of the first; what is born from then on is in it too, and doctor names what is not."""
+    two.stop()
+    further_token(two.configs[SECOND], "third")
+    text = two.configuration.read_text()
+    whole, _, rest = text.partition("[[hsm.others]]")
+    second = rest.replace('relation = "own-keys"\n', "")
+    third = rest.replace(f'token_label = "{SECOND}"', 'token_label = "third"')
+    third = third.replace(
+        f'"{two.configs[SECOND].pin_file}"', f'"{two.configs[SECOND].pin_file.with_name("third.pin")}"'
+    )
+    two.configuration.write_text(f"{whole.partition('[hsm]')[0]}[hsm]{second}\n[[hsm.others]]{third}")
+    two.start()
+    with two.api() as api:
+        api.ok("POST", "sys/hsm/tokens/third")
+        ready = {"ready": True, "tokens": [SECOND, "third"], "not_in": []}
+        wait_for(lambda: shared(api) == ready, SECONDS, lambda: str(shared(api)))
+        named = doctor(two)["multi_token keys not in each token"]
+        assert "transit/both" in named
+        api.ok("POST", "transit/keys/both/rotate")
+        assert "transit/both" not in doctor(two)["multi_token keys not in each token"]
+        new = api.ok("POST", "transit/encrypt/both", {"plaintext": P})["ciphertext"]
+    files = two.pulled(SECOND)
+    files.vanish()
+    with two.api() as api:
+        assert api.ok("POST", "transit/decrypt/both", {"ciphertext": new})["plaintext"] == P
+        refused = api.post("transit/decrypt/both", {"ciphertext": ciphertext})
+        assert (refused.status, f'"{SECOND}"' in refused.errors[0]) == (503, True)
+    files.come_back()
 
 
 @pytest.mark.timeout(300)
