@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.harness.api import Api
 from tests.harness.dev import KEYSTEAD, DevServer, clean_environment
+from tests.harness.log import entries
 
 
 def test_an_auditor_proves_the_log_without_the_machine(
@@ -53,3 +54,14 @@ def test_an_auditor_proves_the_log_without_the_machine(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_log_goes_on_whatever_is_asked_of_the_api(server: DevServer, api: Api) -> None:
+    for path in ("file", "log", "tamper-evident", "sys"):
+        api.delete(f"sys/audit/{path}")
+        api.call("POST", f"sys/audit/{path}", {"type": "file", "options": {"file_path": "discard"}})
+        api.delete(f"sys/audit/{path}")
+    answer = api.call("GET", "auth/token/lookup-self")
+    assert answer.status == 200
+    _origin, segment, seq, _leaf = answer.headers["x-keystead-receipt"].split(";")
+    assert any((entry.segment, str(entry.seq)) == (segment, seq) for entry in entries(server.audit))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.harness.api import Answer, Api
@@ -18,7 +20,7 @@ SETTINGS = """
 [approvals]
 approvals = 2
 operations = ["destroy", "export", "rotate-root"]
-paths = ["transit/keys/+/config"]
+paths = ["transit/keys/+/config", "transit/keys/+/rotate"]
 policies = ["custodian"]
 max_ttl = "2h"
 
@@ -214,6 +216,46 @@ def test_consents_survive_a_killed_server(site: Site) -> None:
     data = client(site, joe.token).ok("POST", "sys/wrapping/unwrap", {"token": info["token"]})
     assert data["random_bytes"]
     assert client(site, joe.token).call("POST", "sys/wrapping/unwrap", {"token": info["token"]}).status == 400
+
+
+def test_none_happens_twice_when_the_server_is_killed(site: Site) -> None:
+    exportable(site, "turned")
+    joe, ann, bob = (login(site, name) for name in ("joe", "ann", "bob"))
+    waits = [wrapped(joe.call("POST", "transit/keys/turned/rotate")) for _ in range(12)]
+    for info in waits:
+        for person in (ann, bob):
+            person.ok("POST", "sys/control-group/authorize", {"accessor": info["accessor"]})
+    done: list[str] = []
+
+    def unwrap(info: dict[str, Any]) -> None:
+        with suppress(httpx.HTTPError), site.api(joe.token) as api:
+            if api.call("POST", "sys/wrapping/unwrap", {"token": info["token"]}).status in {200, 204}:
+                done.append(info["token"])
+
+    threads = [threading.Thread(target=unwrap, args=(info,)) for info in waits]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: bool(done) or not any(thread.is_alive() for thread in threads), 60, "the first answer")
+    site.kill_all()
+    for thread in threads:
+        thread.join()
+    site.after_kill()
+    site.start()
+    answered = len(done)
+    for info in waits:
+        unwrap(info)
+    version = client(site, joe.token).ok("GET", "transit/keys/turned")["latest_version"]
+    # What was answered happened; what happened without an answer is used up; nothing happened twice.
+    assert answered <= len(done) == len(set(done)) <= version - 1 <= len(waits)
+    for info in waits:
+        assert client(site, joe.token).call("POST", "sys/wrapping/unwrap", info).status == 400
+
+
+def test_a_batch_token_cannot_wait(site: Site) -> None:
+    body = {"policies": ["guarded"], "type": "batch", "ttl": "1h"}
+    batch = client(site).post("auth/token/create", body).json["auth"]["client_token"]
+    refused = client(site, batch).call("POST", "transit/random/8")
+    assert (refused.status, "batch token" in text(refused)) == (403, True)
 
 
 def test_conditions_and_pages(site: Site) -> None:
