@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.harness.api import Answer, Api
 from tests.harness.bao import BAO, Bao
 from tests.harness.dev import DevServer
-from tests.harness.oidc import USER, Authlib, Liar
+from tests.harness.oidc import USER, Authlib, BaoProvider, Liar
 from tests.harness.processes import free_port
 
 HERE = "http://localhost/oidc/callback"
@@ -153,6 +153,24 @@ def test_bao_logs_in_with_its_local_callback(
     with server.api(auth["client_token"]) as owner:
         assert owner.get("auth/token/lookup-self").data["display_name"] == f"{real.path}-ann"
         assert owner.post("auth/token/renew-self").status == 200
+
+
+def test_this_server_is_a_provider_for_this_server(api: Api, server: DevServer) -> None:
+    """Both halves of the protocol, each of which other implementations have tried by themselves."""
+    headers = {"X-Vault-Token": server.token}
+    with httpx.Client(
+        base_url=f"{server.address}/v1/", headers=headers, trust_env=False, timeout=60
+    ) as client:
+        provider = BaoProvider(client, [HERE])
+        keys = {"oidc_client_id": provider.id, "oidc_client_secret": provider.secret}
+        made = _mounted(api, server, {"oidc_discovery_url": provider.url, **keys})
+        made.role(user_claim="username", oidc_scopes="user")
+        code, state = provider.visit(made.begin()["auth_url"])
+        auth = made.callback(state=state, code=code).json["auth"]
+        assert auth["metadata"] == {"role": "people"}
+        code, _ = provider.visit(made.begin()["auth_url"])
+        _, state = provider.visit(made.begin()["auth_url"])
+        assert made.callback(state=state, code=code).status == 400, "a code of another attempt: PKCE"
 
 
 def test_a_state_is_answered_once_by_four_workers(real: Method, authlib: Authlib) -> None:

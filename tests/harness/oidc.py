@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -67,25 +68,26 @@ class Authlib:
 
 
 class BaoProvider:
-    """The provider inside a real server that runs already: it demands PKCE of public clients and checks it of all."""
+    """The provider inside a server that runs already, the real one or ours: it checks PKCE of all clients."""
 
     def __init__(self, client: httpx.Client, redirects: list[str]) -> None:
         self._client = client
         base = str(client.base_url).removesuffix("/v1/")
-        self._ok("POST", "sys/auth/people", {"type": "userpass"})
-        self._ok("POST", "auth/people/users/ann", {"password": "x", "token_policies": "root-not"})
+        self._name = name = f"p{secrets.token_hex(4)}"
+        self._ok("POST", f"sys/auth/{name}", {"type": "userpass"})
+        self._ok("POST", f"auth/{name}/users/ann", {"password": "x", "token_policies": "default"})
         key = {"allowed_client_ids": "*", "algorithm": "RS256"}
-        self._ok("POST", "identity/oidc/key/k", key)
-        accessor = self._ok("GET", "sys/auth")["data"]["people/"]["accessor"]
+        self._ok("POST", f"identity/oidc/key/{name}", key)
+        accessor = self._ok("GET", "sys/auth")["data"][f"{name}/"]["accessor"]
         template = '{"username": {{identity.entity.aliases.ACCESSOR.name}}}'.replace("ACCESSOR", accessor)
         self._ok("POST", "identity/oidc/scope/user", {"template": template})
-        assignment = {"key": "k", "redirect_uris": redirects, "assignments": ["allow_all"]}
-        self._ok("POST", "identity/oidc/client/c", assignment)
-        made = self._ok("GET", "identity/oidc/client/c")["data"]
+        assignment = {"key": name, "redirect_uris": redirects, "assignments": ["allow_all"]}
+        self._ok("POST", f"identity/oidc/client/{name}", assignment)
+        made = self._ok("GET", f"identity/oidc/client/{name}")["data"]
         self.id, self.secret = made["client_id"], made["client_secret"]
         provider = {"issuer": base, "allowed_client_ids": "*", "scopes_supported": "user"}
-        self._ok("POST", "identity/oidc/provider/p", provider)
-        self.url = f"{base}/v1/identity/oidc/provider/p"
+        self._ok("POST", f"identity/oidc/provider/{name}", provider)
+        self.url = f"{base}/v1/identity/oidc/provider/{name}"
 
     def _ok(self, verb: str, path: str, body: Any = None) -> Any:
         answer = self._client.request(verb, path, json=body)
@@ -94,10 +96,10 @@ class BaoProvider:
 
     def visit(self, url: str) -> tuple[str, str]:
         """Log in as ann and agree; (code, state)."""
-        token = self._ok("POST", "auth/people/login/ann", {"password": "x"})["auth"]["client_token"]
+        token = self._ok("POST", f"auth/{self._name}/login/ann", {"password": "x"})["auth"]["client_token"]
         asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
         answer = self._client.get(
-            "identity/oidc/provider/p/authorize", params=asked, headers={"X-Vault-Token": token}
+            f"identity/oidc/provider/{self._name}/authorize", params=asked, headers={"X-Vault-Token": token}
         )
         assert answer.is_success, answer.text
         return answer.json()["code"], answer.json()["state"]
