@@ -142,7 +142,7 @@ def test_what_the_claims_must_be(method: Method, issuer: Issuer) -> None:
         ({"ref": "refs/heads/evil"}, "does not match any associated bound claim"),
         ({"ref": None}, 'claim "ref" is missing'),
         ({"sub": ""}, "could not be converted"),
-        ({"sub": 7}, "could not be converted"),
+        ({"sub": 7}, "the sub claim is not a string"),
         ({"run_id": 42}, "error converting claim"),
     ):
         method.refused(issuer.sign("one", {**GITHUB, **changes}), text)

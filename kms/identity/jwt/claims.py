@@ -20,6 +20,8 @@ def check(claims: Mapping[str, Any], config: JwtConfig, role: JwtRole, now: floa
     _times(claims, role, now)
     if config.bound_issuer and claims.get("iss") != config.bound_issuer:
         raise _bad("invalid issuer (iss) claim")
+    if not isinstance(claims.get("sub", ""), str):
+        raise _bad("the sub claim is not a string")
     if role.bound_subject and claims.get("sub") != role.bound_subject:
         raise _bad("invalid subject (sub) claim")
     _audience(claims, role)
@@ -49,7 +51,7 @@ def groups(claims: Mapping[str, Any], role: JwtRole) -> tuple[str, ...]:
         return ()
     value = _find(claims, role.groups_claim)
     if value is _MISSING:
-        raise invalid(f'"{role.groups_claim}" claim not found in token')
+        raise invalid(f'failed to fetch groups: "{role.groups_claim}" claim not found in token')
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list) or len(listed) > MAX_GROUPS:
         raise invalid(f'"{role.groups_claim}" claim could not be converted to string list')
@@ -108,9 +110,7 @@ def _audience(claims: Mapping[str, Any], role: JwtRole) -> None:
     audiences = [said] if isinstance(said, str) else said if isinstance(said, list) else []
     if not role.bound_audiences:
         if audiences:
-            raise invalid(
-                "error validating claims: audience claim found in JWT but no audiences bound to the role"
-            )
+            raise invalid("audience claim found in JWT but no audiences bound to the role")
         return
     if not any(isinstance(one, str) and one in role.bound_audiences for one in audiences):
         raise _bad("invalid audience (aud) claim: audience claim does not match any expected audience")

@@ -133,12 +133,12 @@ class JwtMethod:
         presented = str(call.args.get("jwt") or "")
         if not presented:
             raise invalid("missing token")
+        if not permits(row.value.token_bound_cidrs, call.peer):
+            raise elsewhere()
         keys = self._sources.keys(call.mount.id, config, token.key_id(presented))
         said = token.verified(presented, keys, config.jwt_supported_algs)
         claims.check(said, config, row.value, call.now)
         who = proved(call.mount, row.key.removeprefix(f"{call.mount.id}/"), row.value, said)
-        if not permits(row.value.token_bound_cidrs, call.peer):
-            raise elsewhere()
 
         def write(tx: Transaction) -> Result:
             self.unchanged(tx, row)
