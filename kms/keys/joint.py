@@ -37,6 +37,8 @@ from kms.operation import External, Result
 from kms.tables import Reader, Row, Store, Transaction
 
 SHARED: Final = (Purpose.ROOT_WRAP_ENC, Purpose.ROOT_WRAP_MAC, Purpose.ROOT_WRAP_SIGN)
+QUICK_ATTEMPTS: Final = 5  # a token that comes and goes disturbs a few; then 1 s, doubling, to:
+REST_SECONDS: Final = 900.0
 
 
 def sharing(reader: Reader) -> tuple[str, ...]:
@@ -137,9 +139,18 @@ class Joiner:
             return []  # the root that is coming would make these old at once
         if set(tokens) & set(self.hsm().away()):
             return []
-        if any(lacks_for_joint(self.hsm().at(name)) for name in tokens):
+        if self._resting(reader) or any(lacks_for_joint(self.hsm().at(name)) for name in tokens):
             return []
         return [self._steps(tokens)]
+
+    def _resting(self, reader: Reader) -> bool:
+        """Whether attempts failed so often of late that the next one has to wait; each leaves records and rows."""
+        failed = {
+            row.value.attempt: row.value.created
+            for row in reader.find(JOINT_ROOTS, {"purpose": SHARED[0].value, "state": DISCARDED})
+        }
+        over = len(failed) - QUICK_ATTEMPTS
+        return over >= 0 and self.clock.now() < max(failed.values()) + min(2.0**over, REST_SECONDS)
 
     def resume(self, intent: Mapping[str, str | int]) -> External[Any] | None:
         """What closes an intent that a crash left open: the attempt is given up, and another is due."""

@@ -14,6 +14,7 @@ from kms.errors import ErrorKind, KmsError
 from kms.hsm import AwayError, Hsm, KeySpec, Purpose, Scheme, Wrapped, joint
 from kms.ids import CkaId, new_cka_id
 from kms.keys import KeyService
+from kms.keys import joint as making
 from kms.keys.joint import SHARED, Joiner, in_each, shared_roots
 from kms.keys.keyring import open_keyring
 from kms.keys.lifecycle import Wish
@@ -27,7 +28,7 @@ from kms.operation import Change, External
 from kms.storage import RowSealer
 from tests.core.test_enrolment import TwoBench
 from tests.core.test_init import CrashError, initialize, run
-from tests.hsm.parts import Pulled, eventually, further_token
+from tests.hsm.parts import Pulled, StepClock, eventually, further_token
 
 MOUNT, P = "mount-1", b"card 4711"
 
@@ -109,6 +110,12 @@ class JointBench(TwoBench):
     def states(self) -> list[tuple[str, tuple[str, ...]]]:
         rows = self.store.reader().find(JOINT_ROOTS, {"purpose": SHARED[0].value})
         return sorted((row.value.state, row.value.tokens) for row in rows)
+
+
+@pytest.fixture(autouse=True)
+def _restless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting, however often a lost token disturbs an attempt."""
+    monkeypatch.setattr(making, "QUICK_ATTEMPTS", 50)
 
 
 @pytest.fixture
@@ -425,3 +432,28 @@ def test_who_shares_is_told(two: JointBench) -> None:
     other = two.keys.core.row(MOUNT, "alone")
     assert other is not None
     assert not in_each(reader(), other.value, ["keystead"])
+
+
+def test_attempts_that_fail_become_rare(two: JointBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each leaves rows and records, and what is wrong may be wrong for days."""
+    run(two, two.enroller.enrol("second"))
+
+    def fail(*_: object) -> None:
+        raise KmsError(ErrorKind.INVALID, "the token refuses")
+
+    monkeypatch.setattr(making, "make_joint", fail)
+    monkeypatch.setattr(making, "QUICK_ATTEMPTS", 2)
+    clock = StepClock()
+    for wait in (0, 0, 1, 2, 4):
+        joiner = replace(two.joiner, clock=clock)
+        if wait:
+            assert joiner.due() == []
+            clock.seconds += wait
+        (work,) = joiner.due()
+        with pytest.raises(KmsError, match="refuses"):
+            run(two, work)
+    clock.seconds += 1000
+    monkeypatch.undo()
+    (work,) = replace(two.joiner, clock=clock).due()
+    run(two, work)
+    assert shared_roots(two.store.reader())["ready"]

@@ -309,3 +309,15 @@ def test_agreement_with_a_key_in_the_hsm(hsm_rig: Rig) -> None:
     sealed = hsm_rig.run("encrypt", name="a", plaintext=text)["ciphertext"]
     assert hsm_rig.run("decrypt", name="b", ciphertext=sealed)["plaintext"] == text
     assert "does not support signing" in refused(hsm_rig, "sign", name="base", input=text)
+
+
+def test_no_import_is_for_several_tokens(hsm_rig: Rig) -> None:
+    sent = {"protection": "hsm", "multi_token": True, "ciphertext": "A" * 800}
+    assert "multi_token is for keys that are born here" in refused(hsm_rig, "keys.import", name="x", **sent)
+    assert "needs two enrolled HSM tokens" in refused(
+        hsm_rig, "keys.create", name="x", protection="hsm", multi_token=True
+    )
+    assert "a software key is bound to no token" in refused(
+        hsm_rig, "keys.create", name="x", protection="software", multi_token=True
+    )
+    assert hsm_rig.store.reader().keys(NAMED_KEYS) == []
