@@ -408,7 +408,7 @@ def test_an_external_group_follows_the_claim_of_each_login(world: World) -> None
     entity = world.api.ok("GET", f"identity/entity/id/{first['entity_id']}")
     assert entity["aliases"][0]["metadata"] == {"mail": "j@x.test", "role": "person"}
     for wrong, text in (
-        ({}, '"/org/teams" claim not found in token'),
+        ({}, 'failed to fetch groups: "/org/teams" claim not found in token'),
         ({"teams": 5}, '"/org/teams" claim could not be converted to string list'),
         ({"teams": [5]}, "value 5 in groups claim could not be parsed as string"),
     ):
