@@ -12,6 +12,7 @@ from kms.identity.handing_on import handed_on
 from kms.identity.keys import new_accessor
 from kms.identity.lifetimes import Lifetime, lifetime
 from kms.identity.model import BATCH, NEVER, SERVICE, Token, TokenRole
+from kms.identity.roles import permits_alias
 from kms.policy import ROOT
 
 MAX_META = 64  # entries; each part at most MAX_META_TEXT characters
@@ -181,12 +182,10 @@ def _check_batch(request: TokenRequest, role: TokenRole | None, policies: tuple[
 def _check(request: TokenRequest, role: TokenRole | None) -> None:
     if request.num_uses < 0:
         raise invalid("number of uses cannot be negative")
-    if request.entity_alias:
-        raise invalid(
-            "invalid 'entity_alias' value"
-            if role is not None
-            else "'entity_alias' is only allowed in combination with token role"
-        )
+    if request.entity_alias and role is None:
+        raise invalid("'entity_alias' is only allowed in combination with token role")
+    if request.entity_alias and role is not None and not permits_alias(role, request.entity_alias):
+        raise invalid("invalid 'entity_alias' value")
     meta = request.meta or {}
     if len(meta) > MAX_META or any(len(k) > MAX_META_TEXT or len(v) > MAX_META_TEXT for k, v in meta.items()):
         raise invalid(f"meta holds at most {MAX_META} pairs of texts up to {MAX_META_TEXT} characters")

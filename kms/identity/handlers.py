@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from kms.errors import KmsError, invalid, not_found
 from kms.identity.batch import is_batch
 from kms.identity.creation import Born, TokenRequest, born, renewed
+from kms.identity.entities.entrance import enter
+from kms.identity.entities.spelling import folded
 from kms.identity.methods.logins import Logins
 from kms.identity.model import Token, TokenRole
 from kms.identity.roles import delete_role, describe, read_role, write_role
@@ -67,19 +71,24 @@ class Handlers:
             if parent is None:
                 raise invalid("parent token lookup failed: no parent found")
             made = born(request, parent.key, parent.value, role=role, sudo=sudo, now=self._tokens.now())
+            added = self._added(made.token)
+            if request.entity_alias:
+                who = enter(tx, call.mount, folded(request.entity_alias), {}, (), self._tokens.now())
+                made = Born(replace(made.token, entity_id=who.entity.id), made.warnings)
+                added = who.policies
             token = self._tokens.insert(tx, made.token, request.id)
-            return self._answer(made, token)
+            return self._answer(made, token, added)
 
         return Change(write)
 
-    def _answer(self, made: Born, token: str) -> Result:
+    def _answer(self, made: Born, token: str, added: tuple[str, ...]) -> Result:
         missing = [
             f'Policy "{name}" does not exist'
             for name in made.token.policies
             if not self._policies.exists(name)
         ]
         return Result(
-            auth=auth_object(made.token, token, self._added(made.token)),
+            auth=auth_object(made.token, token, added),
             warnings=(*made.warnings, *missing),
             subject=_subject(made.token),
         )

@@ -109,6 +109,7 @@ class TokenRole(msgspec.Struct, frozen=True, kw_only=True):
     period: int = 0
     explicit_max_ttl: int = 0
     token_bound_cidrs: tuple[str, ...] = ()
+    allowed_entity_aliases: tuple[str, ...] = ()
 
     @property
     def chooses_policies(self) -> bool:

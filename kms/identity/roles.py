@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from kms.errors import invalid
+from kms.identity.entities.spelling import checked, folded
 from kms.identity.lifetimes import MAX_TTL
 from kms.identity.model import BATCH, TokenRole
 from kms.identity.networks import canonical_networks
@@ -19,7 +20,6 @@ from kms.tables import Reader, Transaction
 
 _GLOB = re.compile(r"[a-z0-9_.*-]{1,128}\Z")
 _SUFFIX = re.compile(r"\w[\w.-]{1,126}\w\Z", re.ASCII)
-_UNSUPPORTED = ("allowed_entity_aliases",)
 _TYPES = ("service", "batch", "default-service", "default-batch")
 # The names of old clients, and the fields they fill. Times are shown again only to who used them.
 _OLD_CIDRS = "bound_cidrs"
@@ -67,7 +67,7 @@ def describe(role: TokenRole) -> dict[str, Any]:
     """The role as the API shows it."""
     shown = {
         "name": role.name,
-        "allowed_entity_aliases": None,
+        "allowed_entity_aliases": list(role.allowed_entity_aliases) or None,
         "allowed_policies": list(role.allowed_policies),
         "allowed_policies_glob": list(role.allowed_policies_glob),
         "disallowed_policies": list(role.disallowed_policies),
@@ -87,13 +87,7 @@ def describe(role: TokenRole) -> dict[str, Any]:
 
 
 def _changes(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    for name in _UNSUPPORTED:
-        if given.get(name):
-            # Stored and ignored it would be a restriction that is none.
-            raise invalid(f"'{name}' is not enforced by this server, so it is refused")
-    read = {
-        name: _READERS.get(name, _same)(value) for name, value in given.items() if name not in _UNSUPPORTED
-    }
+    read = {name: _READERS.get(name, _same)(value) for name, value in given.items()}
     if _OLD_CIDRS in read:
         read.setdefault("token_bound_cidrs", read.pop(_OLD_CIDRS))
         read.pop(_OLD_CIDRS, None)
@@ -149,6 +143,24 @@ def _suffix(suffix: str) -> str:
     return suffix
 
 
+def _aliases(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({folded(checked(name, "entity alias")) for name in names}))
+
+
+def permits_alias(role: TokenRole, alias: str) -> bool:
+    """Whether tokens of the role may belong to the entity of this alias; `*` stands at an end of what is allowed."""
+    return any(_like(pattern, folded(alias)) for pattern in role.allowed_entity_aliases)
+
+
+def _like(pattern: str, alias: str) -> bool:
+    bare = pattern.strip("*")
+    if pattern.startswith("*") and pattern.endswith("*"):
+        return bare in alias
+    if pattern.startswith("*"):
+        return alias.endswith(bare)
+    return alias.startswith(bare) if pattern.endswith("*") else alias == pattern
+
+
 def _globs(globs: Sequence[str]) -> tuple[str, ...]:
     lowered = sorted({glob.lower() if glob.isascii() else glob for glob in globs if glob})
     for glob in lowered:
@@ -158,6 +170,7 @@ def _globs(globs: Sequence[str]) -> tuple[str, ...]:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
+    "allowed_entity_aliases": _aliases,
     "allowed_policies": _names,
     "disallowed_policies": _names,
     "allowed_policies_glob": _globs,

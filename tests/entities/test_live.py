@@ -414,3 +414,35 @@ def test_an_external_group_follows_the_claim_of_each_login(world: World) -> None
     ):
         refused = login(wrong)
         assert (refused.status, refused.errors) == (400, [text])
+
+
+# -- aliases of token roles -----------------------------------------------------------------------------------
+
+
+def test_a_token_role_may_name_the_entity(world: World) -> None:
+    role = f"role-{world.word}"
+    allowed = {"allowed_entity_aliases": [f"Web-{world.word}", f"app-{world.word}-*"], "orphan": True}
+    world.api.ok("POST", f"auth/token/roles/{role}", allowed)
+    shown = world.api.ok("GET", f"auth/token/roles/{role}")["allowed_entity_aliases"]
+    assert shown == sorted([f"web-{world.word}", f"app-{world.word}-*"])
+
+    def create(alias: str, path: str = role) -> Answer:
+        return world.api.post(f"auth/token/create/{path}", {"entity_alias": alias, "policies": ["default"]})
+
+    first = create(f"web-{world.word}").json["auth"]
+    entity = world.api.ok("GET", f"identity/entity/id/{first['entity_id']}")
+    assert [alias["name"] for alias in entity["aliases"]] == [f"web-{world.word}"]
+    assert create(f"WEB-{world.word}").json["auth"]["entity_id"] == first["entity_id"]
+    assert create(f"app-{world.word}-1").json["auth"]["entity_id"] != first["entity_id"]
+    for alias in (f"web-{world.word}x", f"app-{world.word}", "root", f"web-{world.word}\u200b"):
+        refused = create(alias)
+        assert refused.status == 400, alias
+    none = world.api.post("auth/token/create", {"entity_alias": "x"})
+    assert none.errors == ["'entity_alias' is only allowed in combination with token role"]
+    policy = world.policy("web", "identity/group/name/*")
+    world.api.ok("POST", f"identity/entity/id/{first['entity_id']}", {"policies": policy})
+    again = create(f"web-{world.word}").json["auth"]
+    assert (again["identity_policies"], again["token_policies"]) == ([policy], ["default"])
+    world.api.ok("POST", f"identity/entity/id/{first['entity_id']}", {"disabled": True})
+    assert create(f"web-{world.word}").status == 403
+    assert world.statuses(again["client_token"], "auth/token/lookup-self") == {403}

@@ -212,7 +212,7 @@ def test_a_token_whose_role_is_gone_is_not_renewed(server: Server) -> None:
     [
         {"token_bound_cidrs": ["10.0.0.0/99"]},
         {"bound_cidrs": ["nowhere"]},
-        {"allowed_entity_aliases": ["x"]},
+        {"allowed_entity_aliases": ["x\u200b"]},
         {"token_type": "batch"},
         {"allowed_policies": ["ro ot"]},
         {"allowed_policies_glob": ["\uff52*"]},
