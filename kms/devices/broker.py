@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from kms.audit.tally import WINDOW_SECONDS, RefusalLimiter
 from kms.clock import Clock
-from kms.devices.entries import Kept, Writer
+from kms.devices.entries import Kept, Known, Writer
 from kms.devices.making import Maker
 from kms.devices.model import AUDIT_DEVICES, AUDITED_HEADERS, AuditDevice, form_of
 from kms.devices.sinks import Sink
@@ -180,6 +180,7 @@ class Witnesses:
         self._running = running
         self._call = call
         self._silent = False
+        self._told: dict[Writer, Known] = {}
 
     def request(self, rule: str) -> None:
         """Before anything is done."""
@@ -187,19 +188,19 @@ class Witnesses:
         if call.operation.caller is Caller.PUBLIC and not devices.admits(call.peer):
             self._silent = True
             return
-        kept, now = devices.kept(call.mount.path), devices.now()
-        devices.offer(self._running, call, lambda writer: writer.request(call, now, rule, kept))
+        now = devices.now()
+        devices.offer(self._running, call, lambda writer: writer.request(self._known(writer, rule), now))
 
     def refused(self, error: KmsError) -> None:
         """Who or what it was is not accepted; nothing was done."""
         call, devices = self._call, self._devices
         if call.principal is ANONYMOUS and not devices.admits(call.peer):
             return
-        kept, now = devices.kept(call.mount.path), devices.now()
-        devices.offer(self._running, call, lambda writer: writer.request(call, now, "", kept, error.detail))
+        now = devices.now()
         devices.offer(
-            self._running, call, lambda writer: writer.response(call, now, "", kept, None, error.detail)
+            self._running, call, lambda writer: writer.request(self._known(writer, ""), now, error.detail)
         )
+        self.answer("", None, error.detail)
 
     def answer(self, rule: str, result: Result | None, error: str = "") -> None:
         """Before the answer leaves."""
@@ -207,6 +208,16 @@ class Witnesses:
         if self._silent:
             return
         kept, now = devices.kept(call.mount.path), devices.now()
-        devices.offer(
-            self._running, call, lambda writer: writer.response(call, now, rule, kept, result, error)
-        )
+
+        def line(writer: Writer) -> bytes:
+            return writer.response(self._known(writer, rule), call, now, kept, result, error)
+
+        devices.offer(self._running, call, line)
+
+    def _known(self, writer: Writer, rule: str) -> Known:
+        """Made once for both lines, unless a login has told meanwhile who it is."""
+        known = self._told.get(writer)
+        if known is None or known.principal is not self._call.principal:
+            kept = self._devices.kept(self._call.mount.path)
+            known = self._told[writer] = writer.known(self._call, rule, kept)
+        return known

@@ -16,11 +16,12 @@ import msgspec
 
 from kms.clock import rfc3339
 from kms.devices.model import Form
-from kms.operation import ANONYMOUS, WHOLE_BODY, Call, Capability, Result
+from kms.operation import ANONYMOUS, WHOLE_BODY, Call, Capability, Principal, Result
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _NAMESPACE: Final = {"id": "root"}
 _VERSION: Final = "v1.0.0+builtin"
+_TOKENS_KEPT: Final = 512
 _BINARY: Final = "http_raw_body"
 
 
@@ -37,8 +38,21 @@ def digest(key: bytes, text: str) -> str:
     return f"hmac-sha256:{hmac.digest(key, text.encode(), 'sha256').hex()}"
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a line says of a request, encoded.
+
+    Args:
+        principal: who asked, as far as it was known then.
+    """
+
+    auth: msgspec.Raw
+    request: msgspec.Raw
+    principal: Principal
+
+
 class Writer:
-    """Makes the lines of one device. Stateless.
+    """Makes the lines of one device. Remembers the HMACs of tokens that ask often; else stateless.
 
     Args:
         key: of its HMACs.
@@ -48,6 +62,7 @@ class Writer:
     def __init__(self, key: bytes, form: Form) -> None:
         self._key = key
         self._form = form
+        self._tokens: dict[str, tuple[str, str]] = {}  # row key of a token -> its HMAC and its accessor's
 
     def test(self, request_id: str, now: float) -> bytes:
         """What a device gets when it is enabled."""
@@ -59,18 +74,26 @@ class Writer:
         }
         return self._line("request", now, {"auth": {"token_type": "default"}, "request": request})
 
-    def request(self, call: Call, now: float, rule: str, kept: Kept, error: str = "") -> bytes:
+    def known(self, call: Call, rule: str, kept: Kept) -> Known:
+        """Who asks for what: the part that the lines of a request and of its answer share."""
+        return Known(
+            auth=msgspec.Raw(_encode(self._asker(call, rule))),
+            request=msgspec.Raw(_encode(self._asked(call, kept))),
+            principal=call.principal,
+        )
+
+    def request(self, known: Known, now: float, error: str = "") -> bytes:
         """A request, before anything of it is done; or one that was refused, with the reason."""
-        body = {"auth": self._asker(call, rule), "request": self._asked(call, kept)}
+        body = {"auth": known.auth, "request": known.request}
         return self._line("request", now, body | ({"error": error} if error else {}))
 
     def response(
-        self, call: Call, now: float, rule: str, kept: Kept, result: Result | None, error: str = ""
+        self, known: Known, call: Call, now: float, kept: Kept, result: Result | None, error: str = ""
     ) -> bytes:
         """What a request came to, before the answer leaves."""
         body = {
-            "auth": self._asker(call, rule),
-            "request": self._asked(call, kept),
+            "auth": known.auth,
+            "request": known.request,
             "response": self._answered(call, kept, result),
         }
         return self._line("response", now, body | ({"error": error} if error else {}))
@@ -85,13 +108,26 @@ class Writer:
     def _accessor(self, text: str) -> str:
         return self._secret(text) if self._form.hmac_accessor else text
 
+    def _token(self, call: Call) -> tuple[str, str]:
+        """What stands for the caller's token, and for its accessor."""
+        principal = call.principal
+        found = self._tokens.get(principal.token_id) if principal.token_id else None
+        if found is None:
+            found = self._secret(call.credential), self._accessor(principal.accessor)
+            if principal.token_id and not self._form.raw:
+                if len(self._tokens) >= _TOKENS_KEPT:
+                    self._tokens.clear()
+                self._tokens[principal.token_id] = found
+        return found
+
     def _asker(self, call: Call, rule: str) -> dict[str, Any]:
         principal = call.principal
         if principal is ANONYMOUS or not principal.accessor:
             return {"token_type": "default", "policy_results": {"allowed": bool(rule)}}
+        token, accessor = self._token(call)
         known: dict[str, Any] = {
-            "client_token": self._secret(call.credential),
-            "accessor": self._accessor(principal.accessor),
+            "client_token": token,
+            "accessor": accessor,
             "display_name": principal.display_name,
             "policies": list(principal.policies),
             "token_policies": list(principal.policies),
@@ -116,10 +152,10 @@ class Writer:
         asked["operation"] = str(call.capability)
         if mount.path:
             asked |= _mounted(call, "mount_running_version")
-        if call.credential:
-            asked["client_token"] = self._secret(call.credential)
         if call.principal.accessor:
-            asked["client_token_accessor"] = self._accessor(call.principal.accessor)
+            asked["client_token"], asked["client_token_accessor"] = self._token(call)
+        elif call.credential:
+            asked["client_token"] = self._secret(call.credential)
         asked |= {"namespace": _NAMESPACE, "path": call.path}
         data = {name: call.args[name] for name in call.given - call.bound if name in call.args}
         data |= {**data.pop(WHOLE_BODY, {}), **call.extra}
