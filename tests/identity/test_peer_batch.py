@@ -156,3 +156,33 @@ def _numbered(told: list[tuple[str, tuple[int, Any]]]) -> Iterator[tuple[str, tu
     for what, answer in told:
         seen[what] = seen.get(what, 0) + 1
         yield f"{what} > #{seen[what]}", answer
+
+
+ALIASES = ("svc-a", "SVC-A", "team-x", "TEAM-X", "team-", "other", "B", "", "*")
+
+
+def aliased(call: Call, root: str) -> list[Any]:
+    """What each alias gives: status, errors, and which entity it is, by the order in which they turned up."""
+    told: list[Any] = []
+    entities: list[str] = [""]
+    role = {"allowed_entity_aliases": "Svc-A,team-*,b,b", "allowed_policies": "default"}
+    told.append(call("POST", "auth/token/roles/ea", role, root)[0])
+    told.append(call("GET", "auth/token/roles/ea", None, root)[1]["data"]["allowed_entity_aliases"])
+    for alias, kind in product(ALIASES, ("service", "batch")):
+        status, answer = call("POST", "auth/token/create/ea", {"entity_alias": alias, "type": kind}, root)
+        entity = answer["auth"]["entity_id"] if status == 200 else ""
+        if entity not in entities:
+            entities.append(entity)
+        told.append((alias, status, answer.get("errors"), entities.index(entity)))
+        if status == 200:
+            token = answer["auth"]["client_token"]
+            seen = call("GET", "auth/token/lookup-self", None, token)[1]["data"]["entity_id"]
+            told.append(seen == entity)
+    told.append(call("POST", "auth/token/create", {"entity_alias": "svc-a"}, root))
+    told.append(call("POST", "auth/token/roles/ea", {"allowed_entity_aliases": ""}, root)[0])
+    told.append(call("POST", "auth/token/create/ea", {"entity_alias": "svc-a"}, root))
+    return told
+
+
+def test_roles_give_tokens_to_the_entities_of_aliases(peer: Peer, server: Server) -> None:
+    assert aliased(server.first.call, server.root) == aliased(peer.call, "root")
