@@ -11,6 +11,7 @@ import msgspec
 from kms.app.database import instance_of
 from kms.clock import Clock
 from kms.config import Config
+from kms.identity.oidc.signing import MOUNT as OIDC_KEYS
 from kms.keys.joint import in_each, shared_roots, sharing
 from kms.keys.keyring import open_keyring
 from kms.keys.lost import Losses, LostVersion, bound_versions
@@ -27,7 +28,7 @@ def named(
     reader: Reader, keys: Iterable[LostVersion], authorities: Iterable[LostAuthority]
 ) -> dict[str, list[dict[str, Any]]]:
     """Key versions and CA keys, with the paths of their mounts."""
-    mounts = {row.value.id: row.key for row in reader.scan(MOUNTS)}
+    mounts = {row.value.id: row.key for row in reader.scan(MOUNTS)} | {OIDC_KEYS: "identity/oidc/"}
 
     def shown(found: Iterable[LostVersion | LostAuthority]) -> list[dict[str, Any]]:
         rows = [msgspec.structs.asdict(one) for one in found]

@@ -169,3 +169,16 @@ def test_the_default_key_without_a_use_has_no_signing_key_and_its_rotation_is_pu
     soft.rig.clock.sleep(601)
     assert soft.chores() == 1
     assert soft.get("default").next_rotation > soft.rig.clock.now()
+
+
+def test_after_a_theft_of_the_keyring_the_new_version_signs_under_a_name_of_its_own(soft: Named) -> None:
+    """Recovery gives every software key a new version; verifiers must tell the two apart."""
+    soft.write("k", algorithm="ES256", protection="software")
+    kid = soft.get("k").signing
+    before = soft.signing.sign(soft.get("k"), CLAIMS)
+    soft.run(soft.rig.service.rotate(MOUNT, kid))
+    soft.rig.store.refresh()
+    after = soft.signing.sign(soft.get("k"), CLAIMS)
+    assert jwt.get_unverified_header(after)["kid"] == f"{kid}.2"
+    assert soft.verifies("k", before)
+    assert soft.verifies("k", after)
