@@ -261,7 +261,7 @@ def test_a_directory_that_does_not_answer(method: Method) -> None:
         )
         began = time.monotonic()
         method.refused("ann", text="ldap operation failed")
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60
     method.configure(url="ldap://127.0.0.1:1")
     method.refused("ann", text="ldap operation failed")
     method.configure(url=method.slapd.url, binddn=SEARCHER, bindpass="wrong")
@@ -289,7 +289,7 @@ def test_a_server_that_drips_gets_one_deadline(method: Method) -> None:
         method.configure(url=f"ldap://127.0.0.1:{listener.getsockname()[1]}", request_timeout=2)
         began = time.monotonic()
         method.refused("ann", text="ldap operation failed")
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60
         stop.set()
         thread.join(10)
 

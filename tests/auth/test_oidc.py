@@ -225,7 +225,7 @@ def test_direct_mode_confirms_and_is_fetched_once(real: Method, authlib: Authlib
 
     assert poll().errors == ["authorization_pending"]
     place = authlib.visit(begun["auth_url"])
-    asks = httpx.get(place, trust_env=False)
+    asks = httpx.get(place, trust_env=False, timeout=60)
     assert "Confirm your login" in asks.text
     assert "127.0.0.1" in asks.text
     assert "default-src 'none'" in asks.headers["content-security-policy"]
@@ -238,7 +238,7 @@ def test_direct_mode_confirms_and_is_fetched_once(real: Method, authlib: Authlib
     assert [answer.status for answer in answers].count(200) == 1
     auth = next(answer.json["auth"] for answer in answers if answer.status == 200)
     assert auth["metadata"] == {"role": "people"}
-    assert httpx.get(f"{place}&confirmation=yes", trust_env=False).status_code == 400
+    assert httpx.get(f"{place}&confirmation=yes", trust_env=False, timeout=60).status_code == 400
 
 
 def test_form_post_goes_through_the_server(api: Api, server: DevServer, liar: Liar) -> None:
@@ -255,14 +255,14 @@ def test_form_post_goes_through_the_server(api: Api, server: DevServer, liar: Li
         state = liar.visit(url)
         place = f"{server.address}/v1/auth/{made.path}/oidc/callback"
         form = {"state": state, "id_token": liar.id_token()} if kinds else {"state": state, "code": "code"}
-        page = httpx.post(place, data=form, trust_env=False)
+        page = httpx.post(place, data=form, trust_env=False, timeout=60)
         assert "Answer received" in page.text, page.text
-        assert httpx.post(place, data=form, trust_env=False).status_code == 400
+        assert httpx.post(place, data=form, trust_env=False, timeout=60).status_code == 400
         assert made.callback(state=state, code="no_code").status == 200
         assert made.callback(state=state, code="no_code").status == 400
     plain = _mounted(api, server, {"oidc_discovery_url": liar.url, "oidc_discovery_ca_pem": liar.ca})
     place = f"{server.address}/v1/auth/{plain.path}/oidc/callback"
-    assert httpx.post(place, data={"state": "x", "code": "y"}, trust_env=False).status_code == 405
+    assert httpx.post(place, data={"state": "x", "code": "y"}, trust_env=False, timeout=60).status_code == 405
 
 
 # -- lies --------------------------------------------------------------------------------------------------
@@ -438,7 +438,9 @@ def test_nothing_that_was_sent_becomes_markup(lied: Method, liar: Liar, server: 
         assert b"<" not in answer.content
         assert text.encode() not in answer.content
         state = liar.visit(lied.begin("direct", place, client_nonce="n")["auth_url"])
-        asks = httpx.get(place, params={"state": state, "code": text, "error": text}, trust_env=False)
+        asks = httpx.get(
+            place, params={"state": state, "code": text, "error": text}, trust_env=False, timeout=60
+        )
         assert asks.headers["content-type"] == "text/html; charset=utf-8"
         assert "script" not in asks.headers["content-security-policy"].replace("default-src 'none'", "")
         if "<" in text or '"' in text:
