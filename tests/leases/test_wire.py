@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,20 @@ def test_leases_end_right_after_a_kill(tmp_path: Path) -> None:
             assert api.list("sys/leases/lookup/ca").status == 404
     finally:
         server.stop()
+
+
+def test_so_many_uses_are_so_many_requests(server: DevServer, api: Api) -> None:
+    made = api.post("auth/token/create", {"policies": ["default"], "num_uses": 20}).json["auth"]
+    said: list[int] = []
+
+    def work() -> None:
+        for _ in range(8):
+            with server.api(made["client_token"]) as caller:
+                said.append(caller.get("auth/token/lookup-self").status)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(said) == [200] * 20 + [403] * 28
