@@ -4,8 +4,11 @@ It promises: the same text gives the same answer as the peer's `sys/capabilities
 is denied; among rules of one pattern deny wins; a text that says anything we do not enforce is refused
 when it is written, never ignored. `parse`, `compile_acl`, `decide` and `capabilities` are pure.
 
-It never fetches: a decision is a function of the compiled rules, a canonical path, a capability and the
-arguments handed in. It knows neither tokens nor keys nor requests. `PolicyService` keeps the texts and
+Rules may have conditions, and may demand the consent of others; `explain` says why, with the same function. Requests
+that wait for consent are kept by `kms.identity.consent`; what the road needs of them is in `release`.
+
+It never fetches: a decision is a function of the compiled rules, a canonical path, a capability, the
+arguments and the context handed in. It knows neither tokens nor keys nor requests. `PolicyService` keeps the texts and
 caches compiled sets; the pipeline calls `PolicyService.decide`, and nothing else on the hot path.
 """
 

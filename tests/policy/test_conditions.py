@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from kms.errors import KmsError
+from kms.identity.model import NEVER, Token
 from kms.operation import Capability
 from kms.policy import Context, capabilities, compile_acl, decide, has_sudo, parse
 from kms.policy.conditions import refuted, unmet
+from tests.identity.wire import Server
 
 MONDAY = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 
@@ -116,6 +119,33 @@ def test_variants_are_remembered_within_bounds() -> None:
     for number in range(200):
         tags = {f"t{bit}": "x" if number >> bit & 1 else "y" for bit in range(8)}
         assert decide(acl, "a", Capability.READ, context=Context(tags=tags)).allowed is bool(number & 255)
+
+
+def test_a_second_factor_at_login_reaches_the_condition(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.policy("p", rule("mfa = true") + '\npath "auth/token/create" { capabilities = ["update"] }')
+    tokens, store = server.first.tokens, server.first.store
+    for mfa in (True, False):
+        born = Token(
+            accessor=f"a{mfa}",
+            parent="",
+            expires_at=NEVER,
+            policies=("default", "p"),
+            path="auth/x/login",
+            display_name="joe",
+            created=0,
+            mfa=mfa,
+        )
+        with store.transaction() as tx:
+            token = tokens.insert(tx, born)
+        for used in (token, server.token(token, policies=["p"]) if mfa else token):
+            ask = ("POST", "sys/capabilities-self", {"paths": ["a"]}, used)
+            assert server.call(*ask)[1]["data"]["a"] == (["read"] if mfa else ["deny"])
+        body = {"paths": "a", "accessor": f"a{mfa}"}
+        assert server.call("POST", "sys/capabilities-accessor", body)[1]["data"]["a"] == (
+            ["read"] if mfa else ["deny"]
+        )
+    server.close()
 
 
 REFUSED = {
