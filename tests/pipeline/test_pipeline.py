@@ -310,6 +310,18 @@ def test_a_change_that_fails_leaves_nothing_but_its_record(road: Road) -> None:
     assert road.phases() == [("failed", "invalid")]
 
 
+def test_a_try_that_fails_counts_and_is_refused(road: Road) -> None:
+    def write(tx: Transaction) -> Result:
+        _insert(tx, "tried")
+        return Result(refusal=KmsError(ErrorKind.DENIED, "wrong code"))
+
+    with pytest.raises(KmsError, match="wrong code") as refused:
+        road.run(operation(lambda _c: Change(write), effect=Effect.STATE))
+    assert refused.value.recorded
+    assert road.store.reader().keys(INSTANCE) == ["tried"]
+    assert road.phases() == [("failed", "denied")]
+
+
 def test_an_operation_cannot_do_more_than_it_declared(road: Road) -> None:
     with pytest.raises(TypeError, match="declared"):
         road.run(operation(lambda _c: Change(lambda tx: _done(tx, "a"))))
