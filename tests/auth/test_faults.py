@@ -60,10 +60,18 @@ class World:
 
     def run(self, name: str, mount: str, chain: tuple[bytes, ...] = (), /, **given: Any) -> Result:
         """What the pipeline does for one call, less the records."""
+        outcome = self.operations[name].act(self.call(name, mount, chain, **given))
+        if isinstance(outcome, Change):
+            with self.store.transaction() as tx:
+                return outcome.write(tx)
+        return self._external(outcome) if isinstance(outcome, External) else outcome
+
+    def call(self, name: str, mount: str, chain: tuple[bytes, ...] = (), /, **given: Any) -> Call:
+        """One call, as a door builds it."""
         self.store.refresh()
         operation = self.operations[name]
         args = {field.name: field.default for field in operation.fields} | given
-        call = Call(
+        return Call(
             operation=operation,
             path=f"auth/{mount}/login",
             mount=MountRef(f"m-{mount}", f"auth/{mount}/", mount, f"auth_{mount}_0"),
@@ -75,11 +83,6 @@ class World:
             now=time.time(),
             unverified_chain=chain,
         )
-        outcome = operation.act(call)
-        if isinstance(outcome, Change):
-            with self.store.transaction() as tx:
-                return outcome.write(tx)
-        return self._external(outcome) if isinstance(outcome, External) else outcome
 
     def _external(self, outcome: External[Any]) -> Result:
         if outcome.begin is not None:
@@ -337,3 +340,34 @@ def test_a_list_that_ended_is_fetched_by_the_server_itself(world: World) -> None
         documents.stop()
     end()
     assert work() == both
+
+
+def test_a_crash_between_intent_and_outcome_of_a_browser_login_leaves_nothing(
+    world: World, tmp_path: Path
+) -> None:
+    """The attempt went with the intent; what the next start finds is closed as undone, and the state is spent."""
+    liar = Liar(tmp_path)
+    config: dict[str, Any] = {"oidc_discovery_url": liar.url, "oidc_discovery_ca_pem": liar.ca}
+    world.run("jwt.config.write", "jwt", **config, oidc_client_id="client", oidc_client_secret="secret")
+    role: dict[str, Any] = {"user_claim": "sub", "allowed_redirect_uris": [HERE]}
+    world.run("jwt.role.write", "jwt", name="people", **role)
+    data = world.run("jwt.oidc.auth-url", "jwt", role="people", redirect_uri=HERE).data
+    assert data is not None
+    state = liar.visit(data["auth_url"])
+    operation = world.operations["jwt.oidc.callback"]
+    assert operation.resolve is not None
+
+    before = world.count()
+    callback = operation.act(world.call("jwt.oidc.callback", "jwt", state=state, code="code"))
+    assert isinstance(callback, External)
+    assert callback.begin is not None
+    with world.store.transaction() as tx:
+        callback.begin(tx)  # and here the process dies
+    liar.stop()
+    found = operation.resolve({"role": "people"})
+    assert found is not None
+    with world.store.transaction() as tx:
+        assert found.conclude(tx, found.perform()).partial
+    assert world.count() == before
+    with pytest.raises(KmsError, match="Expired or missing OAuth state"):
+        world.run("jwt.oidc.callback", "jwt", state=state, code="code")
