@@ -97,7 +97,7 @@ class Callers:
                 time.sleep(0.05)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_key_of_both_goes_on_when_either_dies(two: TwoTokens) -> None:
     with two.api() as api:
         api.ok("POST", "sys/mounts/transit", {"type": "transit"})
@@ -200,7 +200,7 @@ def with_a_new_partner(two: TwoTokens, ciphertext: str) -> None:
     files.come_back()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("objects", [1, 3, 5, 8])
 def test_kill_9_during_an_enrolment(two: TwoTokens, objects: int) -> None:
     """The whole server dies when the second token holds so many objects; afterwards it serves, and both are whole."""
@@ -250,7 +250,7 @@ def settled(api: Api) -> bool:
     return api.ok("GET", "sys/hsm/tokens")["tokens"][SECOND]["state"] in ("enrolled", "not enrolled")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("away", ["", SECOND])
 def test_recover_compromise_with_two_tokens(two: TwoTokens, away: str) -> None:
     """Each token gets a new root and the new term; one that was away meanwhile gets them when it is back."""
