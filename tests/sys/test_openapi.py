@@ -97,4 +97,4 @@ def test_answers_are_as_described(tmp_path: Path) -> None:
     finally:
         server.stop()
     assert code == 0, said[-6000:]
-    assert made > 500
+    assert made > 100
