@@ -182,3 +182,9 @@ def test_after_a_theft_of_the_keyring_the_new_version_signs_under_a_name_of_its_
     assert jwt.get_unverified_header(after)["kid"] == f"{kid}.2"
     assert soft.verifies("k", before)
     assert soft.verifies("k", after)
+    for _ in range(2):
+        soft.run(soft.keys.rotate(soft.call(name="k", verification_ttl=0)))
+    soft.rig.clock.sleep(1)
+    assert not soft.verifies("k", before)
+    assert not soft.verifies("k", after)
+    assert soft.verifies("k", soft.signing.sign(soft.get("k"), CLAIMS))
