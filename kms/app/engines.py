@@ -106,7 +106,7 @@ def engines(
         Engine(
             "transit",
             transit_routes.ROUTES,
-            tuple(transit_operations(keys, policies.decide, transit_mount)),
+            tuple(transit_operations(keys, policies.decide_within, transit_mount)),
             keys.retire_mount,
             keys.chores,
         ),

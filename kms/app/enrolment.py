@@ -42,7 +42,7 @@ class Enrolment:
         return next((f"{mount}{path}" for mount in found), None) if wanted is not None else None
 
     def _demand(self, principal: Principal, call: Call) -> None:
-        if not self._policies.decide(principal, call).allowed:
+        if not self._policies.decide_within(principal, call).allowed:
             raise KmsError(ErrorKind.DENIED, "permission denied")
 
     def _userpass(self, accessor: str, name: str, password: str, peer: str) -> Principal:

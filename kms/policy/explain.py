@@ -25,6 +25,7 @@ REASONS: Final = {
     "wrapping": "the answer must be wrapped, for a time within the rule's bounds",
     "pagination": "the rule allows shorter pages only, or wants a limit to be given",
     "condition": "a rule would grant it, and its conditions do not hold",
+    "consent": "it needs the consent of others, and a part of another request cannot wait for that",
     "path": "the path is not in its canonical spelling",
 }
 

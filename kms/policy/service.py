@@ -103,6 +103,13 @@ class PolicyService:
             context=self.context(principal, call.peer),
         )
 
+    def decide_within(self, principal: Principal, call: Call) -> Decision:
+        """Whether a request may also use what lies at another path. Nothing can wait there for anybody's consent."""
+        decision = self.decide(principal, call)
+        if not decision.control:
+            return decision
+        return Decision(allowed=False, rule=decision.rule, why="consent")
+
     def context(self, principal: Principal, peer: str) -> Context:
         """What is known of a request besides what it asks for."""
         return Context(now=self._clock.now(), peer=peer, mfa=principal.mfa, tags=self._tags)

@@ -23,7 +23,7 @@ class Decision:
     Args:
         rule: "<policy>[+<policy>...]:<pattern>", which the audit record keeps; "" when no rule matched.
         why: a word for reports: granted, root, no_rule, deny, capability, sudo, parameters, wrapping, path,
-            pagination, condition, auditor.
+            pagination, condition, auditor, consent.
         limit: the most keys that a listing may answer, 0 for no bound.
         filter_path: template of what must be readable for a key to be listed, "" for all keys.
         control: whose consent it needs first.

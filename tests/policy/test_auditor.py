@@ -113,6 +113,24 @@ def test_nobody_takes_it_away(server: Server) -> None:
     assert server.call("PUT", "sys/policies/acl/mine", {"policy": 'path "a" { }'}, token)[0] == 403
 
 
+def test_a_part_of_another_request_cannot_wait_for_consent(server: Server) -> None:
+    text = """path "a" { capabilities = ["read"]
+      control_group { ttl = "1h"
+        factor "ops" { controlled_capabilities = ["read"]
+          identity { policy_names = ["lead"] approvals = 1 } } } }
+    path "b" { capabilities = ["read"] }"""
+    server.policy("p", text)
+    holder, policies = Principal(policies=("p",)), server.first.policies
+    plain = Operation("x", Capability.READ, lambda _call: Result())
+    here, there = (Call(plain, path, MountRef("", "", "", ""), {}, "", "", "") for path in "ab")
+    assert policies.decide(holder, here).allowed
+    assert (policies.decide_within(holder, here).allowed, policies.decide_within(holder, here).why) == (
+        False,
+        "consent",
+    )
+    assert policies.decide_within(holder, there).allowed
+
+
 def test_without_the_policy_evidence_is_a_path_like_others() -> None:
     acl = compile_acl({"p": parse('path "sys/evidence/*" { capabilities = ["read"] }')})
     assert decide(acl, "sys/evidence/x", Capability.READ, evidence=True).why == "granted"
