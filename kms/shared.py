@@ -48,7 +48,8 @@ _SLOTS = _PRESENCE + 8 * MAX_WORKERS
 _SLOT_AREA = 8 + 2 * SLOT_BYTES
 _BUCKETS = _SLOTS + len(SLOTS) * _SLOT_AREA
 _WINDOWS = _BUCKETS + BUCKETS * _BUCKET.size
-_SIZE = _WINDOWS + WINDOW_SETS * WINDOWS_IN_SET * _WINDOW.size
+_FAULT = _WINDOWS + WINDOW_SETS * WINDOWS_IN_SET * _WINDOW.size
+_SIZE = _FAULT + 8
 
 _MAX_U64 = (1 << 64) - 1
 
@@ -100,6 +101,15 @@ class Shared:
         """Tell every process to look again; visible to all when this returns."""
         with self._locked(_LOCK_COUNTERS):
             _U64.pack_into(self._page, _EPOCH, self.seal_epoch() + 1)
+
+    def faulty(self) -> bool:
+        """Whether the last self-test had a wrong answer."""
+        return bool(_U64.unpack_from(self._page, _FAULT)[0])
+
+    def set_faulty(self, faulty: bool) -> None:
+        """Say so, and tell every process to look again."""
+        _U64.pack_into(self._page, _FAULT, faulty)
+        self.bump_seal_epoch()
 
     # -- changes of the database ------------------------------------------------------------------
 

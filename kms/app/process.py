@@ -51,6 +51,7 @@ from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
 from kms.jobs.scheduler import Task
+from kms.jobs.selftester import SelfTester
 from kms.jobs.sweeper import Breathe, Sweeper
 from kms.keys import KeyService
 from kms.keys.copies import Copies
@@ -271,6 +272,7 @@ class App:
             root_token=self.tokens.create_root,
         )
 
+        self.tester = SelfTester(self.token.get, self.state, clock)
         self.sweeper = Sweeper(lambda breathe: self._compare(DIGESTED, breathe), clock)
         self.log_keeper = LogKeeper(
             self.config.data.audit,
@@ -420,6 +422,7 @@ class App:
                 *self.identity.errands,
             ],
             scrub=self.store.scrub,
+            tester=self.tester,
             sweeper=self.sweeper,
             trim=self.store.trim_changes,
             compromise=self.compromise.due,

@@ -33,6 +33,7 @@ from kms.hsm.model import (
 )
 from kms.hsm.public import oaep_encrypt, point_of
 from kms.hsm.token import find_softhsm_module, softhsm_token
+from kms.hsm.vectors import SelfTestError
 
 __all__ = [
     "AwayError",
@@ -46,6 +47,7 @@ __all__ = [
     "Resident",
     "Scheme",
     "Seal",
+    "SelfTestError",
     "TokenInfo",
     "Wrapped",
     "find_softhsm_module",

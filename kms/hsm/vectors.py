@@ -10,15 +10,21 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
-from kms.errors import KmsError
+from kms.errors import ErrorKind, KmsError
 from kms.hsm.model import KeySpec
-from kms.hsm.module import unavailable
 from kms.hsm.public import verify_proof
 
 
-def failed(what: str) -> KmsError:
-    """The refusal after a failed self-test; the service stops with it (decisions: 503, tried again)."""
-    return unavailable(f"self-test failed: {what}")
+class SelfTestError(KmsError):
+    """A self-test had a wrong answer: the service stops (503) until one is right."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(ErrorKind.HSM_UNAVAILABLE, f"self-test failed: {what}")
+
+
+def failed(what: str) -> SelfTestError:
+    """The refusal after a wrong answer."""
+    return SelfTestError(what)
 
 
 def must(good: object, what: str) -> None:

@@ -15,6 +15,7 @@ from kms.identity import TokenService
 from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.scheduler import Task
+from kms.jobs.selftester import SelfTester
 from kms.jobs.sweeper import Sweeper
 from kms.keys import KeyService
 from kms.keys.roots import Roots
@@ -79,6 +80,7 @@ class Maintenance:
         chores: due work of each engine at a time.
         errands: the engines' own tasks.
         scrub: leaves no old page of the database in its write-ahead log.
+        tester: tests HSM and primitives.
         sweeper: compares the state digests in a thread of its own.
         trim: drops old announcements.
         compromise: portions of a recovery from a stolen keyring, while one runs.
@@ -102,6 +104,7 @@ class Maintenance:
     chores: Mapping[str, Callable[[float], Iterable[Chore]]]
     errands: Sequence[Errand]
     scrub: Callable[[], bool]
+    tester: SelfTester
     sweeper: Sweeper
     trim: Callable[[], int]
     compromise: Callable[[], Iterable[Work]]
@@ -111,11 +114,13 @@ class Maintenance:
     def tasks(self, fence: Fence) -> Sequence[Task]:
         """The tasks of the jobs process that holds `fence`."""
 
-        def serving(work: Callable[[], object]) -> Callable[[], object]:
+        def serving(
+            work: Callable[[], object], ready: Callable[[], bool] = lambda: self.state.serving
+        ) -> Callable[[], object]:
             """Only while keys can be used, and only by the newest jobs process."""
 
             def run() -> object:
-                if not self.state.serving:
+                if not ready():
                     return None
                 with self.store.transaction() as tx:
                     fence.guard(tx)
@@ -131,13 +136,13 @@ class Maintenance:
                 one.name, one.every_seconds, lambda: work() if self.state.serving and one.due() else None
             )
 
-        sweeping = serving(self.sweeper.step)
+        testing = serving(self.tester.step, lambda: self.state.opened)
         return (
             *(errand(one) for one in self.errands),
             Task("audit.sequence", 0.5, self.log_keeper.step),
             Task("audit.mend", 2.0, self.mend),
             Task("hsm.check", 15.0, serving(lambda: self.hsm().check())),
-            Task("hsm.self-test", 600.0, serving(lambda: self.hsm().self_test())),
+            Task("hsm.self-test", 1.0, testing, due=self.tester.due),
             Task("hsm.tokens", 2.0, serving(self._complete_tokens)),
             Task("tokens.reap", 30.0, serving(self._reap)),
             Task("keys.abandoned", 60.0, serving(self.keys.destroy_abandoned)),
@@ -146,7 +151,8 @@ class Maintenance:
             Task("engines.chores", 30.0, serving(self._chores)),
             Task("sys.compromise", 1.0, serving(self._continue_compromise)),
             Task("storage.trim", 300.0, self.trim),
-            Task("storage.sweep", 1.0, lambda: sweeping() if self.sweeper.due() else None),
+            Task("storage.sweep-begin", 1.0, serving(self.sweeper.begin), due=self.sweeper.due),
+            Task("storage.sweep", 1.0, self.sweeper.take, due=self.sweeper.ended),
         )
 
     def mend(self) -> None:

@@ -28,12 +28,14 @@ class Task:
         run: does it; KmsError is an expected failure (the HSM is away), anything else a defect. Both are
             logged, and the interval doubles up to a minute until a run succeeds.
         at_stop: run once more at a clean stop (final frames and checkpoint).
+        due: whether there is anything to do; asked first, and where not, the last run's failure stands.
     """
 
     name: str
     every_seconds: float
     run: Callable[[], object]
     at_stop: bool = False
+    due: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -81,8 +83,11 @@ class Scheduler:
         for entry in self._entries:
             if not self._wanted():
                 return
-            if entry.due <= self._clock.monotonic():
-                self._attempt(entry)
+            if entry.due <= (now := self._clock.monotonic()):
+                if entry.task.due():
+                    self._attempt(entry)
+                else:
+                    entry.due = now + entry.task.every_seconds
 
     def _pause(self) -> float:
         soonest = min((entry.due for entry in self._entries), default=0.0) - self._clock.monotonic()

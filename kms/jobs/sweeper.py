@@ -37,23 +37,27 @@ class Sweeper:
         self._rows = 0
 
     def due(self) -> bool:
-        """Whether `step` has anything to do."""
-        if self._running is not None:
-            return self._running.done()
-        return self._clock.monotonic() >= self._due_at
+        """Whether a sweep should begin."""
+        return self._running is None and self._clock.monotonic() >= self._due_at
 
-    def step(self) -> None:
-        """Begin a sweep, or take the end of one.
+    def begin(self) -> None:
+        """Begin one, when it is `due`."""
+        self._due_at = self._clock.monotonic() + EVERY_SECONDS
+        self._running = self._pool.submit(self._work)
+
+    def ended(self) -> bool:
+        """Whether one has ended that nobody has asked about."""
+        return self._running is not None and self._running.done()
+
+    def take(self) -> None:
+        """Ask about the one that has `ended`.
 
         Raises:
-            KmsError(INTEGRITY): of the one that ended.
+            KmsError(INTEGRITY): what it found.
         """
-        if self._running is None:
-            self._due_at = self._clock.monotonic() + EVERY_SECONDS
-            self._running = self._pool.submit(self._work)
-        elif self._running.done():
-            ended, self._running = self._running, None
-            ended.result()
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
 
     def stop(self) -> None:
         """End at the next row and wait for that."""

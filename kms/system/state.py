@@ -41,6 +41,14 @@ class Board(Protocol):
         """Tell every process to look again."""
         ...
 
+    def faulty(self) -> bool:
+        """Whether the last self-test had a wrong answer."""
+        ...
+
+    def set_faulty(self, faulty: bool) -> None:
+        """Say so, and tell every process to look again."""
+        ...
+
     def quorum_shares(self) -> tuple[str, list[bytes]]:
         """(nonce, shares given so far) of the unseal attempt that is under way."""
         ...
@@ -88,6 +96,7 @@ class ServerState:
         self._phase = Phase.UNINITIALIZED
         self._instance: Instance | None = None
         self._ready = False
+        self._faulty = False
         self._was_open = False
         self._problem: KmsError | None = None
         self._retry_at = 0.0
@@ -106,7 +115,12 @@ class ServerState:
 
     @property
     def serving(self) -> bool:
-        """Whether operations on keys are possible now: open, and the HSM gave us the keyring."""
+        """Whether operations on keys are possible now: open, and no self-test has failed."""
+        return self.opened and not self._faulty
+
+    @property
+    def opened(self) -> bool:
+        """Whether the instance is unsealed, and the HSM gave us the keyring."""
         if self.phase is Phase.OPEN and not self._ready:
             self._try_open()
         return self._phase is Phase.OPEN and self._ready
@@ -147,6 +161,20 @@ class ServerState:
             self._try_open()
             if self._problem is not None:
                 raise _again(self._problem)
+        if self._faulty:
+            raise KmsError(
+                ErrorKind.HSM_UNAVAILABLE, "a self-test failed; nothing is served until one passes"
+            )
+
+    def distrust(self) -> None:
+        """A self-test had a wrong answer: every process refuses all that needs keys when this returns."""
+        if not self._board.faulty():
+            self._board.set_faulty(True)
+
+    def trust(self) -> None:
+        """A self-test was right."""
+        if self._board.faulty():
+            self._board.set_faulty(False)
 
     def refuse_stranger(self) -> None:
         """Raise if the HSM answers and is not the one of this server: no start will mend that."""
@@ -157,6 +185,7 @@ class ServerState:
         with self._lock:
             # Read the epoch first: a bump during our look makes the next request look again.
             epoch = self._board.seal_epoch()
+            self._faulty = self._board.faulty()
             row = read_instance(self._store.reader())
             self._instance = row.value if row is not None else None
             if self._instance is None or not self._instance.initialized:

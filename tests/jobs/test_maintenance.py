@@ -17,6 +17,8 @@ from kms.jobs.fence import Fence
 from kms.jobs.maintenance import Maintenance
 from kms.operation import Needs
 
+_WORK = ("step", "destroy_abandoned", "destroy_discarded", "due", "begin", "take", "ended")  # of all parts
+
 
 class Steps:
     """Notes the order of what is asked."""
@@ -62,8 +64,7 @@ def test_each_periodic_work_begins_with_what_the_workers_did() -> None:
     fence = cast("Fence", SimpleNamespace(guard=lambda _tx: None))
     hsm = SimpleNamespace(check=lambda: steps.seen.append("work"))
     parts: dict[str, Any] = {
-        name: SimpleNamespace(step=None, destroy_abandoned=None, destroy_discarded=None)
-        for name in Maintenance.__dataclass_fields__
+        name: SimpleNamespace(**dict.fromkeys(_WORK)) for name in Maintenance.__dataclass_fields__
     }
     parts |= {"store": store, "state": SimpleNamespace(serving=True), "hsm": lambda: hsm, "errands": ()}
     tasks = {task.name: task for task in Maintenance(**parts).tasks(fence)}

@@ -55,8 +55,8 @@ def finish(sweeper: Sweeper, comparing: Comparing) -> None:
     running = sweeper._running
     assert running is not None
     running.exception(30)
-    assert sweeper.due()
-    sweeper.step()
+    assert sweeper.ended()
+    sweeper.take()
 
 
 def test_it_begins_soon_after_a_start_and_then_each_hour(
@@ -65,10 +65,10 @@ def test_it_begins_soon_after_a_start_and_then_each_hour(
     assert not sweeper.due()
     clock.sleep(FIRST_AFTER_SECONDS)
     assert sweeper.due()
-    sweeper.step()
+    sweeper.begin()
     assert comparing.begun.wait(30)
     assert not sweeper.due()
-    sweeper.step()  # it runs: nothing to do
+    assert not sweeper.ended()
     finish(sweeper, comparing)
     assert not sweeper.due()
     clock.sleep(EVERY_SECONDS)
@@ -81,7 +81,7 @@ def test_what_it_found_is_raised_in_the_thread_of_the_tasks(
 ) -> None:
     clock.sleep(FIRST_AFTER_SECONDS)
     comparing.failure = KmsError(ErrorKind.INTEGRITY, "a row was put back")
-    sweeper.step()
+    sweeper.begin()
     with pytest.raises(KmsError, match="put back"):
         finish(sweeper, comparing)
     assert not sweeper.due()
@@ -90,17 +90,17 @@ def test_what_it_found_is_raised_in_the_thread_of_the_tasks(
 def test_a_seal_meanwhile_is_no_failure(sweeper: Sweeper, comparing: Comparing, clock: StepClock) -> None:
     clock.sleep(FIRST_AFTER_SECONDS)
     comparing.failure = KmsError(ErrorKind.SEALED, "Vault is sealed")
-    sweeper.step()
+    sweeper.begin()
     finish(sweeper, comparing)
 
 
 def test_the_end_of_the_process_ends_it(sweeper: Sweeper, comparing: Comparing, clock: StepClock) -> None:
     clock.sleep(FIRST_AFTER_SECONDS)
-    sweeper.step()
+    sweeper.begin()
     assert comparing.begun.wait(30)
     sweeper.stop()
-    assert sweeper.due()
-    sweeper.step()
+    assert sweeper.ended()
+    sweeper.take()
 
 
 def test_it_breathes_after_each_row(tmp_path: Path) -> None:
