@@ -88,6 +88,7 @@ def test_workers_are_killed_and_each_request_is_one_certificate(
                 workers = [process.pid for process in table if process.parent in children]
                 assert kill(random.choice(workers))
             results = [future.result() for future in running]
+    with server.api() as api:  # the worker of the other connection may be dead
         assert all(len(set(serials)) == 1 for serials in results)
         data = api.get("pki/certs/search?domain=killed.example.com&state=valid&limit=500").data
         assert set(data["keys"]) == {serials[0] for serials in results}
