@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kms.audit import ledger, recovery
+from kms.audit import ledger, recovery, segment
 from kms.audit.layout import Layout
 from kms.audit.ledger import Ledger
 from kms.audit.record import decode_record
@@ -60,7 +60,8 @@ def half_write(name: str, calls: int) -> Callable[[], None]:
     """Die after the kernel took half of the `calls`-th write to a file of this name."""
 
     def install() -> None:
-        original = os.write
+        owner, function = (segment, "_write") if name == "/segments/" else (os, "write")
+        original: Callable[[int, bytes], int] = getattr(owner, function)
         left = [calls]
 
         def dying(fd: int, data: bytes) -> int:
@@ -71,7 +72,7 @@ def half_write(name: str, calls: int) -> Callable[[], None]:
                     kill()
             return original(fd, data)
 
-        setattr(os, "write", dying)  # noqa: B010 (mypy rightly refuses the assignment)
+        setattr(owner, function, dying)
 
     return install
 

@@ -210,8 +210,8 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.code = 0
         self.part = 0
-        self._write = os.write
-        monkeypatch.setattr(os, "write", self.write)
+        self._write = segment_module._write
+        monkeypatch.setattr(segment_module, "_write", self.write)
 
     def write(self, fd: int, data: bytes) -> int:
         if self.part:
