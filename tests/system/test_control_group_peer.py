@@ -71,6 +71,9 @@ def steps(send: Send, root: str) -> dict[str, tuple[int, Any]]:
     step("invalid", "sys/control-group/request", {"accessor": "x"}, root)
     step("unwrap", "sys/wrapping/unwrap", token, tokens["joe"])
     step("unwrap again", "sys/wrapping/unwrap", token, tokens["joe"])
+    send(
+        "DELETE", f"sys/policies/acl/cg-{mark}", None, root
+    )  # it binds root too, in other tests of this server
     return found
 
 
