@@ -64,7 +64,9 @@ class TokenGone(Chaos):
         super().__init__(folder, secrets.randbits(32), WORKERS, CLIENTS)
         self.away_seconds = away_seconds
         self.back: list[float] = []
-        self.server.api = lambda token=None: Watched(self.server.address, token or self.server.token)  # type: ignore[method-assign]
+
+    def _caller(self) -> Api:
+        return Watched(self.server.address, self.server.token)
 
     def _round(self, load: Load, number: int) -> None:
         tokens = next(self.server.data.rglob("softhsm2.conf")).parent / "tokens"
