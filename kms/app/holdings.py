@@ -19,6 +19,7 @@ from kms.keys.removal import Elsewhere
 from kms.keys.store import NAMED_KEYS
 from kms.keys.tokens import enrolled, open_tokens
 from kms.storage import FILE_NAME, RowSealer, SqliteStore
+from kms.system.choices import strange_token
 from kms.system.mounts import MOUNTS
 from kms.tables import Reader
 from pki.lost import LostAuthority, bound_authorities
@@ -89,7 +90,7 @@ def alone(config: Config, clock: Clock) -> tuple[list[Alone], Sharing | None]:
         if len(names) < 2:
             return [], None
         instance = instance_of(store)
-        hsm = open_tokens(config.hsm, clock, store, Losses(store))
+        hsm = open_tokens(config.hsm, clock, store, Losses(store), lambda: strange_token(instance))
         try:
             keyring = open_keyring(hsm, instance.id, store.reader())
             store.unlock(RowSealer(instance.id, keyring.keys, ended=keyring.ended))

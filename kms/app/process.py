@@ -46,7 +46,6 @@ from kms.identity import operations as identity_operations
 from kms.identity.cubbyhole import Cubbyholes
 from kms.identity.store import TOKENS
 from kms.identity.wrapping import Wrapping
-from kms.ids import CkaId
 from kms.jobs.fence import Fence
 from kms.jobs.logkeeper import LogKeeper
 from kms.jobs.maintenance import Maintenance
@@ -56,7 +55,7 @@ from kms.jobs.sweeper import Breathe, Sweeper
 from kms.keys import KeyService
 from kms.keys.copies import Copies
 from kms.keys.enrolment import Enroller
-from kms.keys.keyring import TERMS, Keyring, open_ending, open_keyring, open_term
+from kms.keys.keyring import Keyring, open_ending, open_keyring, open_term
 from kms.keys.lost import Losses
 from kms.keys.removal import Remover
 from kms.keys.roots import Roots
@@ -145,24 +144,14 @@ class App:
     # -- (3) the token and what it opens -----------------------------------------------------------
 
     def _open_hsm(self) -> Hsm:
-        return open_tokens(self.config.hsm, self.clock, self.store, self._losses)
+        strange = lambda: strange_token(instance_of(self.store))  # noqa: E731  (as its neighbours)
+        return open_tokens(self.config.hsm, self.clock, self.store, self._losses, strange)
 
     def _open_keyring(self, instance_id: str) -> None:
         self.token.allow()
-        try:
-            keyring = open_keyring(self.token.get(), instance_id, self.store.reader())
-        except KmsError as error:
-            if error.kind is ErrorKind.INTEGRITY and self._is_strange():
-                raise strange_token(instance_of(self.store)) from error
-            raise
+        keyring = open_keyring(self.token.get(), instance_id, self.store.reader())
         self._unlock(instance_id, keyring.keys, keyring.ended)
         self.recorder.renew_key()
-
-    def _is_strange(self) -> bool:
-        """Whether the HSM, which answers, holds none of the keys that the keyring was sealed under."""
-        hsm = self.token.get()
-        forms = {form.root for row in self.store.reader().scan(TERMS) for form in row.value.forms}
-        return not any(hsm.exists(CkaId(bytes.fromhex(root))) for root in forms)
 
     def _unlock(self, instance_id: str, terms: Mapping[int, Sensitive], ended: int = 0) -> None:
         def load(term: int) -> Sensitive | None:

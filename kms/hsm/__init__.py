@@ -31,6 +31,7 @@ from kms.hsm.model import (
     TokenInfo,
     Wrapped,
 )
+from kms.hsm.ours import Ours
 from kms.hsm.public import oaep_encrypt, point_of
 from kms.hsm.token import find_softhsm_module, softhsm_token
 from kms.hsm.vectors import SelfTestError
@@ -42,6 +43,7 @@ __all__ = [
     "HsmGroup",
     "KeyRef",
     "KeySpec",
+    "Ours",
     "Parcel",
     "Purpose",
     "Resident",

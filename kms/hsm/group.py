@@ -19,11 +19,12 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
 from kms.hsm import vectors
 from kms.hsm.forms import Form
-from kms.hsm.hsm import Hsm, accept
+from kms.hsm.hsm import Hsm, accepting
 from kms.hsm.importing import Parcel
 from kms.hsm.members import House, MemberGate, houses
 from kms.hsm.model import HsmConfig, KeyRef, KeySpec, Purpose, Resident, Scheme, TokenInfo, Wrapped
 from kms.hsm.module import unavailable
+from kms.hsm.ours import Ours
 from kms.ids import CkaId
 
 T = TypeVar("T")
@@ -332,6 +333,7 @@ def open_group(
     clock: Clock,
     enrolled: Names,
     refuse: Callable[[KeyRef], None],
+    ours: Callable[[str], Ours] | None = None,
 ) -> HsmGroup:
     """Open several tokens.
 
@@ -340,11 +342,13 @@ def open_group(
         clock: of the process.
         enrolled: the names of those that may be used.
         refuse: raises for a key that is known to be lost.
+        ours: how to tell the token of this name from another under its label.
 
     Raises:
         KmsError(HSM_UNAVAILABLE): none of them is there.
     """
     vectors.check()
-    built, gates = houses([config for _, config in configs], clock, accept)
+    accepts = [accepting(ours(name) if ours is not None else None) for name, _ in configs]
+    built, gates = houses([config for _, config in configs], clock, accepts)
     members = [Member(name, Hsm(gate), gate) for (name, _), gate in zip(configs, gates, strict=True)]
     return HsmGroup(members, built, enrolled, refuse)

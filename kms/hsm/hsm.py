@@ -13,7 +13,7 @@ from kms.hsm import forms, importing, objects, probe, rawops, sealing, selftest,
 from kms.hsm.connection import Connection
 from kms.hsm.failures import lacking
 from kms.hsm.forms import Form
-from kms.hsm.gate import Gate
+from kms.hsm.gate import Gate, Work
 from kms.hsm.importing import Parcel
 from kms.hsm.mechanisms import HMACS, SPECS, sign_call
 from kms.hsm.model import (
@@ -26,6 +26,7 @@ from kms.hsm.model import (
     TokenInfo,
     Wrapped,
 )
+from kms.hsm.ours import Ours
 from kms.ids import CkaId
 
 NONCE_SIZE: Final = 12
@@ -50,14 +51,19 @@ class Hsm:
         self._oaep: dict[Purpose, tuple[str, ...]] = {}
 
     @classmethod
-    def open(cls, config: HsmConfig, clock: Clock) -> Hsm:
+    def open(cls, config: HsmConfig, clock: Clock, ours: Ours | None = None) -> Hsm:
         """Load the module, log in once, and run the self-test.
+
+        Args:
+            config: where the token is.
+            clock: of the process.
+            ours: how to tell the token from another one under its label; also at each reopening.
 
         Raises:
             KmsError(HSM_UNAVAILABLE): with a hint at what to mend.
         """
         vectors.check()
-        return cls(Gate(config, clock, accept))
+        return cls(Gate(config, clock, accepting(ours)))
 
     def close(self) -> None:
         """Log out and give the module back. Idempotent; every later call is refused."""
@@ -459,9 +465,15 @@ class Hsm:
         return self.gate.run(work, needs=mechanism)
 
 
-def accept(connection: Connection, session: Any) -> None:
+def accepting(ours: Ours | None) -> Work[None]:
     """What each new connection has to pass before it is used."""
-    selftest.token(connection, session)
+
+    def accept(connection: Connection, session: Any) -> None:
+        if ours is not None:
+            ours.demand(session)
+        selftest.token(connection, session)
+
+    return accept
 
 
 def _check_purpose(ref: KeyRef, allowed: frozenset[Purpose]) -> None:

@@ -151,8 +151,10 @@ class MemberGate(Gate):
 class House:
     """A loaded module, and the ways to those of its tokens that this process uses."""
 
-    def __init__(self, configs: Sequence[HsmConfig], clock: Clock, accept: Work[None]) -> None:
+    def __init__(self, configs: Sequence[HsmConfig], clock: Clock, accepts: Sequence[Work[None]]) -> None:
         """Load the module and log in to each token that is there. All `configs` name one module.
+
+        `accepts`: what a connection to each of them has to pass.
 
         Raises:
             KmsError(HSM_UNAVAILABLE): the module does not load. A token that is away is no error.
@@ -165,7 +167,10 @@ class House:
         self.files = TokenFolder(first.softhsm2_conf)
         with self.files.exclusive(clock):
             self.module = Module(first.module, first.variables, first.init_args)
-            self.gates = [MemberGate(config, clock, accept, self) for config in configs]
+            self.gates = [
+                MemberGate(config, clock, accept, self)
+                for config, accept in zip(configs, accepts, strict=True)
+            ]
             self._connect(self.gates)
         for gate in self.gates:
             gate.settle()
@@ -247,7 +252,7 @@ class House:
 
 
 def houses(
-    configs: Sequence[HsmConfig], clock: Clock, accept: Work[None]
+    configs: Sequence[HsmConfig], clock: Clock, accepts: Sequence[Work[None]]
 ) -> tuple[list[House], list[MemberGate]]:
     """Open each module once; the gates come in the order of `configs`.
 
@@ -263,7 +268,7 @@ def houses(
             if config.module in built:
                 continue
             same = [place for place in range(number, len(configs)) if configs[place].module == config.module]
-            house = House([configs[place] for place in same], clock, accept)
+            house = House([configs[place] for place in same], clock, [accepts[place] for place in same])
             built[config.module] = house
             gates |= dict(zip(same, house.gates, strict=True))
         ordered = [gates[number] for number in range(len(configs))]

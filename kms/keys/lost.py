@@ -14,7 +14,7 @@ import msgspec
 
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
-from kms.hsm import Hsm, HsmConfig, KeyRef, Resident, Scheme
+from kms.hsm import Hsm, HsmConfig, KeyRef, Ours, Resident, Scheme
 from kms.keys.model import (
     KeyVersion,
     Material,
@@ -196,9 +196,9 @@ class KnowingHsm(Hsm):
         return super().sign(ref, scheme, payload, salt_length=salt_length)
 
 
-def open_knowing(config: HsmConfig, clock: Clock, losses: Losses) -> Hsm:
+def open_knowing(config: HsmConfig, clock: Clock, losses: Losses, ours: Ours | None = None) -> Hsm:
     """Open the HSM. Raises KmsError(HSM_UNAVAILABLE)."""
-    hsm = KnowingHsm.open(config, clock)
+    hsm = KnowingHsm.open(config, clock, ours)
     if isinstance(hsm, KnowingHsm):
         hsm.losses = losses
     return hsm

@@ -7,6 +7,7 @@ configuration names; that one has no roots which the keyring is sealed to, unles
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -14,11 +15,11 @@ import msgspec
 from kms.clock import Clock
 from kms.config import HsmSection
 from kms.errors import ErrorKind, KmsError, invalid
-from kms.hsm import Hsm, open_group
+from kms.hsm import Hsm, Ours, open_group
 from kms.hsm.profiles import configured
 from kms.ids import CkaId
 from kms.keys.lost import Losses, open_knowing
-from kms.keys.roots import ROOTS
+from kms.keys.roots import ACTIVE, RETIRED, ROOTS
 from kms.tables import Reader, Store, Table, Transaction
 
 ENROLLING, ENROLLED, REMOVED = "enrolling", "enrolled", "removed"
@@ -88,8 +89,21 @@ def enrolled(reader: Reader) -> frozenset[str]:
     return frozenset(row.key for row in reader.scan(HSM_TOKENS) if row.value.state == ENROLLED)
 
 
-def open_tokens(section: HsmSection, clock: Clock, store: Store, losses: Losses) -> Hsm:
-    """Open every token of the configuration that is there.
+def open_tokens(
+    section: HsmSection,
+    clock: Clock,
+    store: Store,
+    losses: Losses,
+    strange: Callable[[], KmsError],
+) -> Hsm:
+    """Open every token of the configuration that is there. Another token under the label of one counts as away.
+
+    Args:
+        section: of the configuration.
+        clock: of the process.
+        store: may be locked.
+        losses: refuses keys that are known to be lost.
+        strange: what to say of a token that holds none of the roots that it should.
 
     Raises:
         KmsError(HSM_UNAVAILABLE): none is. KmsError(INVALID): an enrolled one is not in the configuration.
@@ -101,10 +115,34 @@ def open_tokens(section: HsmSection, clock: Clock, store: Store, losses: Losses)
                 f'the HSM token "{name}" is enrolled, but the configuration does not name it: add it, or remove it '
                 "with DELETE sys/hsm/tokens/NAME while it is in the configuration"
             )
+
+    def ours(name: str) -> Ours:
+        return Ours(lambda: _roots_of(store.reader(), name, titles[0]), strange)
+
     if len(titles) == 1:
-        return open_knowing(configured(section), clock, losses)
+        return open_knowing(configured(section), clock, losses, ours(titles[0]))
     configs = [(token.title, configured(token)) for token in section.tokens]
-    return open_group(configs, clock, Enrolled(store, titles[0]), losses.refuse)
+    return open_group(configs, clock, Enrolled(store, titles[0]), losses.refuse, ours)
+
+
+def _roots_of(reader: Reader, name: str, first: str) -> list[CkaId]:
+    """Objects of which this token holds at least one, the newest first; none for a token that does not serve yet."""
+    row = reader.get(HSM_TOKENS, name)
+    if row is not None and row.value.state != ENROLLED:
+        return []
+    homes = {name, ""} if name == first else {name}
+    if row is not None and row.value.relation == SAME_KEYS:
+        homes |= {first, ""}
+    held = [
+        each
+        for each in reader.scan(ROOTS)
+        if each.value.home in homes
+        and each.value.state in (ACTIVE, RETIRED)
+        and not each.value.lacks
+        and not each.value.sealed
+    ]
+    held.sort(key=lambda each: each.value.version, reverse=True)
+    return [CkaId(bytes.fromhex(each.key)) for each in held]
 
 
 def name_first(tx: Transaction, first: str, serial: str, now: float) -> None:

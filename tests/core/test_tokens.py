@@ -30,7 +30,7 @@ from kms.keys.tokens import (
 )
 from kms.keys.tokens import HsmToken as TokenRow
 from tests.core.test_init import Bench, CrashError, initialize, run
-from tests.hsm.parts import further_token, private_token
+from tests.hsm.parts import eventually, further_token, private_token
 
 EXCLUDED = ("CKM_EDDSA", "CKM_AES_KEY_WRAP_KWP", "CKM_AES_KEY_WRAP_PAD")
 
@@ -162,6 +162,10 @@ def test_a_rotation_that_fails_discards_what_it_planned_and_says_why(bench: Benc
     assert sorted(labels) == ["keystead root-seal v1", "keystead root-seal v2"]
 
 
+def strange() -> KmsError:
+    return KmsError(ErrorKind.HSM_UNAVAILABLE, "a strange token")
+
+
 def section(first: HsmConfig, *others: HsmConfig) -> HsmSection:
     further = tuple(
         OtherToken(
@@ -183,10 +187,10 @@ def section(first: HsmConfig, *others: HsmConfig) -> HsmSection:
 
 
 def test_the_tokens_that_are_opened_are_those_of_the_configuration(bench: Bench) -> None:
-    first = private_token(bench.folder / "two")
+    first = private_token(bench.folder)
     second = further_token(first, "second")
     losses = Losses(bench.store)
-    alone = open_tokens(section(first), bench.clock, bench.store, losses)
+    alone = open_tokens(section(first), bench.clock, bench.store, losses, strange)
     assert isinstance(alone, KnowingHsm)
     serial = alone.info.serial
     alone.close()
@@ -197,8 +201,8 @@ def test_the_tokens_that_are_opened_are_those_of_the_configuration(bench: Bench)
     assert enrolled(bench.store.reader()) == {"keystead", "second"}
     assert {row.value.home for row in bench.store.reader().scan(ROOTS)} == {"keystead"}
     with pytest.raises(KmsError, match='"second" is enrolled, but the configuration does not name it'):
-        open_tokens(section(first), bench.clock, bench.store, losses)
-    both = open_tokens(section(first, second), bench.clock, bench.store, losses)
+        open_tokens(section(first), bench.clock, bench.store, losses, strange)
+    both = open_tokens(section(first, second), bench.clock, bench.store, losses, strange)
     assert isinstance(both, HsmGroup)
     assert both.at("keystead").info.serial == serial
     assert both.at("second").info.serial != serial
@@ -214,3 +218,50 @@ def test_the_tokens_that_are_opened_are_those_of_the_configuration(bench: Bench)
         "second": (REMOVED, 4.0),
     }
     assert enrolled(bench.store.reader()) == frozenset()
+
+
+class Swapped:
+    """The token of a bench, away while an empty one has its label, its PIN and its place."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.config = private_token(bench.folder)
+        self.tokens = self.config.pin_file.parent / "tokens"
+        self.away = self.tokens.with_name("ours")
+        self.tokens.rename(self.away)
+        self.tokens.mkdir()
+        further_token(self.config, self.config.token_label, self.config.pin_file)
+
+    def swap_back(self) -> None:
+        self.tokens.rename(self.tokens.with_name("another"))  # in one step: a process may be writing there
+        self.away.rename(self.tokens)
+
+
+def test_who_sees_another_token_first_finds_ours_when_it_is_back(bench: Bench) -> None:
+    """Its label and PIN are ours. A process that stayed with it would never look again: nothing fails there."""
+    swapped = Swapped(bench)
+    losses = Losses(bench.store)
+    for _ in range(2):
+        with pytest.raises(KmsError, match="a strange token"):
+            open_tokens(section(swapped.config), bench.clock, bench.store, losses, strange)
+    swapped.swap_back()
+    found = open_tokens(section(swapped.config), bench.clock, bench.store, losses, strange)
+    assert found.exists(bench.roots.current(Purpose.ROOT_SEAL))
+    found.close()
+
+
+def test_of_several_tokens_another_one_under_the_label_counts_as_away(bench: Bench) -> None:
+    swapped = Swapped(bench)
+    losses = Losses(bench.store)
+    second = further_token(swapped.config, "second")
+    with bench.store.transaction() as tx:
+        name_first(tx, "keystead", "1", 1.0)
+        put_token(tx, "second", TokenRow(state="enrolling", relation="own-keys", serial="2", since=3.0))
+    both = open_tokens(section(swapped.config, second), bench.clock, bench.store, losses, strange)
+    try:
+        assert both.away() == {"keystead": "a strange token"}
+        swapped.swap_back()
+        seal = bench.roots.current(Purpose.ROOT_SEAL)
+        eventually(lambda: both.seal(seal, b"a term", b""))  # the house looks every 8 seconds at least
+        assert "keystead" not in both.away()
+    finally:
+        both.close()

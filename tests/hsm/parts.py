@@ -36,12 +36,12 @@ def private_token(folder: Path) -> HsmConfig:
     return replace(config, module=module)
 
 
-def further_token(config: HsmConfig, label: str) -> HsmConfig:
-    """One more token in the same module and folder, under a PIN of its own."""
-    folder = config.pin_file.parent
-    pin = folder / f"{label}.pin"
-    pin.touch(0o600)
-    pin.write_text(f"{label} 1234\n", "utf-8")
+def further_token(config: HsmConfig, label: str, pin: Path | None = None) -> HsmConfig:
+    """One more token in the same module and folder, under a PIN of its own unless the file of one is given."""
+    if pin is None:
+        pin = config.pin_file.parent / f"{label}.pin"
+        pin.touch(0o600)
+        pin.write_text(f"{label} 1234\n", "utf-8")
     command = [sys.executable, "-m", "kms.hsm.newtoken", str(config.module), label, str(pin)]
     environment = {**os.environ, "SOFTHSM2_CONF": str(config.softhsm2_conf)}
     subprocess.run(command, check=True, env=environment, timeout=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from base64 import b64encode
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kms.hsm import find_softhsm_module
+from tests.harness import processes
 from tests.harness.dev import DevServer
 from tests.harness.workers import one_to_each, until_each
 
@@ -41,6 +43,30 @@ def put_another(tokens: Path) -> Path:
     return away
 
 
+def refresh_one_worker(server: DevServer) -> None:
+    """A worker, and the jobs process, that have never seen another token than the strange one; they say what it is."""
+    children = [process.pid for process in server.tree() if process.parent == server.pid]
+    workers = [process.pid for process in server.tree() if process.parent in children]
+    arbiters = {process.parent for process in server.tree() if process.pid in workers}
+    ended = [workers[0], *(pid for pid in children if pid not in arbiters)]
+    for pid in ended:
+        processes.kill(pid, signal.SIGKILL)
+    processes.wait_for(
+        lambda: (
+            not {process.pid for process in server.tree()} & set(ended) and len(server.tree()) >= WORKERS + 3
+        ),
+        30,
+        server.tail,
+    )
+    said = b""
+    for line in one_to_each(server, WORKERS):
+        status, answer = line.ask("LIST", "/v1/transit/keys", known=True)
+        said += answer
+        assert status in (200, 503), answer
+        line.close()
+    assert b"does not hold this server's root keys" in said
+
+
 def test_a_strange_token_serves_nothing(fresh_server: Callable[..., DevServer]) -> None:
     server = fresh_server(workers=WORKERS)
     tokens = next(server.data.rglob("softhsm2.conf")).parent / "tokens"
@@ -64,6 +90,7 @@ def test_a_strange_token_serves_nothing(fresh_server: Callable[..., DevServer]) 
         sent = json.dumps({"ciphertext": ciphertext}).encode()
         assert line.ask("POST", "/v1/transit/decrypt/hard", sent, "application/json", known=True)[0] == 503
         line.close()
+    refresh_one_worker(server)
     (strange,) = tokens.iterdir()
     held = sorted(path.name for path in strange.glob("*.object") if path.name != "token.object")
     assert held == [], "something was made in the strange token"
