@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import hvac
@@ -23,6 +23,16 @@ TokenFactory = Callable[[str], str]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first, so that it does not run alone at the end; the rest in its random order."""
     items.sort(key=lambda item: item.path.name != "test_chaos.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure is shown with what the servers said: an answer such as 503 does not tell its reason, their logs do."""
+    report = yield
+    if report.failed:
+        for running in DevServer.started:
+            report.sections.append((f"the end of {running.folder.name}'s log", running.tail()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError
 from kms.identity import TokenService
@@ -13,7 +15,7 @@ from kms.policy import PolicyService
 from kms.system.mounts import MountTable, reference
 from kms.tables import Store
 from pki.est.callers import Authorize
-from pki.est.service import EstService
+from pki.est.service import WELL_KNOWN, EstService
 from pki.service import PkiService
 
 
@@ -29,14 +31,24 @@ class Enrolment:
         mounts: MountTable,
         logins: Logins,
         clock: Clock,
+        *,
+        demand_open: Callable[[], None],
     ) -> None:
+        self._demand_open = demand_open
         self._policies = policies
         self._mounts = mounts
         self._users = Userpass(store, logins, Lockouts(store, clock))
         self.service = EstService(store, pki, Authorize(tokens.authenticate, self._demand, self._userpass))
 
     def well_known(self, path: str) -> str | None:
-        """The path below /v1/ that `path` below /.well-known/ stands for, or None."""
+        """The path below /v1/ that `path` below /.well-known/ stands for, or None.
+
+        Raises:
+            KmsError(UNINITIALIZED, SEALED, HSM_UNAVAILABLE): nobody can know now.
+        """
+        if not path.startswith(f"{WELL_KNOWN}/"):
+            return None
+        self._demand_open()  # this may be the first request of this process, and which mount it is stands in sealed rows
         wanted = self.service.mount_of(path)
         found = (key for key, row in self._mounts.rows().items() if row.value.id == wanted)
         return next((f"{mount}{path}" for mount in found), None) if wanted is not None else None

@@ -209,7 +209,16 @@ class App:
         wanted = self.config.acme
         ports = Ports(wanted.networks, wanted.http_port, wanted.tls_port)
         self.acme = AcmeService(store, self.pki, lambda: store.derived("acme-nonce"), ports)
-        self.est = Enrolment(store, self.pki, self.tokens, self.policies, self.mounts, self.logins, clock)
+        self.est = Enrolment(
+            store,
+            self.pki,
+            self.tokens,
+            self.policies,
+            self.mounts,
+            self.logins,
+            clock,
+            demand_open=self.state.demand_open,
+        )
         self.engines = engines(
             self.keys, self.pki, self.acme, self.est.service, self.ssh, self.policies, self.mounts
         )

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """Status, headers and body of one answer."""
 
     status: int
     headers: dict[str, str]
-    content: bytes = field(repr=False)
+    content: bytes
+
+    def __repr__(self) -> str:
+        # A refusal's body belongs to the message of the assertion that did not expect it; others may hold secrets.
+        said = f", {self.content[:500]!r}" if self.status >= 400 else ""
+        return f"Answer({self.status}{said})"
 
     @property
     def json(self) -> dict[str, Any]:

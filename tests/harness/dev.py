@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
 import httpx
 
@@ -34,6 +36,9 @@ class DevServer:
         environment: additions to the server's environment.
         wrapper: a command that runs the server (strace).
     """
+
+    started: ClassVar[WeakSet[DevServer]] = WeakSet()
+    """Those of this process, for the report of a test that failed beside them."""
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class DevServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._token_file = folder / "root-token"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.started.add(self)
         self._token_file.write_text(self.token + "\n")
         self._token_file.chmod(0o600)
 

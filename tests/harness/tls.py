@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.harness.api import Api
 from tests.harness.dev import ConfiguredServer
 
+WORKERS = 2
+
 
 class TlsServer(ConfiguredServer):
     """`keystead serve` under a certificate that `trust` holds.
@@ -27,7 +29,7 @@ class TlsServer(ConfiguredServer):
     """
 
     def __init__(self, folder: Path, *, proxy: str = "") -> None:
-        super().__init__(folder, workers=2)
+        super().__init__(folder, workers=WORKERS)
         self.address = f"https://127.0.0.1:{self.port}"
         self.trust = folder / "server.pem"
         self._key = folder / "server.key"

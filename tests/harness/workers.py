@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
+from tests.harness import processes
 from tests.harness.dev import DevServer
 
 
@@ -29,7 +31,10 @@ class Line:
             headers["X-Vault-Token"] = self._server.token
         self._connection.request(verb, path, body or None, headers)
         answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        content = answer.read()
+        if answer.status >= 500:
+            print(verb, path, answer.status, content[:500])  # shown when a test fails
+        return answer.status, content
 
     def pid(self) -> int:
         """Who accepted it. Ask something first."""
@@ -57,6 +62,23 @@ def _inode(here: int, there: int) -> int:
         if (local, remote) == (here, there):
             return int(fields[9])
     raise AssertionError(f"there is no connection from port {there} to {here}")
+
+
+def replace(server: DevServer, workers: int, count: int, *, jobs: bool = False) -> None:
+    """SIGKILL to so many workers, and to the jobs process; returns when others stand in their place, asked nothing yet."""
+    children = [process.pid for process in server.tree() if process.parent == server.pid]
+    table = [process for process in server.tree() if process.parent in children]
+    arbiters = {process.parent for process in table}
+    ended = [process.pid for process in table[:count]]
+    ended += [pid for pid in children if jobs and pid not in arbiters]
+    for pid in ended:
+        processes.kill(pid, signal.SIGKILL)
+
+    def whole() -> bool:
+        now = {process.pid for process in server.tree()}
+        return not now & set(ended) and len(now) >= workers + 3
+
+    processes.wait_for(whole, 30, server.tail)
 
 
 def one_to_each(server: DevServer, workers: int) -> list[Line]:

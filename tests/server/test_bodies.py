@@ -11,6 +11,7 @@ import pytest
 from kms.errors import KmsError
 from kms.http.bodies import SMALL_BYTES, Bodies
 from kms.http.vault.body import MAX_BODY_BYTES
+from kms.http.vault.errors import render_error
 
 
 class Client:
@@ -67,6 +68,7 @@ def test_the_budget_is_given_back() -> None:
     with pytest.raises(KmsError) as refusal:
         _read(Client(b"x", b"x"), 3 * SMALL_BYTES, bodies)
     assert refusal.value.status == 503
+    assert ("Retry-After", "1") in render_error(refusal.value).headers
     assert len(_read(Client(b"x" * 10, b"x" * (large - 10)), large, bodies)) == large
 
 

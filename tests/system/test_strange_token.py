@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from base64 import b64encode
@@ -12,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kms.hsm import find_softhsm_module
-from tests.harness import processes
 from tests.harness.dev import DevServer
-from tests.harness.workers import one_to_each, until_each
+from tests.harness.workers import one_to_each, replace, until_each
 
 P = b64encode(b"card 4711").decode()
 WORKERS = 2
@@ -45,19 +43,7 @@ def put_another(tokens: Path) -> Path:
 
 def refresh_one_worker(server: DevServer) -> None:
     """A worker, and the jobs process, that have never seen another token than the strange one; they say what it is."""
-    children = [process.pid for process in server.tree() if process.parent == server.pid]
-    workers = [process.pid for process in server.tree() if process.parent in children]
-    arbiters = {process.parent for process in server.tree() if process.pid in workers}
-    ended = [workers[0], *(pid for pid in children if pid not in arbiters)]
-    for pid in ended:
-        processes.kill(pid, signal.SIGKILL)
-    processes.wait_for(
-        lambda: (
-            not {process.pid for process in server.tree()} & set(ended) and len(server.tree()) >= WORKERS + 3
-        ),
-        30,
-        server.tail,
-    )
+    replace(server, WORKERS, 1, jobs=True)
     said = b""
     for line in one_to_each(server, WORKERS):
         status, answer = line.ask("LIST", "/v1/transit/keys", known=True)

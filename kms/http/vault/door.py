@@ -147,6 +147,7 @@ class Door:
         try:
             return self._route(method, raw_path, query)
         except KmsError as error:
+            self._note(error, self._clock.now())
             return render_error(error)
 
     def prepare(
@@ -173,19 +174,17 @@ class Door:
         try:
             answer = self._run(prepared)
         except KmsError as error:
-            if error.kind in OPERATIONAL:
-                self._note(error, prepared.call)
+            self._note(error, prepared.call.now, request_id=prepared.call.request_id)
             answer = self._refused(prepared.routed, error)
         if prepared.call.headers:
             answer.headers = (*answer.headers, *prepared.call.headers)
         return answer
 
-    def _note(self, error: KmsError, call: Call) -> None:
-        """Tell the operator; an outage makes one line a second and kind, not one a request."""
-        second = int(call.now)
-        if self._noted.get(error.kind) != second:
-            self._noted[error.kind] = second
-            self._log.failure("request_failed", error, request_id=call.request_id, kind=error.kind.value)
+    def _note(self, error: KmsError, now: float, **known: str) -> None:
+        """Tell the operator what is theirs to mend; an outage makes one line a second and kind, not one a request."""
+        if error.kind in OPERATIONAL and self._noted.get(error.kind) != int(now):
+            self._noted[error.kind] = int(now)
+            self._log.failure("request_failed", error, **known, kind=error.kind.value)
 
     def crashed(self, prepared: Prepared | None = None) -> Rendered:
         """The answer to a request that ended in an unexpected exception, which the log has already.

@@ -16,6 +16,9 @@ class _Form:
     texts: Callable[[str], list[str]]
 
 
+_SOON = (("Retry-After", "1"),)
+
+
 def _plain(detail: str) -> list[str]:
     return [detail]
 
@@ -76,7 +79,10 @@ def render_error(error: KmsError) -> Rendered:
     body: dict[str, object] = {"errors": [error.detail] if error.for_caller else form.texts(error.detail)}
     if error.data is not None:
         body["data"] = error.data
-    return Rendered(error.status or form.status, encode(body) + b"\n")
+    status = error.status or form.status
+    # Too many at once, which is over in a moment; a quota's own Retry-After comes with its call's headers.
+    headers = _SOON if (error.kind, status) == (ErrorKind.RATE_LIMITED, 503) else ()
+    return Rendered(status, encode(body) + b"\n", headers=headers)
 
 
 def nothing(status: int) -> Rendered:
