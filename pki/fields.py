@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import fields
 
-from kms.operation import Field, Record, Type
+from kms.operation import WHOLE_BODY, Field, Record, Type
 from pki.model import TidyOptions
 from pki.rolewrite import role_fields
 
@@ -112,6 +112,18 @@ _CONSTRAINTS = (
     clear("ext_key_usage", Type.STRINGS, []),
     clear("ext_key_usage_oids", Type.STRINGS, []),
 )
+
+_CEL = (
+    Field(WHOLE_BODY),
+    *_TIMES,
+    clear("not_before_duration", Type.INT, 30),
+    clear("remove_roots_from_chain", Type.BOOL, False),
+    clear("signature_bits", Type.INT, 0),
+    clear("use_pss", Type.BOOL, False),
+)
+CEL_ISSUE_FIELDS = (*_CEL, *_KEY)
+CEL_SIGN_FIELDS = (*_CEL, Field("csr", default=""))
+CEL_ROLE_FIELDS = (Field("cel_program", Type.MAP),)
 
 ISSUER_FIELDS = (
     *ISSUER,

@@ -180,8 +180,10 @@ class Issuance:
         return act.external()
 
 
-def leaf_window(call: Call, role: Role, authority: Authority) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Validity of a leaf under a role and an issuer, and warnings."""
+def leaf_window(
+    call: Call, role: Role, authority: Authority, args: Mapping[str, Any] | None = None
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Validity of a leaf under a role and an issuer, and warnings; `args` in place of those of the call."""
     default, maximum = leaf_limits(role, call.mount)
     limits = Limits(
         now=int(call.now),
@@ -191,7 +193,7 @@ def leaf_window(call: Call, role: Role, authority: Authority) -> tuple[tuple[int
         issuer_until=authority.issuer.not_after,
         truncate=authority.issuer.leaf_not_after_behavior == "truncate",
     )
-    valid, warnings = window(call.args, role, limits)
+    valid, warnings = window(call.args if args is None else args, role, limits)
     named.check_life(role, limits.now, valid[1])
     return valid, warnings
 

@@ -19,6 +19,7 @@ from pki import ledger
 from pki.hsmkey import CaToken
 from pki.model import RETIRED_KEY_WAIT, CaKey, Certificate, CertificateState, KeyState
 from pki.store import (
+    CEL_ROLES,
     CERTIFICATES,
     CRL_MARKS,
     CRL_NUMBERS,
@@ -92,6 +93,7 @@ class Leftovers:
         prefix = f"{mount_id}/"
         tables: tuple[Table[Any], ...] = (
             ROLES,
+            CEL_ROLES,
             ISSUERS,
             PUBLIC_ISSUERS,
             PUBLIC_CRLS,

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
+from kms.cel import Program
+
 DAY = 86_400
 DEFAULT_LEAF_TTL = DAY  # hours, not months: a leaf that nobody renews dies by itself
 SYSTEM_MAX_TTL = 32 * DAY  # what a mount without its own maximum allows, as in the peer
@@ -331,6 +333,12 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     profile: str = ""  # pki.profiles.named
     no_rev_avail: bool = False  # RFC 9608
     renewable: bool = False  # its certificates may renew themselves (pki.reissue)
+
+
+class CelRole(msgspec.Struct, frozen=True):
+    """A role whose limits are a program: it sees the request and says which certificate, or why none."""
+
+    program: Program
 
 
 def wire_serial(serial: str) -> str:

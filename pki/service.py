@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kms.cel import Sandbox
 from kms.clock import Clock
 from kms.leases import LeaseBook
 from kms.operation import External
 from kms.tables import Store, Transaction
 from pki.authority import Authorities
+from pki.celissue import CelIssuance
+from pki.celroles import CelRoles
 from pki.ceremony import Ceremonies
 from pki.crl import CrlMaker
 from pki.crldocuments import CrlDocuments
@@ -70,6 +73,7 @@ class PkiService:
         derive: keys of this instance for named uses; called while it is unsealed.
         blocklist: keys that no certificate may carry.
         lint_sample: pkilint sees one certificate in this many of a known shape, 1 for every one.
+        programs: where programs of roles run; one of its own where none is given.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class PkiService:
         derive: Derive,
         blocklist: Blocklist | None = None,
         lint_sample: int = SAMPLE,
+        programs: Sandbox | None = None,
     ) -> None:
         blocked = blocklist if blocklist is not None else Blocklist()
         token = LateToken(get_token)
@@ -99,6 +104,17 @@ class PkiService:
         self.index = CertificateIndex(store, derive)
         self.issuance = Issuance(
             store, token, self.authorities, book, self.linter, blocked, leases, self.index
+        )
+        self.cel_roles = CelRoles(store, programs if programs is not None else Sandbox())
+        self.cel = CelIssuance(
+            store,
+            token,
+            self.authorities,
+            self.cel_roles,
+            self.linter,
+            blocked,
+            leases,
+            self.index,
         )
         self.reissue = Reissue(store, self.issuance)
         self.verbatim = Verbatim(store, token, self.authorities, book, self.linter, blocked, self.index)

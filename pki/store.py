@@ -5,6 +5,7 @@ from __future__ import annotations
 from kms.tables import Reader, Row, T, Table, Transaction
 from pki.model import (
     CaKey,
+    CelRole,
     Certificate,
     CrlMark,
     CrlNumber,
@@ -26,6 +27,9 @@ MOUNTS = Table(
     tag="pki.mount", name="pki_mounts", model=MountConfig, cached=True, digest=_DOMAIN
 )  # key: mount
 ROLES = Table(tag="pki.role", name="pki_roles", model=Role, cached=True, digest=_DOMAIN)  # mount/name
+CEL_ROLES = Table(
+    tag="pki.cel-role", name="pki_cel_roles", model=CelRole, cached=True, digest=_DOMAIN
+)  # mount/name
 KEYS = Table(
     tag="pki.key",
     name="pki_keys",
@@ -74,6 +78,7 @@ TIDY = Table(tag="pki.tidy", name="pki_tidy", model=TidyStatus)  # key: mount
 TABLES = (
     MOUNTS,
     ROLES,
+    CEL_ROLES,
     KEYS,
     MATERIAL,
     ISSUERS,

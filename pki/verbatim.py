@@ -6,7 +6,7 @@ constraints, and nothing dropped in silence: an extension that is not carried ov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,10 @@ from pki.goodkey import Blocklist, LeafPublicKey, spki_der
 from pki.hsmkey import CaToken
 from pki.index import CertificateIndex
 from pki.issuance import Act, answer, is_ca_key, leaf_window
+from pki.judging import judged, with_common_names
 from pki.lint import Linter
 from pki.model import Role
-from pki.names import Names, check_dns, check_email, check_uri, is_hostname
+from pki.names import Names
 from pki.profiles import Draft, new_serial
 from pki.profiles.draft import Extensions
 from pki.profiles.subject import bounded
@@ -111,34 +112,11 @@ def _names(csr: x509.CertificateSigningRequest) -> Names:
             raise invalid("the CSR's subject is not text")
         maximum = _BOUNDS.get(attribute.oid, _MAX_SUBJECT)
         bounded(attribute.value, maximum, f"the subject's {attribute.rfc4514_attribute_name}")
-    common = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     try:
         names = names_in(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
         names = Names()
-    checks: tuple[tuple[tuple[str, ...], Callable[[str], str]], ...] = (
-        (names.dns, check_dns),
-        (names.emails, check_email),
-        (names.uris, check_uri),
-    )
-    for values, check in checks:
-        for value in values:
-            try:
-                check(value)
-            except ValueError as bad:
-                raise invalid(f"{value} cannot stand in a certificate: {bad}") from None
-    if not list(csr.subject) and not names.has_sans:
-        raise invalid("a certificate needs a common name or a subject alternative name")
-    hosts = [str(each.value) for each in common if is_hostname(str(each.value))]
-    # A common name that is a host name counts as one for the issuer's constraints.
-    return Names(
-        common_name=hosts[0] if hosts else "",
-        dns=(*names.dns, *hosts[1:]),
-        emails=names.emails,
-        ips=names.ips,
-        uris=names.uris,
-        others=names.others,
-    )
+    return with_common_names(csr.subject, judged(csr.subject, names))
 
 
 def _extensions(

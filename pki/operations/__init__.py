@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kms.operation import Operation
-from pki.operations import authorities, leaves, ocsp, public, revocation, roles, settings
+from pki.operations import authorities, cel, leaves, ocsp, public, revocation, roles, settings
 from pki.service import PkiService
 
-_AREAS = (authorities, leaves, revocation, ocsp, roles, settings, public)
+_AREAS = (authorities, leaves, revocation, ocsp, roles, cel, settings, public)
 
 
 def operations(service: PkiService) -> list[Operation]:

@@ -68,6 +68,23 @@ def leaf_key_usage(names: Iterable[str], key_type: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{**_NO_USAGE, **dict.fromkeys(wanted or {"digital_signature"}, True)})
 
 
+def exact_key_usage(bits: int, key_type: str) -> x509.KeyUsage:
+    """Usages by RFC 5280's bits (0 digitalSignature, 1 contentCommitment, ...), each of which must fit.
+
+    Raises:
+        KmsError(INVALID): one of a CA, one that the key cannot serve, or none that exists.
+    """
+    wanted = [name for bit, name in enumerate(_NO_USAGE) if bits >> bit & 1]
+    if not 0 < bits < 1 << len(_NO_USAGE):
+        raise invalid(f"KeyUsage {bits} is no combination of usages")
+    for name in wanted:
+        if name not in _FITTING[key_type] | {"encipher_only", "decipher_only"}:
+            raise invalid(f"key usage {name} is not for leaves with a key of type {key_type}")
+    if {"encipher_only", "decipher_only"} & set(wanted) and "key_agreement" not in wanted:
+        raise invalid("key usages encipher_only and decipher_only need key_agreement")
+    return x509.KeyUsage(**{**_NO_USAGE, **dict.fromkeys(wanted, True)})
+
+
 def ca_key_usage(*, digital_signature: bool = False) -> x509.KeyUsage:
     """KeyCertSign and cRLSign; digitalSignature where the CA is to sign OCSP answers itself."""
     wanted = {"key_cert_sign": True, "crl_sign": True, "digital_signature": digital_signature}

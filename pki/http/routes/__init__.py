@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kms.http.vault.route import Route
-from pki.http.routes import authorities, leaves, ocsp, public, revocation, roles, settings
+from pki.http.routes import authorities, cel, leaves, ocsp, public, revocation, roles, settings
 
-_AREAS = (authorities, leaves, revocation, ocsp, roles, settings, public)
+_AREAS = (authorities, leaves, revocation, ocsp, roles, cel, settings, public)
 
 ROUTES: tuple[Route, ...] = tuple(route for area in _AREAS for route in area.ROUTES)
 
