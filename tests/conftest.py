@@ -9,11 +9,14 @@ from pathlib import Path
 import hvac
 import pytest
 
+from tests.harness import hangup
 from tests.harness.api import Api
 from tests.harness.bao import Bao
 from tests.harness.dev import DevServer
 from tests.harness.harvest import harvest
 from tests.harness.nginx import Nginx
+
+hangup.install()
 
 ServerFactory = Callable[..., DevServer]
 TokenFactory = Callable[[str], str]
@@ -33,6 +36,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         for running in DevServer.started:
             report.sections.append((f"the end of {running.folder.name}'s log", running.tail()))
     return report
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_left() -> Iterator[None]:
+    """What a test leaves open must not fail another that happens to run when it is collected."""
+    with hangup.hung_up():
+        yield
 
 
 @pytest.fixture(scope="session")
