@@ -70,10 +70,10 @@ class PkiService:
     Args:
         get_token: gives the open HSM, or says why there is none.
         leases: where certificates of roles with `generate_lease` get theirs.
+        programs: where programs of roles run; one of its own where none is given.
         derive: keys of this instance for named uses; called while it is unsealed.
         blocklist: keys that no certificate may carry.
         lint_sample: pkilint sees one certificate in this many of a known shape, 1 for every one.
-        programs: where programs of roles run; one of its own where none is given.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class PkiService:
         get_token: Callable[[], CaToken],
         clock: Clock,
         leases: LeaseBook,
+        programs: Sandbox | None = None,
         *,
         derive: Derive,
         blocklist: Blocklist | None = None,
         lint_sample: int = SAMPLE,
-        programs: Sandbox | None = None,
     ) -> None:
         blocked = blocklist if blocklist is not None else Blocklist()
         token = LateToken(get_token)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kms.cel import Sandbox
 from kms.http.vault import auth as auth_routes
 from kms.http.vault.route import Route
 from kms.identity import TokenService
@@ -66,7 +67,9 @@ SEALED: tuple[Table[Any], ...] = (*DIGESTED, FAILURES, ATTEMPTS)
 """All sealed tables of the methods."""
 
 
-def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tuple[Method, ...], Logins]:
+def methods(
+    store: Store, tokens: TokenService, mounts: MountTable, programs: Sandbox
+) -> tuple[tuple[Method, ...], Logins]:
     """All methods of one process, and what they share."""
 
     def mount_at(mount_id: str) -> MountRef | None:
@@ -91,7 +94,7 @@ def methods(store: Store, tokens: TokenService, mounts: MountTable) -> tuple[tup
             approle.reap(tx, _REAPED_AT_ONCE)
 
     sources = KeySources(tokens.clock)
-    jwt = JwtMethod(store, logins, sources)
+    jwt = JwtMethod(store, logins, sources, programs)
     browser = BrowserLogins(store, logins, jwt, Provider(sources, tokens.clock), tokens.clock)
     signed = (*jwt_operations(jwt), *browser_operations(browser))
     kubernetes = Kubernetes(store, logins)

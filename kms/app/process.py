@@ -32,6 +32,7 @@ from kms.audit import Recorder
 from kms.audit.epochs import log_origin
 from kms.audit.recovery import recover
 from kms.audit.sequencer import Snapshot
+from kms.cel import Sandbox
 from kms.clock import Clock
 from kms.config import Config
 from kms.errors import ErrorKind, KmsError, integrity
@@ -196,14 +197,15 @@ class App:
         self.policing = Policing(
             store, clock, self.policies, self.tokens, self.mounts, approvals, self._named
         )
-        self.methods, self.logins = methods(store, self.tokens, self.mounts)
+        programs = Sandbox()
+        self.methods, self.logins = methods(store, self.tokens, self.mounts, programs)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         self.identity = identity(
             store, clock, self.tokens, self.logins, self.keys, self.mounts, self.config.url
         )
         blocked = blocklist(self.config.pki.blocklist)
         self.pki = PkiService(
-            store, self.token.get, clock, self.tokens.book, derive=store.derived, blocklist=blocked
+            store, self.token.get, clock, self.tokens.book, programs, derive=store.derived, blocklist=blocked
         )
         self.ssh = SshService(store, self.token.get, clock, demand=demand, blocklist=blocked)
         wanted = self.config.acme

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
 from kms.app.methods import methods
+from kms.cel import Sandbox
 from kms.clock import SystemClock
 from kms.errors import KmsError, invalid
 from kms.identity.cert.store import LISTS
@@ -54,7 +55,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.server = Server(folder, SystemClock())
         self.store, self.tokens = self.server.first.store, self.server.first.tokens
-        made, _ = methods(self.store, self.tokens, _NoMounts())  # type: ignore[arg-type]  # no mount is looked up
+        made, _ = methods(self.store, self.tokens, _NoMounts(), Sandbox())  # type: ignore[arg-type]  # no mount is looked up
         self.errands = {errand.name: errand for method in made for errand in method.errands}
         self.operations: dict[str, Operation] = {op.name: op for method in made for op in method.operations}
 
@@ -204,6 +205,22 @@ def test_jwt(world: World) -> None:
         claims = {"sub": "job", "aud": "us", "env": "prod", "groups": ["g"], "iat": int(time.time())}
         token = jwt.encode(claims, key, "RS256")
         return lambda: world.run("jwt.login", "jwt", role="ci", jwt=token)
+
+    _check(world, prepare, 500)
+
+
+def test_jwt_by_a_program(world: World) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    world.run("jwt.config.write", "jwt", jwt_validation_pubkeys=[pem])
+    groups = "group_aliases: claims.groups.map(g, logical.Alias{name: g})"
+    expression = f"pb.Auth{{policies: ['p'], alias: logical.Alias{{name: claims.sub}}, {groups}}}"
+    world.run("jwt.cel-role.write", "jwt", name="ci", cel_program={"expression": expression})
+
+    def prepare() -> Callable[[], Result]:
+        claims = {"sub": "job", "groups": ["g"], "iat": int(time.time()), "exp": int(time.time()) + 300}
+        token = jwt.encode(claims, key, "RS256")
+        return lambda: world.run("jwt.cel-login", "jwt", role="ci", jwt=token)
 
     _check(world, prepare, 500)
 

@@ -31,6 +31,11 @@ def run(sandbox: Sandbox, expression: str, request: dict[str, Any] | None = None
     return sandbox.run("pki", program, {"request": request or {}, "now": NOW}).value
 
 
+def child_of(sandbox: Sandbox) -> psutil.Process:
+    assert sandbox._child is not None
+    return psutil.Process(sandbox._child.pid)
+
+
 def refusal(
     sandbox: Sandbox, expression: str, request: dict[str, Any] | None = None, **variables: str
 ) -> str:
@@ -67,10 +72,8 @@ def test_a_regular_expression_is_linear(sandbox: Sandbox) -> None:
 
 def test_the_process_has_nothing_of_ours(sandbox: Sandbox) -> None:
     assert run(sandbox, "true") is True
-    children = psutil.Process().children()
-    ours = [child for child in children if "kms.cel.child" in child.cmdline()]
-    assert len(ours) == 1
-    child = ours[0]
+    child = child_of(sandbox)
+    assert "kms.cel.child" in child.cmdline()
     assert child.environ() == {}
     assert child.cwd() == "/"
     # Its three pipes, and nothing that the worker has open.
@@ -82,10 +85,9 @@ def test_the_process_has_nothing_of_ours(sandbox: Sandbox) -> None:
 
 def test_a_killed_process_is_replaced(sandbox: Sandbox) -> None:
     assert run(sandbox, "true") is True
-    for child in psutil.Process().children():
-        if "kms.cel.child" in child.cmdline():
-            child.kill()
-            child.wait(10)
+    child = child_of(sandbox)
+    child.kill()
+    child.wait(10)
     assert run(sandbox, "'again'") == "again"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from cryptography import x509
 
+from kms.cel import Sandbox
 from kms.errors import KmsError
 from kms.hsm import Hsm, KeyRef, KeySpec, Purpose, Scheme
 from kms.ids import CkaId, new_id
@@ -22,6 +23,7 @@ from pki.lint import Pkilint
 from pki.operations import operations
 from pki.service import PkiService
 
+PROGRAMS = Sandbox()  # one process for all CAs of the tests
 START = 1_795_300_000  # 2026-11-21
 YEAR = 365 * 86_400
 
@@ -289,6 +291,7 @@ def make_bench(
         derive=store.derived,
         blocklist=blocklist,
         lint_sample=lint_sample,
+        programs=PROGRAMS,
     )
     table = {operation.name: operation for operation in operations(service)}
     made = Bench(store, token, clock, service, table)

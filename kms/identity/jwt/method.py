@@ -7,12 +7,15 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from kms.cel import Sandbox
 from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.identity.jwt import claims, token
+from kms.identity.jwt.cellogin import PREFIX, CelLogins
+from kms.identity.jwt.celroles import CelRoles
 from kms.identity.jwt.configuring import configuration, shown_config
 from kms.identity.jwt.fields import check_bounds, role_changes, shown_role
 from kms.identity.jwt.keys import KeySources
-from kms.identity.jwt.store import CONFIGS, ROLES, JwtRole
+from kms.identity.jwt.store import CEL_ROLES, CONFIGS, ROLES, JwtRole
 from kms.identity.methods.logins import Logins, Proved, elsewhere
 from kms.identity.methods.params import TokenParams
 from kms.identity.networks import permits
@@ -28,7 +31,9 @@ _NEVER_LOGGED: Final = (
 class JwtMethod:
     """Handlers. One per process, safe to use from several threads."""
 
-    def __init__(self, store: Store, logins: Logins, sources: KeySources) -> None:
+    def __init__(self, store: Store, logins: Logins, sources: KeySources, programs: Sandbox) -> None:
+        self.cel_roles = CelRoles(store, programs)
+        self.cel = CelLogins(store, logins, sources, self.cel_roles)
         self._store = store
         self._logins = logins
         self._sources = sources
@@ -156,6 +161,8 @@ class JwtMethod:
 
     def params_of(self, reader: Reader, mount: MountRef, name: str) -> TokenParams | None:
         """For renewals (`Logins`)."""
+        if name.startswith(PREFIX):
+            return self.cel.params_of(reader, mount, name)
         row = self.role(reader, mount, name)
         return row.value if row is not None else None
 
@@ -168,7 +175,10 @@ class JwtMethod:
         rows = tx.scan(ROLES, f"{mount_id}/")
         for row in rows:
             tx.delete(ROLES, row)
-        return len(rows)
+        programs = tx.scan(CEL_ROLES, f"{mount_id}/")
+        for program in programs:
+            tx.delete(CEL_ROLES, program)
+        return len(rows) + len(programs)
 
 
 def proved(mount: MountRef, name: str, role: JwtRole, said: Mapping[str, Any]) -> Proved:

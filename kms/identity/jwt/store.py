@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from kms.cel import Program
 from kms.identity.methods.params import TokenParams
 from kms.tables import Table
 
@@ -68,6 +69,17 @@ class JwtRole(TokenParams, frozen=True, kw_only=True):
     verbose_oidc_logging: bool = False
 
 
+class CelRole(msgspec.Struct, frozen=True, kw_only=True):
+    """A role that is a program. What comes before it: audiences, and leeways as of `JwtRole`."""
+
+    program: Program
+    message: str = ""
+    bound_audiences: tuple[str, ...] = ()
+    clock_skew_leeway: int = 60
+    expiration_leeway: int = 150
+    not_before_leeway: int = 150
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """A login with a browser that has begun. Its row key is the hash of its state.
 
@@ -101,5 +113,6 @@ OPEN, TAKEN, PROVED = "open", "taken", "proved"
 ATTEMPTS = Table("oidc-attempt", "oidc_attempts", Attempt, index=("expires_at",))
 CONFIGS = Table("jwt-config", "jwt_configs", JwtConfig, digest="identity")
 ROLES = Table("jwt-role", "jwt_roles", JwtRole, digest="identity")
-TABLES = (CONFIGS, ROLES)
+CEL_ROLES = Table("jwt-cel-role", "jwt_cel_roles", CelRole, digest="identity")
+TABLES = (CONFIGS, ROLES, CEL_ROLES)
 """Those with a digest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kms.identity.jwt.celroles import CEL_ROLE_FIELDS
 from kms.identity.jwt.configuring import CONFIG_FIELDS
 from kms.identity.jwt.fields import ROLE_FIELDS
 from kms.identity.jwt.flow import BrowserLogins, given_up
@@ -32,6 +33,30 @@ def jwt_operations(method: JwtMethod) -> list[Operation]:
             "jwt.login",
             update,
             method.login,
+            effect=state,
+            caller=Caller.PROOF,
+            fields=(Field("role", record=Record.CLEAR), Field("jwt")),
+        ),
+        *_programs(method),
+    ]
+
+
+def _programs(method: JwtMethod) -> list[Operation]:
+    """Roles that are programs."""
+    roles, update, state = method.cel_roles, Capability.UPDATE, Effect.STATE
+    fields = (*_NAME, *CEL_ROLE_FIELDS)
+    return [
+        Operation("jwt.cel-role.list", Capability.LIST, roles.listing),
+        Operation("jwt.cel-role.read", Capability.READ, roles.read, fields=_NAME),
+        Operation(
+            "jwt.cel-role.write", update, roles.write, effect=state, exists=roles.exists, fields=fields
+        ),
+        Operation("jwt.cel-role.patch", Capability.PATCH, roles.patch, effect=state, fields=fields),
+        Operation("jwt.cel-role.delete", Capability.DELETE, roles.delete, effect=state, fields=_NAME),
+        Operation(
+            "jwt.cel-login",
+            update,
+            method.cel.login,
             effect=state,
             caller=Caller.PROOF,
             fields=(Field("role", record=Record.CLEAR), Field("jwt")),

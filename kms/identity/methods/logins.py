@@ -17,7 +17,7 @@ from kms.identity.entities.model import Standing
 from kms.identity.entities.standing import standing_of
 from kms.identity.keys import new_accessor
 from kms.identity.lifetimes import Lifetime, lifetime
-from kms.identity.methods.params import TokenParams, kind_of
+from kms.identity.methods.params import KeptParams, TokenParams, kind_of
 from kms.identity.mfa.gate import SecondFactor, codes_of, passed, refused
 from kms.identity.mfa.store import WAITING
 from kms.identity.model import BATCH, ISSUER, NEVER, SERVICE, Token
@@ -47,6 +47,7 @@ class Proved:
         groups: what the method says the caller is in (claim, search, certificate field), as the source spells it. Groups
             of identity with such an alias at this mount take the caller in, and let go of it at a login without.
         proof: see `Token.proof`.
+        renewable: whether the token can be renewed at all; batch tokens never are.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Proved:
     alias_metadata: dict[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     proof: str = ""
+    renewable: bool = True
 
 
 class Logins:
@@ -110,13 +112,13 @@ class Logins:
             path=call.path,
             display_name=who.display_name,
             created=now,
-            meta=who.meta,
+            meta=who.meta or None,
             creation_ttl=granted.ttl,
             lease_ttl=granted.ttl,
             explicit_max_ttl=params.token_explicit_max_ttl,
             period=params.token_period if service else 0,
             num_uses=params.token_num_uses,
-            renewable=service,
+            renewable=service and who.renewable,
             bound_cidrs=cidrs,
             login=f"{call.mount.id}/{who.name}",
             proof=who.proof,
@@ -221,6 +223,8 @@ class Logins:
         params = self._params_of(tx, mount, name) if mount is not None else None
         if mount is None or params is None:
             raise invalid(f"{name} does not exist any more; the token is not renewed")
+        if isinstance(params, KeptParams):
+            params = _kept(token)
         if groups is None and set(params.token_policies) | {DEFAULT} != set(token.policies) | {DEFAULT}:
             raise invalid("policies have changed, not renewing")
         if groups is not None and token.entity_id:
@@ -258,6 +262,11 @@ def _issuer_row(call: Call) -> Token:
         display_name="",
         created=call.now,
     )
+
+
+def _kept(token: Token) -> TokenParams:
+    """The terms that a token has, as if a role had them."""
+    return TokenParams(token_policies=token.policies, token_period=token.period, token_ttl=token.creation_ttl)
 
 
 def _granted(

@@ -29,6 +29,10 @@ class TokenParams(msgspec.Struct, frozen=True, kw_only=True):
     token_type: str = "default"  # noqa: S105  (a kind of token)
 
 
+class KeptParams(TokenParams, frozen=True, kw_only=True):
+    """Of a login whose terms a program chose: a renewal keeps those that the token got."""
+
+
 NAMES: Final = tuple(sorted(TokenParams.__struct_fields__))
 _TYPES = {"", "default", "service", BATCH}
 
