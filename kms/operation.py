@@ -114,6 +114,21 @@ class Field:
     record: Record = Record.OMIT
 
 
+@dataclass(frozen=True, slots=True)
+class NamespaceRef:
+    """A tenant, as far as it travels with a call. `path` is full and ends in '/'; the root namespace has neither."""
+
+    id: str
+    path: str
+
+    def covers(self, other: NamespaceRef) -> bool:
+        """Whether the other one is this one, or lies below it."""
+        return other.path.startswith(self.path)
+
+
+ROOT_NAMESPACE = NamespaceRef(id="", path="")
+
+
 NO_VALUES: Mapping[str, str] = MappingProxyType({})
 """Of nobody, and of tokens that no entity stands behind."""
 
@@ -128,12 +143,14 @@ class Principal:
     Args:
         accessor: the token's accessor, "" for public callers.
         token_id: HMAC of the token, the row key; "" for public callers.
-        policies: names: those of the token, and those that its entity adds at this moment.
+        policies: row keys: those of the token, and those that its entity adds at this moment. In the root namespace
+            they are names, elsewhere "<namespace id>/<name>".
         root: whether the root policy is among them.
         values: what a template in a policy stands for: name -> value, of the entity.
         mfa: whether the login that it stems from was confirmed by a second factor.
         lease_owner: row key of the token that what the caller gets is owned by, "" for none.
         until: when the token ends, where its leases must end with it because it has no row; 0.0 for others.
+        namespace: the token's; it is good there and below.
     """
 
     accessor: str = ""
@@ -146,6 +163,7 @@ class Principal:
     mfa: bool = False
     lease_owner: str = ""
     until: float = 0.0
+    namespace: NamespaceRef = ROOT_NAMESPACE
 
 
 ANONYMOUS = Principal(display_name="anonymous")
@@ -162,7 +180,7 @@ class LockoutRule(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class MountRef:
-    """Where a call landed: one mounted engine. `path` ends in '/'.
+    """Where a call landed: one mounted engine. `path` is full, the namespace's first, and ends in '/'.
 
     Args:
         token_type: of an auth mount: service, batch, default-service (the same as "") or default-batch.
@@ -177,6 +195,12 @@ class MountRef:
     max_lease_ttl: int = 0
     token_type: str = ""
     lockout: LockoutRule | None = None
+    namespace: NamespaceRef = ROOT_NAMESPACE
+
+    @property
+    def place(self) -> str:
+        """The path as it is called inside its namespace."""
+        return self.path[len(self.namespace.path) :]
 
 
 @dataclass(slots=True)
@@ -184,7 +208,8 @@ class Call:
     """One request on the road. A door builds it; the pipeline fills in the principal.
 
     Args:
-        path: the canonical path that policy sees, without a leading slash ("transit/encrypt/app").
+        path: the canonical path that policy sees, without a leading slash ("transit/encrypt/app"); in a namespace it
+            begins with that one's ("team/transit/encrypt/app"), however the caller named it.
         args: coerced fields, path parameters among them; absent optional fields hold defaults.
         given: names of the fields that the client really sent (a config update touches only those).
         basic: an HTTP Basic credential as it was sent (base64), for dialects that know it; only what verifies
@@ -225,6 +250,12 @@ class Call:
     headers: tuple[tuple[str, str], ...] = ()
     mfa: tuple[str, ...] = ()
     audited_headers: Mapping[str, tuple[list[str], bool]] = field(default_factory=lambda: NO_HEADERS)
+    namespace: NamespaceRef = ROOT_NAMESPACE
+
+    @property
+    def place(self) -> str:
+        """The path as it is called inside its namespace."""
+        return self.path[len(self.namespace.path) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +362,8 @@ class Operation:
             the act happened, and finish or undo it. Called at start.
         no_credential: what a caller is told (400) whose credential is not in force, instead of the usual 403;
             for operations whose subject the credential itself may be.
+        of_itself: it concerns the caller's own token alone, so it is decided on in that one's namespace, whichever
+            was asked, as on the peer.
         inline_if: runs inline only: False sends this call to the pool (a large batch, a key that is
             not in memory yet). Looks at memory only, so it is cheap before authentication too.
     """
@@ -347,6 +380,7 @@ class Operation:
     needs: Needs = Needs.UNSEALED
     sudo: bool = False
     any_token: bool = False
+    of_itself: bool = False
     no_credential: str = ""
     fields: tuple[Field, ...] = ()
     resolve: Callable[[Mapping[str, str | int]], External[Any] | None] | None = None

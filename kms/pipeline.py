@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from msgspec import structs
 
@@ -26,6 +26,7 @@ from kms.audit.recorder import Recorder
 from kms.clock import Clock
 from kms.devices import Witnesses
 from kms.errors import ErrorKind, KmsError, invalid
+from kms.gate import Gate, Meter
 from kms.ids import new_event_id
 from kms.operation import (
     ANONYMOUS,
@@ -56,30 +57,6 @@ ASKED: Final = "sys.control_group.asked"
 _NO_MOUNT = MountRef(id="", path="", type="", accessor="")
 _OPEN = Decision(allowed=True, rule="", why="public")
 _ANY_TOKEN = Decision(allowed=True, rule="any-token", why="granted")
-
-
-class Gate(Protocol):
-    """Whether the server is in a state to serve this operation at all."""
-
-    def admit(self, operation: Operation) -> None:
-        """Raise KmsError(SEALED, UNINITIALIZED, HSM_UNAVAILABLE) or return."""
-        ...
-
-    def admit_change(self, operation: Operation) -> None:
-        """Raise KmsError(AUDIT_UNAVAILABLE) while the log is too far behind to take a change."""
-        ...
-
-    def count(self, call: Call) -> None:
-        """Count a call against the limits of its caller. Raise KmsError(RATE_LIMITED) or return."""
-        ...
-
-
-class Meter(Protocol):
-    """Where counts and durations go."""
-
-    def observe(self, operation: str, outcome: str, seconds: float) -> None:
-        """One finished request."""
-        ...
 
 
 class Pipeline:
@@ -287,6 +264,8 @@ class Pipeline:
 
     def _count(self, call: Call) -> None:
         try:
+            if call.namespace.id:
+                self._gate.enter(call)
             self._gate.count(call)
         except KmsError as error:
             # Whoever asks too often must not fill the log with that.
@@ -304,6 +283,10 @@ class Pipeline:
                 if call.operation.no_credential:
                     raise invalid(call.operation.no_credential) from None
             raise
+        if not call.principal.namespace.covers(call.namespace) and not call.operation.of_itself:
+            # A policy cannot reach out of its namespace; this is for what every token may do.
+            self._recorder.write(self._event(call, "denied", ErrorKind.DENIED.value))
+            raise KmsError(ErrorKind.DENIED, "permission denied")
 
     def _sees(self, call: Call) -> Callable[[str, Capability], bool]:
         """Whether the caller could read a path or list it, for listings that show nothing else."""
@@ -322,7 +305,7 @@ class Pipeline:
         if operation.any_token:
             return _ANY_TOKEN
         try:
-            decision = self._decide(call.principal, call)
+            decision = self._decide(call.principal, _looked_at(call))
         except KmsError as error:
             # A value of the caller's identity that cannot stand in a pattern.
             self._recorder.write(self._event(call, "denied", error.kind.value))
@@ -471,6 +454,14 @@ class Pipeline:
             value = call.args.get(name)
             kept[name] = value if kind is Record.CLEAR else self._recorder.hmac(str(value).encode())
         return {**kept, "control_group": dict(call.facts)} if call.facts else kept
+
+
+def _looked_at(call: Call) -> Call:
+    """The call as policy sees it: what concerns a token alone is decided on where the token belongs."""
+    if not call.operation.of_itself or call.principal.namespace == call.namespace:
+        return call
+    here = call.principal.namespace
+    return replace(call, path=here.path + call.place, namespace=here)
 
 
 def _wraps(call: Call) -> bool:

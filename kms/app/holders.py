@@ -21,7 +21,7 @@ class KnownHolders:
 
     def principal_of_accessor(self, accessor: str) -> Principal:
         """Who the live token with this accessor stands for."""
-        return self._tokens.principal_of_accessor(accessor)
+        return self._tokens.principal_of_accessor(accessor, None)
 
     def principal_of_entity(self, entity_id: str) -> Principal:
         """What an entity may do by itself."""
@@ -36,9 +36,9 @@ class KnownHolders:
             standing = self._tokens.directory.standing(row.key)
             if standing is not None and not standing.entity.disabled:
                 yield Holder("entity", row.key, standing.entity.name, _principal(standing))
-        for accessor in self._tokens.accessors():
+        for accessor in self._tokens.accessors(None):
             try:
-                principal = self._tokens.principal_of_accessor(accessor)
+                principal = self._tokens.principal_of_accessor(accessor, None)
             except KmsError as error:
                 if error.kind not in {ErrorKind.INVALID, ErrorKind.UNAUTHENTICATED}:
                     raise

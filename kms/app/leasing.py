@@ -21,9 +21,11 @@ from kms.leases import Revokers
 from kms.leases.desk import LeaseDesk
 from kms.leases.errands import LeaseErrands
 from kms.leases.operations import LeaseHandlers
+from kms.namespaces import NamespaceTable
 from kms.operation import Call, MountRef, Operation
 from kms.shared import Shared
 from kms.system.mounts import MountTable
+from kms.system.namespaces import Threshold
 from kms.system.quotas import Limiter, QuotaHandlers
 from kms.system.state import ServerState
 from kms.tables import Store
@@ -64,9 +66,12 @@ def lease_tables(
 
 
 class Entrance:
-    """Step 0 of the road: the state of the server, then the quotas."""
+    """Step 0 of the road: the state of the server and of the namespace, then the quotas."""
 
-    def __init__(self, state: ServerState, store: Store, shared: Shared, clock: Clock) -> None:
+    def __init__(
+        self, state: ServerState, store: Store, shared: Shared, clock: Clock, namespaces: NamespaceTable
+    ) -> None:
+        self.enter = Threshold(namespaces).admit
         self.admit = state.admit
         self.admit_change = state.admit_change
         self.count = Limiter(store, shared, clock, partial(_role_of, store)).admit

@@ -22,12 +22,13 @@ from kms.app.blocked import blocklist
 from kms.app.database import instance_of, prepare_database
 from kms.app.engines import engines
 from kms.app.enrolment import Enrolment
-from kms.app.holdings import bound
+from kms.app.hsmtokens import hsm_tokens
 from kms.app.identity import identity
 from kms.app.methods import methods
 from kms.app.policing import Policing
 from kms.app.rows import AT_START, DIGESTED, SEALED
 from kms.app.system import SystemParts
+from kms.app.tenancy import Tenancy
 from kms.audit import Recorder
 from kms.audit.epochs import log_origin
 from kms.audit.recovery import recover
@@ -37,6 +38,7 @@ from kms.clock import Clock
 from kms.config import Config
 from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import Hsm
+from kms.http.vault import namespaces as namespace_routes
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
 from kms.http.vault import sys_quorum as quorum_routes
@@ -54,16 +56,15 @@ from kms.jobs.scheduler import Task
 from kms.jobs.selftester import SelfTester
 from kms.jobs.sweeper import Breathe, Sweeper
 from kms.keys import KeyService
-from kms.keys.copies import Copies
 from kms.keys.enrolment import Enroller
 from kms.keys.keyring import Keyring, open_ending, open_keyring, open_term
 from kms.keys.lost import Losses
-from kms.keys.removal import Remover
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
 from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import KeyringRotator
 from kms.keys.tokens import open_tokens
+from kms.namespaces import NamespaceTable
 from kms.operation import External, Operation
 from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
@@ -85,11 +86,9 @@ from kms.system.rekey import Rekeying
 from kms.system.sealing import Sealing
 from kms.system.state import ServerState
 from kms.system.token import TokenHolder
-from kms.system.tokens import TokenHandlers
 from kms.tables import Table
 from pki.acme.service import AcmeService
 from pki.acme.validation import Ports
-from pki.lost import lose
 from pki.service import PkiService
 from pki.ssh.service import SshService
 
@@ -187,10 +186,13 @@ class App:
     def _build_services(self) -> None:
         store, clock = self.store, self.clock
         self.mounts = MountTable(store, self.state.demand_open)
+        self.namespaces = NamespaceTable(store, lambda: self.state.serving, self.state.demand_open)
         self.roots = Roots(store, self.token.get, clock)
-        self.policies = PolicyService(store, clock, self.config.tags)
+        self.policies = PolicyService(store, clock, self.config.tags, self.namespaces)
         batch_key = lambda: store.derived_anew("batch-token")  # noqa: E731  (as its neighbours)
-        self.tokens = TokenService(store, lambda: store.derived("token-mac"), clock, batch_key)
+        self.tokens = TokenService(
+            store, lambda: store.derived("token-mac"), clock, batch_key, self.namespaces
+        )
         demand = self.config.keys.protection
         self.wrapping = Wrapping(store, self.tokens)
         approvals = self.config.approvals
@@ -295,6 +297,7 @@ class App:
         self.routes: Mapping[str, tuple[Route, ...]] = {
             "system": (
                 *sys_routes.ROUTES,
+                *namespace_routes.ROUTES,
                 *quorum_routes.ROUTES,
                 *policy_routes.ROUTES,
                 *leasing.ROUTES,
@@ -310,7 +313,7 @@ class App:
         }
         self.pipeline = Pipeline(
             store=self.store,
-            gate=leasing.Entrance(self.state, self.store, self.shared, self.clock),
+            gate=leasing.Entrance(self.state, self.store, self.shared, self.clock, self.namespaces),
             authenticate=self.tokens.authenticate,
             decide=self.policies.decide,
             wrap=self.wrapping.wrap,
@@ -334,23 +337,16 @@ class App:
             self.state, self.sealing, self.clock, lambda form: metrics.render(form, self.meter)
         )
         life = LifeHandlers(self.sealing, self.initializer, self.rotator, self.shared)
-        mounts = MountHandlers(
-            self.mounts,
-            tuple(engine.name for engine in self.engines),
-            tuple(method.name for method in self.methods),
-            self.tokens.authenticate,
-            self.policing.may_see,
-            self.leases.end_mount,
-            {engine.name: engine.retire for engine in self.engines}
-            | {method.name: method.retire for method in self.methods},
-        )
+        mounts = self._mount_handlers()
+        self.tenancy = Tenancy(self.namespaces, mounts, self.leases, self.policies, self.policing.may_see)
         return [
             status.table(),
             life.table(),
             mounts.table(),
+            *self.tenancy.tables(),
             KeyringHandlers(self.keyring).table(),
             self.compromise.table(),
-            self._token_handlers().table(),
+            hsm_tokens(self, self.enroller).table(),
             quorum_operations(
                 RootGeneration(self.store, self.shared, self.tokens.create_root),
                 Rekeying(self.store, self.shared, self._opened_keyring, self.shared.bump_seal_epoch),
@@ -368,18 +364,17 @@ class App:
             *(method.operations for method in self.methods),
         ]
 
-    def _token_handlers(self) -> TokenHandlers:
-        hsm = self.config.hsm
-        remover = Remover(
-            self.store,
-            self.token.get,
-            self.clock,
-            epoch=lambda: instance_of(self.store).epoch,
-            lose=lose,
-            named=lambda ids: bound(self.store.reader(), ids),
+    def _mount_handlers(self) -> MountHandlers:
+        return MountHandlers(
+            self.mounts,
+            tuple(engine.name for engine in self.engines),
+            tuple(method.name for method in self.methods),
+            self.tokens.authenticate,
+            self.policing.may_see,
+            self.leases.end_mount,
+            {engine.name: engine.retire for engine in self.engines}
+            | {method.name: method.retire for method in self.methods},
         )
-        copies = Copies(self.store, self.token.get, self.clock, hsm.title, lambda: self.instance_id)
-        return TokenHandlers(self.store, self.token.get, self.enroller, copies, remover, hsm.tokens)
 
     def _blobs_under(self, retired: Iterable[str]) -> int:
         reader = self.store.reader()
@@ -416,6 +411,7 @@ class App:
             | {"identity": self.identity.chores},
             errands=[
                 *self.policing.errands,
+                *self.tenancy.errands,
                 *leasing.lease_errands(self.leases, self.store, self.logins.factor),
                 *(errand for engine in self.engines for errand in engine.errands),
                 *(errand for method in self.methods for errand in method.errands),

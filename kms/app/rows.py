@@ -17,6 +17,7 @@ from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.identity.store import ROLES as TOKEN_ROLES
 from kms.keys.terms import SETTINGS as KEYRING_SETTINGS
 from kms.leases.store import BARRIERS, LEASES
+from kms.namespaces import NAMESPACES
 from kms.system.instance import CUSTODY
 from kms.system.mounts import MOUNTS
 from kms.system.quotas import TABLES as QUOTA_TABLES
@@ -24,6 +25,7 @@ from kms.tables import Table
 
 _GOVERNING: tuple[Table[Any], ...] = (
     MOUNTS,
+    NAMESPACES,
     CUSTODY,
     KEYRING_SETTINGS,
     *POLICY_TABLES,

@@ -31,8 +31,8 @@ def specs(app: Described, authenticate: Callable[[str, str], Principal]) -> list
         if call.credential:
             call.principal = authenticate(call.credential, call.peer)
             acl = app.policies.acl_of(call.principal)
-            rows = app.mounts.rows().items()
-            seen = [Mounted(path, row.value.type) for path, row in rows if acl.reaches(path)]
+            rows = app.mounts.within(call.namespace).items()
+            seen = [Mounted(path, row.value.type) for path, row in rows if acl.reaches(row.key)]
         generic = bool(call.args["generic_mount_paths"])
         return Result(describe(seen, app.routes, app.registry, API_VERSION, generic=generic))
 

@@ -148,7 +148,7 @@ class Asgi:
     ) -> Rendered | Waits | None:
         prepared: Prepared | Rendered | None = None
         with Contained(self._log, "request_crashed"):
-            routed = door.route(method, raw_path, query)
+            routed = door.route(method, raw_path, query, headers)
             if isinstance(routed, Rendered):
                 return routed
             if routed.operation.runs is Runs.POOL:
@@ -224,7 +224,7 @@ class Asgi:
         answer: Rendered | None = None
         prepared: Prepared | Rendered | None = None
         with Contained(self._log, "request_crashed"):
-            routed = door.route(scope["method"], scope["raw_path"], scope["query_string"])
+            routed = door.route(scope["method"], scope["raw_path"], scope["query_string"], scope["headers"])
             prepared = (
                 routed if isinstance(routed, Rendered) else await self._prepare(door, scope, receive, routed)
             )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from kms.http.vault.route import Route
-from kms.operation import Call, MountRef, Operation, Result
+from kms.operation import Call, MountRef, NamespaceRef, Operation, Result
 
 NO_ROUTE = "sys.no_route"
 """The operation that a call takes when no route matches it.
@@ -49,6 +49,23 @@ class Mounts(Protocol):
         ...
 
 
+class Namespaces(Protocol):
+    """The tenants of the server."""
+
+    @property
+    def some(self) -> bool:
+        """Whether there are any."""
+        ...
+
+    def named(self, header: str) -> NamespaceRef:
+        """The one that a header names. Raises KmsError(NOT_FOUND)."""
+        ...
+
+    def of(self, path: str) -> NamespaceRef:
+        """The innermost one that a full path lies in."""
+        ...
+
+
 class App(Protocol):
     """Everything of one process, as far as a door may see it."""
 
@@ -65,6 +82,9 @@ class App(Protocol):
 
     @property
     def mounts(self) -> Mounts: ...
+
+    @property
+    def namespaces(self) -> Namespaces: ...
 
     def refresh(self) -> object:
         """Bring caches (the mount table among them) up to everything committed before this call."""

@@ -1,6 +1,6 @@
 """Batch tokens: a token that is its own record, encrypted, and has no row.
 
-    hvb. base64url( version 1 | salt 24 | AES-256-GCM of the token | tag 16 )
+    hvb. base64url( version 1 | salt 24 | AES-256-GCM of the token | tag 16 ) [ . ID of its namespace ]
 
 Each is encrypted under a key of its own, HMAC-SHA256 of a random salt under a key that is derived from the keyring,
 so that no bound on uses of one key is ever near. A theft of the keyring that was mended ends all of them: the key is
@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kms.errors import invalid
+from kms.identity.keys import placed
 from kms.identity.model import BATCH, Token
 from kms.sensitive import ACCESS, Sensitive
 
@@ -50,6 +51,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     login: str
     entity_id: str
     mfa: bool
+    namespace: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -78,6 +80,7 @@ class BatchTokens:
         salt = os.urandom(_SALT)
         sealed = _cipher(self._key().reveal(ACCESS), salt).encrypt(_NONCE, body, _VERSION)
         text = PREFIX + urlsafe_b64encode(_VERSION + salt + sealed).decode("ascii").rstrip("=")
+        text = placed(text, token.namespace)
         if len(text) > MAX_BATCH:
             raise invalid(
                 f"a batch token has at most {MAX_BATCH} characters; give it fewer policies or less metadata"
@@ -110,7 +113,7 @@ def _cipher(key: bytes, salt: bytes) -> AESGCM:
 def _open(key: bytes, text: str) -> Token | None:
     if len(text) > MAX_BATCH:
         return None
-    encoded = text.removeprefix(PREFIX)
+    encoded, dot, suffix = text.removeprefix(PREFIX).partition(".")
     try:
         raw = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
     except (binascii.Error, ValueError):
@@ -123,5 +126,7 @@ def _open(key: bytes, text: str) -> Token | None:
         body = _decode(_cipher(key, salt).decrypt(_NONCE, sealed, _VERSION))
     except (InvalidTag, ValueError):
         return None
+    if dot + suffix != placed("", body.namespace):
+        return None  # one spelling here too: what is cut off or exchanged is another string
     fields = {name: getattr(body, name) for name in _Body.__struct_fields__}
     return Token(accessor="", type=BATCH, lease_ttl=body.creation_ttl, **fields)

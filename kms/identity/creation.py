@@ -13,7 +13,7 @@ from kms.identity.keys import new_accessor
 from kms.identity.lifetimes import Lifetime, lifetime
 from kms.identity.model import BATCH, NEVER, SERVICE, Token, TokenRole
 from kms.identity.roles import permits_alias
-from kms.policy import ROOT
+from kms.policy import DEFAULT, ROOT
 
 MAX_META = 64  # entries; each part at most MAX_META_TEXT characters
 MAX_META_TEXT = 512
@@ -39,6 +39,7 @@ class TokenRequest:
     no_parent: bool = False
     orphan: bool = False
     no_default_policy: bool = False
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,14 @@ def born(
     _check(request, role)
     if request.id and not sudo:
         raise invalid("root or sudo privileges required to specify token id")
-    policies = handed_on(
-        request.policies, parent.policies, role=role, sudo=sudo, no_default=request.no_default_policy
-    )
+    foreign = parent.namespace != request.namespace
+    if foreign and ROOT in request.policies:
+        raise invalid("root tokens may not be created from a parent namespace")
+    if request.id and request.namespace:
+        raise invalid("token IDs can only be manually specified in the root namespace")
+    # Names of another namespace say nothing here; what is the same by name may be quite another policy.
+    held = (DEFAULT,) if foreign else parent.policies
+    policies = handed_on(request.policies, held, role=role, sudo=sudo, no_default=request.no_default_policy)
     orphan = role.orphan if role is not None else request.no_parent or request.orphan
     if role is None and request.no_parent and not sudo:
         raise invalid("root or sudo privileges required to create orphan token")
@@ -95,7 +101,7 @@ def born(
     if not granted.ttl and parent.expires_at < NEVER:
         raise invalid("expiring root tokens cannot create non-expiring root tokens")
     token = Token(
-        accessor=new_accessor() if kind == SERVICE else "",
+        accessor=new_accessor(request.namespace) if kind == SERVICE else "",
         type=kind,
         parent="" if orphan else parent_key,
         expires_at=now + granted.ttl if granted.ttl else NEVER,
@@ -118,6 +124,8 @@ def born(
         entity_id="" if orphan else parent.entity_id,
         depth=0 if orphan else parent.depth + 1,
         mfa=parent.mfa and not orphan,
+        namespace=request.namespace,
+        bare=foreign,  # the entity is one of the parent's namespace, and so are its policies
     )
     return Born(token, (*bounds.warnings, *granted.warnings))
 

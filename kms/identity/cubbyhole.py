@@ -60,7 +60,7 @@ class Cubbyholes:
         """Names directly below a folder; a folder's own name ends in '/'."""
         _demand_row(call)
         folder = str(call.args.get("path") or "").strip("/")
-        prefix = row_key(call.principal.token_id, f"{folder}/" if folder else "")
+        prefix = row_key(_owner(call), f"{folder}/" if folder else "")
         below = (key[len(prefix) :] for key in self._store.reader().keys(CUBBYHOLES, prefix))
         names = sorted({name.partition("/")[0] + ("/" if "/" in name else "") for name in below})
         if not names:
@@ -129,4 +129,10 @@ def _key(call: Call) -> str:
     path = str(call.args["path"])
     for segment in path.split("/"):
         check_name(segment, "path")
-    return row_key(call.principal.token_id, path)
+    return row_key(_owner(call), path)
+
+
+def _owner(call: Call) -> str:
+    """What the keys of a cubbyhole begin with: a token has one in each namespace that it reaches, as on the peer."""
+    own = call.principal.token_id
+    return own if call.namespace == call.principal.namespace else f"{own}@{call.namespace.id}"

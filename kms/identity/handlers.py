@@ -14,11 +14,11 @@ from kms.identity.entities.entrance import enter
 from kms.identity.entities.spelling import folded
 from kms.identity.methods.logins import Logins
 from kms.identity.model import Token, TokenRole
-from kms.identity.roles import delete_role, describe, read_role, write_role
+from kms.identity.roles import delete_role, describe, read_role, role_names, write_role
 from kms.identity.service import TokenService
 from kms.identity.shown import auth_object, lookup_object
 from kms.identity.store import TOKENS
-from kms.operation import Call, Change, Principal, Result
+from kms.operation import Call, Change, NamespaceRef, Principal, Result
 from kms.tables import Transaction
 
 
@@ -29,8 +29,8 @@ class Policies(Protocol):
         """Whether the principal's rule for `path` carries sudo."""
         ...
 
-    def exists(self, name: str) -> bool:
-        """Whether a canonical name has a policy."""
+    def exists(self, name: str, namespace: NamespaceRef) -> bool:
+        """Whether a canonical name has a policy in a namespace."""
         ...
 
 
@@ -52,7 +52,7 @@ class Handlers:
 
     def create_with_role(self, call: Call) -> Change:
         name = call.args["role_name"]
-        role = self._tokens.role(name)
+        role = read_role(self._tokens.reader(), name, call.namespace)
         if role is None:
             raise invalid(f"unknown role {name}")
         return self._create(call, _request(call), role)
@@ -77,15 +77,15 @@ class Handlers:
                 made = Born(replace(made.token, entity_id=who.entity.id), made.warnings)
                 added = who.policies
             token = self._tokens.insert(tx, made.token, request.id)
-            return self._answer(made, token, added)
+            return self._answer(call, made, token, added)
 
         return Change(write)
 
-    def _answer(self, made: Born, token: str, added: tuple[str, ...]) -> Result:
+    def _answer(self, call: Call, made: Born, token: str, added: tuple[str, ...]) -> Result:
         missing = [
             f'Policy "{name}" does not exist'
             for name in made.token.policies
-            if not self._policies.exists(name)
+            if not self._policies.exists(name, call.namespace)
         ]
         return Result(
             auth=auth_object(made.token, token, added),
@@ -105,28 +105,29 @@ class Handlers:
         asked = call.args.get("token") or ""
         if not asked:
             return self.lookup_self(call)
-        found = self._tokens.presented(asked)
+        found = self._tokens.presented(asked, within=call.namespace)
         if found is None:
             raise _bad_token()
         return self._looked_up(found[1], asked)
 
     def lookup_accessor(self, call: Call) -> Result:
         accessor = _accessor(call)
-        key = self._tokens.key_of_accessor(accessor)
+        key = self._tokens.key_of_accessor(accessor, call.namespace)
         row = self._tokens.live(key) if key else None
         if row is None:
             raise invalid("invalid accessor")
         return self._looked_up(row.value, "")
 
     def _looked_up(self, token: Token, shown: str) -> Result:
-        data = lookup_object(token, shown, self._tokens.now(), self._added(token))
+        here = self._tokens.namespace_of(token)
+        data = lookup_object(token, shown, self._tokens.now(), self._added(token), here)
         return Result(data=data, subject={"accessor": token.accessor})
 
     def _added(self, token: Token) -> tuple[str, ...]:
         return () if token.bare else self._tokens.directory.policies(token.entity_id)
 
-    def accessors(self, _call: Call) -> Result:
-        keys = self._tokens.accessors()
+    def accessors(self, call: Call) -> Result:
+        keys = self._tokens.accessors(call.namespace)
         return Result(data={"keys": keys}, items=len(keys))
 
     # -- renewal ----------------------------------------------------------------------------------
@@ -135,23 +136,23 @@ class Handlers:
         asked = call.args.get("token") or ""
         if not asked:
             raise invalid("missing token ID")
-        self._demand_row(asked, "renewed")
-        return self._renew(call, lambda _tx: self._tokens.key_of(asked), asked)
+        self._demand_row(asked, "renewed", call.namespace)
+        return self._renew(call, lambda tx: self._tokens.key_within(asked, call.namespace, tx), asked)
 
-    def _demand_row(self, asked: str, what: str) -> None:
+    def _demand_row(self, asked: str, what: str, namespace: NamespaceRef) -> None:
         """Refuse to do to a batch token what needs a row."""
-        if is_batch(asked) and self._tokens.presented(asked) is not None:
+        if is_batch(asked) and self._tokens.presented(asked, within=namespace) is not None:
             raise invalid(f"batch tokens cannot be {what}")
 
     def renew_self(self, call: Call) -> Change:
-        self._demand_row(call.credential, "renewed")
+        self._demand_row(call.credential, "renewed", call.principal.namespace)
         return self._renew(call, lambda _tx: call.principal.token_id, call.credential)
 
     def renew_accessor(self, call: Call) -> Change:
         accessor = _accessor(call)
 
         def find(tx: Transaction | None) -> str:
-            key = self._tokens.key_of_accessor(accessor, tx)
+            key = self._tokens.key_of_accessor(accessor, call.namespace, tx)
             if key is None:
                 raise invalid("invalid accessor")
             return key
@@ -167,7 +168,8 @@ class Handlers:
             row = self._tokens.live(find(tx), tx)
             if row is None:
                 raise invalid("token not found")
-            role = read_role(tx, row.value.role) if row.value.role else None
+            here = self._tokens.namespace_of(row.value)
+            role = read_role(tx, row.value.role, here) if row.value.role else None
             granted = self._logins.renewal(tx, row.value, increment, groups) if row.value.login else None
             made = renewed(row.value, increment, role, self._tokens.now(), granted)
             tx.replace(TOKENS, row, made.token)
@@ -185,18 +187,18 @@ class Handlers:
         asked = call.args.get("token") or ""
         if not asked:
             raise invalid("missing token ID")
-        self._demand_row(asked, "revoked")
-        return self._revoke(lambda _tx: self._tokens.key_of(asked))
+        self._demand_row(asked, "revoked", call.namespace)
+        return self._revoke(lambda tx: self._tokens.key_within(asked, call.namespace, tx))
 
     def revoke_self(self, call: Call) -> Change:
-        self._demand_row(call.credential, "revoked")
+        self._demand_row(call.credential, "revoked", call.principal.namespace)
         return self._revoke(lambda _tx: call.principal.token_id)
 
     def revoke_accessor(self, call: Call) -> Change:
         accessor = _accessor(call)
 
         def write(tx: Transaction) -> Result:
-            key = self._tokens.key_of_accessor(accessor, tx)
+            key = self._tokens.key_of_accessor(accessor, call.namespace, tx)
             if key is None:
                 return Result(warnings=("No token found with this accessor",))
             return Result(subject={"accessor": self._tokens.revoke(tx, key)})
@@ -209,10 +211,11 @@ class Handlers:
             raise invalid("missing token ID")
         if not self._policies.has_sudo(call.principal, call.path):
             raise invalid("root or sudo privileges required to revoke and orphan")
-        self._demand_row(asked, "revoked")
+        self._demand_row(asked, "revoked", call.namespace)
 
         def write(tx: Transaction) -> Result:
-            accessor = self._tokens.revoke_orphan(tx, self._tokens.key_of(asked))
+            key = self._tokens.key_within(asked, call.namespace, tx)
+            accessor = self._tokens.revoke_orphan(tx, key)
             if not accessor:
                 raise invalid("token to revoke not found")
             return Result(subject={"accessor": accessor})
@@ -237,17 +240,20 @@ class Handlers:
 
     # -- roles ------------------------------------------------------------------------------------
 
-    def role_exists(self, call: Call) -> bool:
-        return self._tokens.role(call.args["role_name"]) is not None
+    def _role(self, call: Call) -> TokenRole | None:
+        return read_role(self._tokens.reader(), call.args["role_name"], call.namespace)
 
-    def role_list(self, _call: Call) -> Result:
-        names = self._tokens.roles()
+    def role_exists(self, call: Call) -> bool:
+        return self._role(call) is not None
+
+    def role_list(self, call: Call) -> Result:
+        names = role_names(self._tokens.reader(), call.namespace)
         if not names:
             raise not_found()
         return Result(data={"keys": names})
 
     def role_read(self, call: Call) -> Result:
-        role = self._tokens.role(call.args["role_name"])
+        role = self._role(call)
         if role is None:
             raise not_found()
         return Result(data=describe(role))
@@ -256,13 +262,13 @@ class Handlers:
         given = {name: call.args[name] for name in call.given if name != "role_name"}
 
         def write(tx: Transaction) -> Result:
-            return Result(warnings=write_role(tx, call.args["role_name"], given))
+            return Result(warnings=write_role(tx, call.args["role_name"], given, call.namespace))
 
         return Change(write)
 
     def role_delete(self, call: Call) -> Change:
         def write(tx: Transaction) -> Result:
-            delete_role(tx, call.args["role_name"])
+            delete_role(tx, call.args["role_name"], call.namespace)
             return Result()
 
         return Change(write)
@@ -287,6 +293,7 @@ def _request(call: Call, *, orphan: bool = False) -> TokenRequest:
         no_parent=bool(args.get("no_parent")),
         orphan=orphan,
         no_default_policy=bool(args.get("no_default_policy")),
+        namespace=call.namespace.id,
     )
 
 

@@ -76,14 +76,19 @@ def _padded(key: Sensitive) -> tuple[_Hash, _Hash]:
     return sha256(block.translate(_INNER)), sha256(block.translate(_OUTER))
 
 
-def new_token() -> str:
-    """A fresh service token."""
-    return PREFIX + base62(LENGTH)
+def new_token(namespace: str = "") -> str:
+    """A fresh service token; it ends in the ID of its namespace, as on the peer."""
+    return placed(PREFIX + base62(LENGTH), namespace)
 
 
-def new_accessor() -> Accessor:
-    """A fresh accessor."""
-    return Accessor(base62(LENGTH))
+def new_accessor(namespace: str = "") -> Accessor:
+    """A fresh accessor; it ends in the ID of its token's namespace."""
+    return Accessor(placed(base62(LENGTH), namespace))
+
+
+def placed(text: str, namespace: str) -> str:
+    """A token or accessor with the ID of its namespace; the root namespace's have none."""
+    return f"{text}.{namespace}" if namespace else text
 
 
 def check_custom(token: str) -> str:

@@ -43,6 +43,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         bare: the entity adds no policies.
         internal: what its maker must know when it comes back; never shown.
         mfa: the login was confirmed by a second factor; children have it from their parent.
+        namespace: ID of the namespace that it belongs to, "" for the root namespace; `path` is full.
         proof: what its login was proved with, where a renewal wants to see it again: SHA-256 of a certificate, hex.
     """
 
@@ -71,6 +72,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     type: str = SERVICE
     bare: bool = False
     internal: dict[str, str] | None = None
+    namespace: str = ""
 
     @property
     def batch(self) -> bool:

@@ -81,8 +81,17 @@ def _looks(handlers: Handlers) -> list[Operation]:
     return [
         Operation("token.lookup", update, handlers.lookup, runs=Runs.INLINE, fields=(_TOKEN,)),
         Operation("token.lookup_get", read, handlers.lookup, runs=Runs.INLINE, fields=(_TOKEN,)),
-        Operation("token.lookup_self", read, handlers.lookup_self, runs=Runs.INLINE, fields=(_TOKEN,)),
-        Operation("token.lookup_self_post", update, handlers.lookup_self, runs=Runs.INLINE, fields=(_TOKEN,)),
+        *(
+            Operation(
+                f"token.lookup_self{name}",
+                capability,
+                handlers.lookup_self,
+                runs=Runs.INLINE,
+                fields=(_TOKEN,),
+                of_itself=True,
+            )
+            for name, capability in (("", read), ("_post", update))
+        ),
         Operation(
             "token.lookup_accessor", update, handlers.lookup_accessor, runs=Runs.INLINE, fields=(_ACCESSOR,)
         ),
@@ -103,7 +112,14 @@ def _changes(handlers: Handlers) -> list[Operation]:
         ("token.tidy", handlers.tidy, ()),
     )
     return [
-        Operation(name, Capability.UPDATE, act, effect=Effect.STATE, fields=fields)
+        Operation(
+            name,
+            Capability.UPDATE,
+            act,
+            effect=Effect.STATE,
+            fields=fields,
+            of_itself=name.endswith("_self"),
+        )
         for name, act, fields in table
     ]
 

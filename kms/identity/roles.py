@@ -15,6 +15,8 @@ from kms.identity.model import BATCH, TokenRole
 from kms.identity.networks import canonical_networks
 from kms.identity.store import ROLES
 from kms.ids import check_name
+from kms.namespaces import scoped, scoped_prefix
+from kms.operation import NamespaceRef
 from kms.policy import canonical_names
 from kms.tables import Reader, Transaction
 
@@ -26,20 +28,30 @@ _OLD_CIDRS = "bound_cidrs"
 _OLD = {"period": "token_period", "explicit_max_ttl": "token_explicit_max_ttl"}
 
 
-def read_role(reader: Reader, name: str) -> TokenRole | None:
+def read_role(reader: Reader, name: str, namespace: NamespaceRef) -> TokenRole | None:
     """The role, or None."""
-    row = reader.get(ROLES, name)
+    row = reader.get(ROLES, scoped(namespace, name))
     return row.value if row is not None else None
 
 
-def write_role(tx: Transaction, name: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+def role_names(reader: Reader, namespace: NamespaceRef) -> list[str]:
+    """The names of a namespace's roles, sorted."""
+    prefix = scoped_prefix(namespace)
+    keys = (key.removeprefix(prefix) for key in reader.keys(ROLES, prefix))
+    return [name for name in keys if "/" not in name]
+
+
+def write_role(
+    tx: Transaction, name: str, given: Mapping[str, Any], namespace: NamespaceRef
+) -> tuple[str, ...]:
     """Create or update a role; only the fields in `given` change. Returns warnings.
 
     Raises:
         KmsError(INVALID): a value that is not allowed, or a restriction that is not enforced here.
     """
     check_name(name, "role name")
-    held = tx.get(ROLES, name)
+    key = scoped(namespace, name)
+    held = tx.get(ROLES, key)
     before = held.value if held is not None else TokenRole(name=name)
     changes, warnings = _changes(given)
     after = replace(before, **changes)
@@ -50,15 +62,15 @@ def write_role(tx: Transaction, name: str, given: Mapping[str, Any]) -> tuple[st
             f"value of {MAX_TTL} seconds; tokens of this role end at the allowed value"
         )
     if held is None:
-        tx.insert(ROLES, name, after)
+        tx.insert(ROLES, key, after)
     else:
         tx.replace(ROLES, held, after)
     return tuple(warnings)
 
 
-def delete_role(tx: Transaction, name: str) -> None:
+def delete_role(tx: Transaction, name: str, namespace: NamespaceRef) -> None:
     """Delete a role; one that is not there is no error. Its tokens live on and cannot be renewed."""
-    held = tx.get(ROLES, name)
+    held = tx.get(ROLES, scoped(namespace, name))
     if held is not None:
         tx.delete(ROLES, held)
 

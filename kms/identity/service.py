@@ -11,7 +11,6 @@ marking them lazily would leave a window. Rows of dead descendants are deleted w
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -19,6 +18,7 @@ from msgspec.structs import replace
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.identity.batch import BatchTokens, is_batch
+from kms.identity.bearer import LastUse, principal_of
 from kms.identity.consent.model import CONSENTS
 from kms.identity.entities.model import Standing
 from kms.identity.entities.standing import Directory
@@ -31,14 +31,13 @@ from kms.identity.keys import (
     new_token,
     refused,
 )
-from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, ROOT_PATH, AccessorRow, Token, TokenRole
+from kms.identity.model import MAX_DEPTH, NEVER, REVOKED, ROOT_PATH, AccessorRow, Token
 from kms.identity.networks import permits
-from kms.identity.roles import read_role
-from kms.identity.shown import united
-from kms.identity.store import ACCESSORS, CUBBYHOLES, ROLES, TOKENS
+from kms.identity.store import ACCESSORS, CUBBYHOLES, TOKENS
 from kms.leases import LeaseBook
 from kms.leases.desk import TokenLease
-from kms.operation import NO_VALUES, Principal
+from kms.namespaces import NamespaceTable
+from kms.operation import ROOT_NAMESPACE, NamespaceRef, Principal
 from kms.policy import ROOT
 from kms.sensitive import Sensitive
 from kms.tables import Cache, Reader, Row, Store, Transaction
@@ -48,13 +47,6 @@ _CACHED = 16_384
 _EAGER = 200
 
 
-class _LastUse(threading.local):
-    """What this thread's request used up: it may still look at itself."""
-
-    key: str = ""
-    token: Token | None = None
-
-
 class TokenService:
     """One per process, safe to use from several threads. Reads are as of the last `Store.refresh`.
 
@@ -62,6 +54,7 @@ class TokenService:
         mac_key: gives the key of the token HMACs; asked when first needed, because a sealed server
             has none.
         batch_key: gives the key of batch tokens.
+        namespaces: those that tokens may belong to; None for the table of `store`.
     """
 
     def __init__(
@@ -70,8 +63,10 @@ class TokenService:
         mac_key: Callable[[], Sensitive],
         clock: Clock,
         batch_key: Callable[[], Sensitive],
+        namespaces: NamespaceTable | None = None,
     ) -> None:
         self._store = store
+        self._namespaces = namespaces or NamespaceTable(store, lambda: True, lambda: None)
         self._clock = clock
         self._keys = RowKeys(mac_key)
         self._batch = BatchTokens(batch_key)
@@ -79,7 +74,7 @@ class TokenService:
         self._cache = Cache(store, TOKENS, _CACHED)
         self.directory = Directory(store)
         self._principals: dict[str, tuple[Row[Token], Standing | None, Principal]] = {}
-        self._last_use = _LastUse()
+        self._last_use = LastUse()
 
     # -- the hot path -----------------------------------------------------------------------------
 
@@ -110,11 +105,11 @@ class TokenService:
             raise refused()
         standing = self._standing(held)
         if held.num_uses:
-            return _principal(key, self._use(key, now), standing)
+            return self._principal(key, self._use(key, now), standing)
         known = self._principals.get(key)
         if known is not None and known[0] is row and known[1] is standing:
             return known[2]
-        principal = _principal(key, held, standing)
+        principal = self._principal(key, held, standing)
         if len(self._principals) >= _CACHED:
             self._principals.clear()
         self._principals[key] = (row, standing, principal)
@@ -125,10 +120,19 @@ class TokenService:
         if held is None or (held.bound_cidrs and not permits(held.bound_cidrs, peer)):
             raise refused()
         self._last_use.key, self._last_use.token = key, held
-        return _principal(key, held, self._standing(held))
+        return self._principal(key, held, self._standing(held))
 
-    def presented(self, text: str, reader: Reader | None = None) -> tuple[str, Token] | None:
-        """The token in force that a string is, and its row key; of a batch token, a name that no row has."""
+    def presented(
+        self, text: str, reader: Reader | None = None, within: NamespaceRef = ROOT_NAMESPACE
+    ) -> tuple[str, Token] | None:
+        """The token in force that a string is, and its row key; of a batch token, a name that no row has.
+
+        One outside of the namespace `within` is as good as none.
+        """
+        found = self._presented(text, reader)
+        return found if found is not None and self._reaches(within, found[1]) else None
+
+    def _presented(self, text: str, reader: Reader | None) -> tuple[str, Token] | None:
         key = self._keys.token(text)
         if not is_batch(text):
             row = self.live(key, reader)
@@ -162,6 +166,8 @@ class TokenService:
         """Whether the token itself, whatever its ancestors are, is out of force."""
         if token.expires_at <= now:
             return True
+        if token.namespace and self._namespaces.living(token.namespace) is None:
+            return True
         if token.path.endswith("/") or token.path == ROOT_PATH:
             return False  # an issuer stands for its mount, whose later logins hang on it too
         login = token.login.partition("/")[2]
@@ -190,6 +196,22 @@ class TokenService:
         """The row key of a token string."""
         return self._keys.token(token)
 
+    def key_within(self, token: str, namespace: NamespaceRef, reader: Reader | None = None) -> str:
+        """The row key of a token of a namespace or of one below it, and "", which no row has, for any other."""
+        row = self._row(self._keys.token(token), reader)
+        return row.key if row is not None and self._reaches(namespace, row.value) else ""
+
+    def _reaches(self, namespace: NamespaceRef, token: Token) -> bool:
+        found = self._namespaces.living(token.namespace)
+        return found is not None and namespace.covers(found)
+
+    def namespace_of(self, token: Token) -> NamespaceRef:
+        """Where a token belongs. Raises KmsError(UNAUTHENTICATED) when its namespace is being removed."""
+        found = self._namespaces.living(token.namespace)
+        if found is None:
+            raise refused()
+        return found
+
     def digest_of(self, what: str, secret: str) -> str:
         """HMAC of another secret that is stored nowhere, 64 hex digits; `what` keeps kinds apart."""
         return self._keys.other(what, secret)
@@ -216,29 +238,36 @@ class TokenService:
             return row.value
         return self._last_use.token if self._last_use.key == principal.token_id else None
 
-    def key_of_accessor(self, accessor: str, reader: Reader | None = None) -> str | None:
-        """The row key of the token in force that has this accessor."""
+    def key_of_accessor(
+        self, accessor: str, namespace: NamespaceRef | None, reader: Reader | None = None
+    ) -> str | None:
+        """The row key of the token in force, of exactly this namespace (None: of any), that has this accessor."""
+        if namespace is not None and accessor.partition(".")[2] != namespace.id:
+            return None
         held = (reader or self._store.reader()).get(ACCESSORS, self._keys.accessor(accessor))
         if held is None or self.live(held.value.token, reader) is None:
             return None
         return held.value.token
 
-    def accessors(self) -> list[str]:
-        """The accessors of all tokens that have not expired, sorted. Reads every row."""
+    def accessors(self, namespace: NamespaceRef | None) -> list[str]:
+        """The accessors of a namespace's tokens (None: of all) that have not expired, sorted. Reads every row."""
         reader = self._store.reader()
         dead = {row.key for row in reader.find(TOKENS, {}, below=self._expired())}
-        return sorted(row.value.accessor for row in reader.scan(ACCESSORS) if row.value.token not in dead)
+        known = sorted(row.value.accessor for row in reader.scan(ACCESSORS) if row.value.token not in dead)
+        if namespace is None:
+            return known
+        return [accessor for accessor in known if accessor.partition(".")[2] == namespace.id]
 
-    def principal_of_token(self, token: str) -> Principal:
-        """Who a token in force stands for; no use of it is spent.
+    def principal_of_token(self, token: str, namespace: NamespaceRef = ROOT_NAMESPACE) -> Principal:
+        """Who a token in force, of a namespace or of one below it, stands for; no use of it is spent.
 
         Raises:
             KmsError(INVALID): there is none. KmsError(UNAUTHENTICATED): its entity is disabled or gone.
         """
-        found = self.presented(token)
+        found = self.presented(token, within=namespace)
         if found is None:
             raise invalid("invalid token")
-        return _principal(*found, self._standing(found[1]))
+        return self._principal(*found, self._standing(found[1]))
 
     def principal_at(self, key: str, peer: str) -> Principal | None:
         """Who the token with this row key stands for, used from this address; None unless it would be accepted."""
@@ -246,19 +275,19 @@ class TokenService:
         if row is None or (row.value.bound_cidrs and not permits(row.value.bound_cidrs, peer)):
             return None
         try:
-            return _principal(row.key, row.value, self._standing(row.value))
+            return self._principal(row.key, row.value, self._standing(row.value))
         except KmsError as error:
             if error.kind is not ErrorKind.UNAUTHENTICATED:
                 raise
             return None
 
-    def principal_of_accessor(self, accessor: str) -> Principal:
-        """The same, by the token's accessor."""
-        key = self.key_of_accessor(accessor)
+    def principal_of_accessor(self, accessor: str, namespace: NamespaceRef | None) -> Principal:
+        """The same, by the token's accessor; of exactly this namespace, or of any (None)."""
+        key = self.key_of_accessor(accessor, namespace)
         row = self.live(key) if key else None
         if row is None:
             raise invalid("invalid accessor")
-        return _principal(row.key, row.value, self._standing(row.value))
+        return self._principal(row.key, row.value, self._standing(row.value))
 
     def leased(self, key: str, reader: Reader | None = None) -> TokenLease | None:
         """The token with this row key as its lease shows it, None unless it is in force."""
@@ -281,14 +310,6 @@ class TokenService:
     def now(self) -> float:
         """Seconds since the epoch, on the clock that expiry is judged by."""
         return self._clock.now()
-
-    def role(self, name: str) -> TokenRole | None:
-        """A token role, or None."""
-        return read_role(self._store.reader(), name)
-
-    def roles(self) -> list[str]:
-        """The names of all token roles, sorted."""
-        return self._store.reader().keys(ROLES)
 
     # -- birth ----------------------------------------------------------------------------------
 
@@ -322,7 +343,7 @@ class TokenService:
             KmsError(INVALID): `custom` is not allowed or taken, the parent died meanwhile, or the chain
                 of parents is too long.
         """
-        token = check_custom(custom) if custom else new_token()
+        token = check_custom(custom) if custom else new_token(born.namespace)
         if born.batch:
             return self._seal(tx, born)
         if born.parent and self.live(born.parent, tx) is None:
@@ -450,19 +471,5 @@ class TokenService:
         if waiting is not None:
             tx.delete(CONSENTS, waiting)
 
-
-def _principal(key: str, token: Token, standing: Standing | None) -> Principal:
-    added = standing.policies if standing is not None and not token.bare else ()
-    return Principal(
-        accessor=token.accessor,
-        token_id=key,
-        display_name=token.display_name,
-        policies=united(token.policies, added),
-        entity_id=standing.entity.id if standing is not None else "",
-        root=ROOT in token.policies,
-        values=standing.values if standing is not None else NO_VALUES,
-        mfa=token.mfa,
-        # What a token without a row gets belongs to its parent, and ends with itself at the latest.
-        lease_owner=token.parent if token.batch else key,
-        until=token.expires_at if token.batch else 0.0,
-    )
+    def _principal(self, key: str, token: Token, standing: Standing | None) -> Principal:
+        return principal_of(key, token, standing, self.namespace_of(token))

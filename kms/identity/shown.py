@@ -7,6 +7,7 @@ from typing import Any
 
 from kms.clock import rfc3339
 from kms.identity.model import NEVER, Token
+from kms.operation import ROOT_NAMESPACE, NamespaceRef
 
 
 def united(own: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,7 +40,13 @@ def auth_object(token: Token, shown: str, added: tuple[str, ...] = ()) -> dict[s
     }
 
 
-def lookup_object(token: Token, shown: str, now: float, added: tuple[str, ...] = ()) -> dict[str, Any]:
+def lookup_object(
+    token: Token,
+    shown: str,
+    now: float,
+    added: tuple[str, ...] = (),
+    namespace: NamespaceRef = ROOT_NAMESPACE,
+) -> dict[str, Any]:
     """The `data` object of a lookup; `added` are policies that the entity adds at this moment."""
     expires = token.expires_at < NEVER
     data: dict[str, Any] = {
@@ -55,12 +62,14 @@ def lookup_object(token: Token, shown: str, now: float, added: tuple[str, ...] =
         "meta": token.meta,
         "num_uses": token.num_uses,
         "orphan": token.orphan,
-        "path": token.path,
+        "path": token.path[len(namespace.path) :],
         "policies": list(token.policies),
         "renewable": token.renewable,
         "ttl": max(0, math.floor(token.expires_at - now)) if expires else 0,
         "type": token.type,
     }
+    if namespace.path:
+        data["namespace_path"] = namespace.path
     if added:
         data |= {"identity_policies": list(added), "external_namespace_policies": {}}
     if token.last_renewal:

@@ -14,6 +14,7 @@ from kms.tables import Table
 TOKENS = Table("token", "tokens", Token, index=("parent", "expires_at"), cached=True, digest="identity")
 ACCESSORS = Table("token-accessor", "token_accessors", AccessorRow, digest="identity")
 ROLES = Table("token-role", "token_roles", TokenRole, digest="identity")
+"""Keyed by name; what belongs to a namespace has its ID before it (`kms.namespaces.scoped`)."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):

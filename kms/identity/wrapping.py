@@ -29,6 +29,7 @@ from kms.operation import (
     Effect,
     Field,
     Leased,
+    NamespaceRef,
     Operation,
     Result,
 )
@@ -67,20 +68,22 @@ class Wrapping:
         parts = {"data": result.data, "auth": result.auth, "warnings": result.warnings, "lease": kept}
         answer = document(parts)
         accessor = str(result.auth["accessor"]) if result.auth is not None else ""
-        return self._issue(tx, answer, call.path, call.wrap_ttl, (accessor, result.subject, result.items))
+        facts = (accessor, result.subject, result.items)
+        return self._issue(tx, answer, (call.path, call.namespace), call.wrap_ttl, facts)
 
     def _issue(
         self,
         tx: Transaction,
         answer: bytes,
-        path: str,
+        origin: tuple[str, NamespaceRef],
         ttl: int,
         facts: tuple[str, Mapping[str, str | int], int],
     ) -> Result:
         wrapped_accessor, subject, items = facts
+        path, namespace = origin
         now = self._tokens.now()
         born = Token(
-            accessor=new_accessor(),
+            accessor=new_accessor(namespace.id),
             parent="",
             expires_at=now + ttl,
             policies=(RESPONSE_WRAPPING,),
@@ -90,6 +93,7 @@ class Wrapping:
             creation_ttl=ttl,
             lease_ttl=ttl,
             explicit_max_ttl=ttl,
+            namespace=namespace.id,
         )
         token = self._tokens.insert(tx, born)
         key = self._tokens.key_of(token)
@@ -99,7 +103,7 @@ class Wrapping:
             "accessor": born.accessor,
             "ttl": ttl,
             "creation_time": rfc3339(now),
-            "creation_path": path,
+            "creation_path": path[len(namespace.path) :],
         }
         if wrapped_accessor:
             info["wrapped_accessor"] = wrapped_accessor
@@ -130,7 +134,7 @@ class Wrapping:
             data={
                 "creation_ttl": held.creation_ttl,
                 "creation_time": rfc3339(held.created),
-                "creation_path": held.path,
+                "creation_path": held.path[len(self._tokens.namespace_of(held).path) :],
             },
             subject={"accessor": held.accessor},
         )
@@ -159,7 +163,8 @@ class Wrapping:
         def write(tx: Transaction) -> Result:
             token, answer = self._take(tx, asked)
             facts = ("", {"accessor": token.accessor}, 1)
-            return self._issue(tx, answer, token.path, token.creation_ttl, facts)
+            origin = (token.path, self._tokens.namespace_of(token))
+            return self._issue(tx, answer, origin, token.creation_ttl, facts)
 
         return Change(write)
 
@@ -189,6 +194,7 @@ class Wrapping:
                 effect=Effect.STATE,
                 fields=_TOKEN,
                 no_credential=_NOT_VALID,
+                of_itself=True,
             ),
             Operation("sys.wrapping.rewrap", update, self.rewrap, effect=Effect.STATE, fields=_TOKEN),
         ]

@@ -13,6 +13,7 @@ from kms.operation import (
     Change,
     Effect,
     Field,
+    NamespaceRef,
     Operation,
     Principal,
     Record,
@@ -32,11 +33,11 @@ _MAX_PATHS = 1_000
 class TokenPolicies(Protocol):
     """What identity tells about a token; policy itself never looks at one."""
 
-    def principal_of_token(self, token: str) -> Principal:
-        """Who a live token stands for. Raises KmsError(INVALID) when there is none."""
+    def principal_of_token(self, token: str, namespace: NamespaceRef) -> Principal:
+        """Who a live token of a namespace stands for. Raises KmsError(INVALID) when there is none."""
         ...
 
-    def principal_of_accessor(self, accessor: str) -> Principal:
+    def principal_of_accessor(self, accessor: str, namespace: NamespaceRef) -> Principal:
         """Who the live token with this accessor stands for. Raises KmsError(INVALID) when there is none."""
         ...
 
@@ -114,16 +115,17 @@ class _Handlers:
         self._tokens = tokens
         self._clock = clock
 
-    def list(self, _call: Call) -> Result:
-        return Result(data={"keys": self._service.list()})
+    def list(self, call: Call) -> Result:
+        return Result(data={"keys": self._service.list(call.namespace)})
 
-    def list_detailed(self, _call: Call) -> Result:
-        rows = [row for name in self._service.list() if (row := self._service.get(name)) is not None]
+    def list_detailed(self, call: Call) -> Result:
+        names, here = self._service.list(call.namespace), call.namespace
+        rows = [row for name in names if (row := self._service.get(name, here)) is not None]
         shown = {row.name: {**_facts(row), "policy": row.text} for row in rows}
         return Result(data={"keys": [row.name for row in rows], "key_info": shown}, items=len(rows))
 
-    def list_old(self, _call: Call) -> Result:
-        names = self._service.list()
+    def list_old(self, call: Call) -> Result:
+        names = self._service.list(call.namespace)
         return Result(data={"keys": names, "policies": names})
 
     def read(self, call: Call) -> Result:
@@ -135,7 +137,7 @@ class _Handlers:
         return Result(data={**_facts(row), "rules": row.text})
 
     def _row(self, call: Call) -> PolicyRow:
-        row = self._service.get(call.args["name"])
+        row = self._service.get(call.args["name"], call.namespace)
         if row is None:
             raise not_found()
         return row
@@ -150,7 +152,8 @@ class _Handlers:
         return self._write(call, rules, ("'rules' is deprecated, please use 'policy' instead",))
 
     def _write(self, call: Call, text: str, warnings: tuple[str, ...]) -> Change:
-        prepared = self._service.prepare(call.args["name"], text, self._options(call, None))
+        options = self._options(call, None)
+        prepared = self._service.prepare(call.args["name"], text, options, call.namespace)
 
         def write(tx: Transaction) -> Result:
             row = self._service.put(tx, prepared)
@@ -159,14 +162,14 @@ class _Handlers:
         return Change(write)
 
     def patch(self, call: Call) -> Change:
-        held = self._service.get(call.args["name"])
+        held = self._service.get(call.args["name"], call.namespace)
         if held is None:
             raise invalid("policy not found")
         options = self._options(call, held)
         text = call.args["policy"] if "policy" in call.given else held.text
         if options.cas is None:  # the version that was read, so that nobody's change in between is lost
             options = replace(options, cas=held.version)
-        prepared = self._service.prepare(call.args["name"], text, options)
+        prepared = self._service.prepare(call.args["name"], text, options, call.namespace)
 
         def write(tx: Transaction) -> Result:
             row = self._service.put(tx, prepared)
@@ -206,7 +209,7 @@ class _Handlers:
 
     def delete(self, call: Call) -> Change:
         def write(tx: Transaction) -> Result:
-            self._service.delete(tx, call.args["name"])
+            self._service.delete(tx, call.args["name"], call.namespace)
             return Result()
 
         return Change(write)
@@ -215,7 +218,7 @@ class _Handlers:
         token = call.args.get("token") or ""
         if not token:
             raise invalid("no token found")
-        return self._capabilities(call, self._tokens.principal_of_token(token), "")
+        return self._capabilities(call, self._tokens.principal_of_token(token, call.namespace), "")
 
     def of_self(self, call: Call) -> Result:
         return self._capabilities(call, call.principal, call.peer)
@@ -224,7 +227,8 @@ class _Handlers:
         accessor = call.args.get("accessor") or ""
         if not accessor:
             raise invalid("missing accessor")
-        return self._capabilities(call, self._tokens.principal_of_accessor(accessor), "")
+        principal = self._tokens.principal_of_accessor(accessor, call.namespace)
+        return self._capabilities(call, principal, "")
 
     def _capabilities(self, call: Call, principal: Principal, peer: str) -> Result:
         """`peer` is "" for a token that somebody else asks about: nobody knows where it will be used from."""
@@ -236,7 +240,10 @@ class _Handlers:
         if not all(paths):
             raise invalid("missing path")
         acl, context = self._service.acl_of(principal), self._service.context(principal, peer)
-        data: dict[str, list[str]] = {path: capabilities(acl, path, context) for path in paths}
+        below = call.namespace.path
+        data: dict[str, list[str]] = {
+            path: capabilities(acl, below + path.lstrip("/"), context) for path in paths
+        }
         if len(paths) == 1:
             data["capabilities"] = data[paths[0]]
         return Result(data=data, items=len(paths))

@@ -9,7 +9,19 @@ import msgspec
 
 from kms.errors import invalid, not_found
 from kms.ids import check_name
-from kms.operation import Call, Capability, Change, Effect, Field, Operation, Record, Result
+from kms.namespaces import scoped, scoped_prefix
+from kms.operation import (
+    ROOT_NAMESPACE,
+    Call,
+    Capability,
+    Change,
+    Effect,
+    Field,
+    NamespaceRef,
+    Operation,
+    Record,
+    Result,
+)
 from kms.policy.passwords import PasswordRules, generate, read_password_rules
 from kms.tables import Reader, Store, Table, Transaction
 
@@ -31,25 +43,30 @@ class PasswordPolicies:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def generate(self, name: str, reader: Reader | None = None) -> str:
-        """A password by the named policy. Raises KmsError(NOT_FOUND)."""
-        row = (reader or self._store.reader()).get(PASSWORDS, check_name(name, "password policy name"))
+    def generate(
+        self, name: str, reader: Reader | None = None, namespace: NamespaceRef = ROOT_NAMESPACE
+    ) -> str:
+        """A password by the named policy of a namespace. Raises KmsError(NOT_FOUND)."""
+        key = scoped(namespace, check_name(name, "password policy name"))
+        row = (reader or self._store.reader()).get(PASSWORDS, key)
         if row is None:
             raise not_found("policy does not exist")
         return generate(row.value.rules)
 
     # -- handlers ---------------------------------------------------------------------------------
 
-    def names(self, _call: Call) -> Result:
+    def names(self, call: Call) -> Result:
         """All names."""
-        names = self._store.reader().keys(PASSWORDS)
+        prefix = scoped_prefix(call.namespace)
+        keys = (key.removeprefix(prefix) for key in self._store.reader().keys(PASSWORDS, prefix))
+        names = [name for name in keys if "/" not in name]
         if not names:
             raise not_found()
         return Result(data={"keys": names}, items=len(names))
 
     def read(self, call: Call) -> Result:
         """The text."""
-        row = self._store.reader().get(PASSWORDS, call.args["name"])
+        row = self._store.reader().get(PASSWORDS, _key(call))
         if row is None:
             raise not_found("policy does not exist")
         return Result(data={"policy": row.value.text})
@@ -62,9 +79,9 @@ class PasswordPolicies:
         made = PasswordPolicy(text, read_password_rules(text))
 
         def write(tx: Transaction) -> Result:
-            held = tx.get(PASSWORDS, name)
+            held = tx.get(PASSWORDS, _key(call))
             if held is None:
-                tx.insert(PASSWORDS, name, made)
+                tx.insert(PASSWORDS, _key(call), made)
             else:
                 tx.replace(PASSWORDS, held, made)
             return Result(subject={"password_policy": name, "length": made.rules.length})
@@ -75,7 +92,7 @@ class PasswordPolicies:
         """Delete one; one that is not there is no error."""
 
         def write(tx: Transaction) -> Result:
-            held = tx.get(PASSWORDS, call.args["name"])
+            held = tx.get(PASSWORDS, _key(call))
             if held is not None:
                 tx.delete(PASSWORDS, held)
             return Result()
@@ -84,7 +101,7 @@ class PasswordPolicies:
 
     def make(self, call: Call) -> Result:
         """A password, for the caller."""
-        return Result(data={"password": self.generate(call.args["name"])})
+        return Result(data={"password": self.generate(call.args["name"], namespace=call.namespace)})
 
     def table(self) -> list[Operation]:
         """The operations below sys/policies/password."""
@@ -103,6 +120,10 @@ class PasswordPolicies:
             Operation("policy.password.delete", Capability.DELETE, self.delete, effect=state, fields=(name,)),
             Operation("policy.password.generate", Capability.READ, self.make, fields=(name,)),
         ]
+
+
+def _key(call: Call) -> str:
+    return scoped(call.namespace, call.args["name"])
 
 
 def _unwrapped(text: str) -> str:

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from kms.clock import Clock
 from kms.errors import invalid
-from kms.operation import NO_VALUES, Call, Capability, Principal
+from kms.namespaces import NamespaceTable, scoped, scoped_prefix, unscoped
+from kms.operation import NO_VALUES, ROOT_NAMESPACE, Call, Capability, NamespaceRef, Principal
 from kms.policy.auditor import AUDITOR, AUDITOR_TEXT, EVIDENCE
 from kms.policy.builtin import (
     DEFAULT,
@@ -73,10 +74,18 @@ class PolicyService:
 
     Args:
         tags: of the server's environment, for conditions on them.
+        namespaces: those that policies may belong to; None for the table of `store`.
     """
 
-    def __init__(self, store: Store, clock: Clock, tags: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        tags: Mapping[str, str] | None = None,
+        namespaces: NamespaceTable | None = None,
+    ) -> None:
         self._store = store
+        self._namespaces = namespaces or NamespaceTable(store, lambda: True, lambda: None)
         self._clock = clock
         self._tags = dict(tags or {})
         self._acls: dict[tuple[tuple[str, ...], str], tuple[Mapping[str, str], Acl]] = {}
@@ -130,7 +139,7 @@ class PolicyService:
         """The compiled union of the named policies; names without a policy grant nothing.
 
         Args:
-            names: canonical.
+            names: canonical, as row keys: what belongs to a namespace has its id before the name.
             values: what templates stand for. What was compiled is kept for as long as the same object is handed in.
         """
         key = names, values.get("identity.entity.id", "")
@@ -155,19 +164,23 @@ class PolicyService:
         documents: dict[str, PolicyDocument] = {}
         expirations: list[float] = []
         root = auditor = False
-        for name in names:
-            if name == AUDITOR:
-                auditor = True  # no row can have this name
+        for key in names:
+            if key == AUDITOR:
+                auditor = True  # no row can have this name, and no namespace has it
                 continue
-            if name == ROOT:
+            if key == ROOT:
                 root = True
                 continue
-            if name in _INTERNAL:
-                documents[name] = _INTERNAL[name]  # no row can have this name
+            namespace_id, name = unscoped(key)
+            namespace = self._namespaces.living(namespace_id)
+            if namespace is None:
                 continue
-            row = _find(reader, name, now)
+            if name in _INTERNAL:
+                documents[key] = _below(_INTERNAL[name], namespace)  # no row can have this name
+                continue
+            row = _find(reader, key, now)
             if row is not None:
-                documents[name] = _document(row)
+                documents[key] = _below(_document(row), namespace)
                 expirations += [row.expiration] if row.expiration else []
         acl = compile_acl(documents, values, root=root, now=now)
         acl.auditor = auditor
@@ -192,7 +205,7 @@ class PolicyService:
             row.key: PolicyDocument(
                 rules=tuple(
                     Rule(
-                        path=rule.path,
+                        path=namespace.path + rule.path,
                         grants=tuple(sorted(CONTROLLABLE)),
                         control_group=rule.control_group,
                         expiration=rule.expiration or row.value.expiration,
@@ -203,6 +216,7 @@ class PolicyService:
             )
             for row in self._store.reader().scan(POLICIES)
             if not _expired(row.value, now)
+            and (namespace := self._namespaces.living(unscoped(row.key)[0])) is not None
         }
         return compile_acl(documents, now=now)
 
@@ -222,10 +236,10 @@ class PolicyService:
 
     # -- texts ----------------------------------------------------------------------------------
 
-    def get(self, name: str) -> PolicyRow | None:
+    def get(self, name: str, namespace: NamespaceRef = ROOT_NAMESPACE) -> PolicyRow | None:
         """A policy by any spelling of its name; `root` exists and has no text. Raises KmsError(INVALID)."""
         name = canonical_name(name)
-        if name in {ROOT, AUDITOR}:
+        if name == ROOT or (name == AUDITOR and not namespace.id):
             return PolicyRow(
                 name=name,
                 text=AUDITOR_TEXT if name == AUDITOR else "",
@@ -234,18 +248,25 @@ class PolicyService:
                 modified=0.0,
                 version=0,
             )
-        return _find(self._store.reader(), name, self._clock.now())
+        return _find(self._store.reader(), scoped(namespace, name), self._clock.now())
 
-    def exists(self, name: str) -> bool:
+    def exists(self, name: str, namespace: NamespaceRef = ROOT_NAMESPACE) -> bool:
         """Whether a canonical name has a policy, builtin or written."""
-        return name in {ROOT, AUDITOR} or _find(self._store.reader(), name, self._clock.now()) is not None
+        if not namespace.id and name in {ROOT, AUDITOR}:
+            return True
+        return _find(self._store.reader(), scoped(namespace, name), self._clock.now()) is not None
 
-    def list(self) -> list[str]:
-        """All names, sorted, `root` last as the peer has it."""
-        names = set(self._store.reader().keys(POLICIES)) | {AUDITOR, DEFAULT}
-        return [*sorted(names), ROOT]
+    def list(self, namespace: NamespaceRef = ROOT_NAMESPACE) -> list[str]:
+        """All names, sorted, `root` last as the peer has it; that one is of the root namespace alone."""
+        prefix = scoped_prefix(namespace)
+        keys = self._store.reader().keys(POLICIES, prefix)
+        if namespace.id:
+            return sorted({key.removeprefix(prefix) for key in keys} | {DEFAULT})
+        return [*sorted({key for key in keys if "/" not in key} | {AUDITOR, DEFAULT}), ROOT]
 
-    def prepare(self, name: str, text: str, options: Options = _PLAIN) -> Prepared:
+    def prepare(
+        self, name: str, text: str, options: Options = _PLAIN, namespace: NamespaceRef = ROOT_NAMESPACE
+    ) -> Prepared:
         """Read and check a policy; `text` is HCL or JSON, or either in base64. Only its result can be `put`.
 
         Apart from `put` because reading a long text takes a second, and no write lock waits for it.
@@ -267,7 +288,7 @@ class PolicyService:
             expiration=options.expiration,
             cas_required=options.cas_required,
         )
-        return Prepared(row, options.cas)
+        return Prepared(row, options.cas, scoped(namespace, name))
 
     def put(self, tx: Transaction, prepared: Prepared) -> PolicyRow:
         """Write a policy that `prepare` made. In force, in every process, when `tx` has committed.
@@ -275,11 +296,11 @@ class PolicyService:
         Raises:
             KmsError(INVALID): it is not the version that the writer knew, or had to name.
         """
-        held, wanted = tx.get(POLICIES, prepared.row.name), prepared.row
+        held, wanted = tx.get(POLICIES, prepared.key), prepared.row
         expired = held is not None and _expired(held.value, wanted.modified)
         _compare(held.value if held is not None and not expired else None, prepared)
         if held is None:
-            return tx.insert(POLICIES, wanted.name, wanted).value
+            return tx.insert(POLICIES, prepared.key, wanted).value
         version = 1 if expired else held.value.version + 1
         return tx.replace(POLICIES, held, replace(wanted, version=version)).value
 
@@ -297,29 +318,38 @@ class PolicyService:
         now = self._clock.now()
         return any(_expired(row.value, now) for row in self._store.reader().scan(POLICIES))
 
-    def delete(self, tx: Transaction, name: str) -> None:
+    def delete(self, tx: Transaction, name: str, namespace: NamespaceRef = ROOT_NAMESPACE) -> None:
         """Delete a policy; one that is not there is no error. Raises KmsError(INVALID) for builtin ones."""
         name = _writable(name, "delete")
         if name == DEFAULT:
             raise invalid("cannot delete default policy")
-        held = tx.get(POLICIES, name)
+        held = tx.get(POLICIES, scoped(namespace, name))
         if held is not None:
             tx.delete(POLICIES, held)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A policy that was read and checked, and the version that it may replace."""
+    """A policy that was read and checked, the version that it may replace, and the row key."""
 
     row: PolicyRow
     cas: int | None
+    key: str
 
 
-def _find(reader: Reader, name: str, now: float) -> PolicyRow | None:
-    row = reader.get(POLICIES, name)
+def _find(reader: Reader, key: str, now: float) -> PolicyRow | None:
+    row = reader.get(POLICIES, key)
     if row is not None and not _expired(row.value, now):
         return row.value
-    return _BUILTIN if name == DEFAULT else None
+    return _BUILTIN if unscoped(key)[1] == DEFAULT else None
+
+
+def _below(document: PolicyDocument, namespace: NamespaceRef) -> PolicyDocument:
+    """The rules as they are meant: everything that they name lies in the namespace."""
+    if not namespace.path:
+        return document
+    rules = tuple(replace(rule, path=namespace.path + rule.path) for rule in document.rules)
+    return replace(document, rules=rules)
 
 
 def _expired(row: PolicyRow, now: float) -> bool:

@@ -31,4 +31,4 @@ class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 POLICIES = Table("policy", "policies", PolicyRow, cached=True, digest="policy")
-"""Keyed by canonical name."""
+"""Keyed by canonical name; what belongs to a namespace has its ID before it (`kms.namespaces.scoped`)."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from kms.errors import ErrorKind, KmsError, invalid
+from kms.errors import ErrorKind, KmsError, invalid, not_found
+from kms.namespaces import NAMESPACES
 from kms.operation import (
     Call,
     Caller,
@@ -15,13 +16,14 @@ from kms.operation import (
     Change,
     Effect,
     Field,
+    NamespaceRef,
     Operation,
     Principal,
     Record,
     Result,
     Type,
 )
-from kms.system.mounts import MOUNTS, Mount, MountTable, canonical_path, new_mount
+from kms.system.mounts import MOUNTS, Mount, MountTable, canonical_path, mount_of, new_mount
 from kms.system.tuning import FIELDS, SYSTEM_LEASE_TTL, first_settings, lists_of, tuned, tunings_of
 from kms.tables import Row, Transaction
 
@@ -47,7 +49,7 @@ def describe(mount: Mount) -> dict[str, Any]:
         "running_plugin_version": "v1.0.0+builtin",
         "running_sha256": "",
         "seal_wrap": mount.seal_wrap,
-        "type": mount.type,
+        "type": f"ns_{mount.type}" if mount.builtin and mount.namespace else mount.type,
         "uuid": mount.uuid,
     }
 
@@ -113,21 +115,25 @@ class MountHandlers:
         self._end = end
         self._retire = retire
 
-    def _secret_mounts(self) -> dict[str, Mount]:
-        return {path: row.value for path, row in self._mounts.rows().items() if not path.startswith("auth/")}
+    def _secret_mounts(self, call: Call) -> dict[str, Mount]:
+        return {
+            path: row.value
+            for path, row in self._mounts.within(call.namespace).items()
+            if not path.startswith("auth/")
+        }
 
-    def _auth_mounts(self) -> dict[str, Mount]:
+    def _auth_mounts(self, call: Call) -> dict[str, Mount]:
         return {
             path.removeprefix("auth/"): row.value
-            for path, row in self._mounts.rows().items()
+            for path, row in self._mounts.within(call.namespace).items()
             if path.startswith("auth/")
         }
 
-    def list_mounts(self, _call: Call) -> Result:
-        return Result({path: describe(mount) for path, mount in self._secret_mounts().items()})
+    def list_mounts(self, call: Call) -> Result:
+        return Result({path: describe(mount) for path, mount in self._secret_mounts(call).items()})
 
-    def list_auth(self, _call: Call) -> Result:
-        return Result({path: describe_auth(mount) for path, mount in self._auth_mounts().items()})
+    def list_auth(self, call: Call) -> Result:
+        return Result({path: describe_auth(mount) for path, mount in self._auth_mounts(call).items()})
 
     def internal_mounts(self, call: Call) -> Result:
         known = bool(call.credential)
@@ -139,19 +145,21 @@ class MountHandlers:
                 path: as_known(mount) if known else _describe_unseen(mount)
                 for path, mount in mounts.items()
                 if mount.listing_visibility == "unauth"
-                or (known and self._visible(call.principal, prefix + path))
+                or (known and self._visible(call.principal, call.namespace.path + prefix + path))
             }
 
         return Result(
             {
-                "secret": shown(self._secret_mounts(), "", describe),
-                "auth": shown(self._auth_mounts(), "auth/", describe_auth),
+                "secret": shown(self._secret_mounts(call), "", describe),
+                "auth": shown(self._auth_mounts(call), "auth/", describe_auth),
             }
         )
 
     def internal_mount(self, call: Call) -> Result:
         call.principal = self._authenticate(call.credential, call.peer)
-        found = self._mounts.resolve(call.args["path"].strip("/") + "/")
+        found = self._mounts.resolve(call.namespace.path + call.args["path"].strip("/") + "/")
+        if found is not None and found[0].namespace != call.namespace:
+            found = None
         if found is None or not self._visible(call.principal, found[0].path):
             # Which of the two it is, is nobody's business who may not see the mount.
             detail = "preflight capability check returned 403, please ensure client's policies grant access"
@@ -159,32 +167,34 @@ class MountHandlers:
             refusal.for_caller = True
             raise refusal
         ref, _ = found
-        shown = describe_auth if ref.path.startswith("auth/") else describe
-        return Result({"path": ref.path, **shown(self._mounts.rows()[ref.path].value)})
+        shown = describe_auth if ref.place.startswith("auth/") else describe
+        return Result(
+            {"path": ref.path[len(call.namespace.path) :], **shown(self._mounts.rows()[ref.path].value)}
+        )
 
     def read(self, call: Call) -> Result:
-        return Result(describe(self._at(canonical_path(call.args["path"])).value))
+        return Result(describe(self._at(call, canonical_path(call.args["path"])).value))
 
     def read_auth(self, call: Call) -> Result:
-        return Result(describe_auth(self._at(_auth_path(call)).value))
+        return Result(describe_auth(self._at(call, _auth_path(call)).value))
 
     def tuning(self, call: Call) -> Result:
         path = canonical_path(call.args["path"])
         if path.startswith("auth/"):
-            return Result(describe_auth_tuning(self._tuned(path)))
-        return Result(describe_tuning(self._tuned(path)))
+            return Result(describe_auth_tuning(self._tuned(call, path)))
+        return Result(describe_tuning(self._tuned(call, path)))
 
     def auth_tuning(self, call: Call) -> Result:
-        return Result(describe_auth_tuning(self._tuned(_auth_path(call))))
+        return Result(describe_auth_tuning(self._tuned(call, _auth_path(call))))
 
-    def _tuned(self, path: str) -> Mount:
-        row = self._mounts.rows().get(path)
+    def _tuned(self, call: Call, path: str) -> Mount:
+        row = self._mounts.within(call.namespace).get(path)
         if row is None:
             raise invalid(f'cannot fetch sysview for path "{path}"')
         return row.value
 
-    def _at(self, path: str) -> Row[Mount]:
-        row = self._mounts.rows().get(path)
+    def _at(self, call: Call, path: str) -> Row[Mount]:
+        row = self._mounts.within(call.namespace).get(path)
         if row is None:
             raise _no_mount(path)
         return row
@@ -212,24 +222,27 @@ class MountHandlers:
             local=bool(call.args["local"]),
             seal_wrap=bool(call.args["seal_wrap"]),
             token_type=(config.get("token_type") or "") if prefix else "",
+            namespace=call.namespace.id,
+            namespace_path=call.namespace.path,
             **first_settings(config),
         )
 
         def write(tx: Transaction) -> Result:
-            self._mounts.enable(tx, path, mount)
+            demand_living(tx, call.namespace)
+            self._mounts.enable(tx, call.namespace.path + path, mount)
             return Result(subject={"mount": path, "type": kind, "accessor": mount.accessor})
 
         return Change(write)
 
     def disable(self, call: Call) -> Change:
-        return self._disable(canonical_path(call.args["path"]))
+        return self._disable(call, canonical_path(call.args["path"]))
 
     def disable_auth(self, call: Call) -> Change:
-        return self._disable(_auth_path(call))
+        return self._disable(call, _auth_path(call))
 
-    def _disable(self, path: str) -> Change:
+    def _disable(self, call: Call, path: str) -> Change:
         def write(tx: Transaction) -> Result:
-            row = tx.get(MOUNTS, path)
+            row = mount_of(tx, call.namespace, path)
             if row is None:
                 return Result(subject={"mount": path, "removed": 0})
             if row.value.builtin:
@@ -238,13 +251,17 @@ class MountHandlers:
                     if path.startswith("auth/")
                     else f"cannot unmount '{path}'"
                 )
-            retire = self._retire.get(row.value.type)
-            held = retire(tx, row.value.id) if retire is not None else 0
-            self._end(tx, path)
-            tx.delete(MOUNTS, row)
-            return Result(subject={"mount": path, "removed": 1, "held": held})
+            return Result(subject={"mount": path, "removed": 1, "held": self.remove(tx, row)})
 
         return Change(write)
+
+    def remove(self, tx: Transaction, row: Row[Mount]) -> int:
+        """Remove a mount with all that it holds; how many things that were."""
+        retire = self._retire.get(row.value.type)
+        held = retire(tx, row.value.id) if retire is not None else 0
+        self._end(tx, row.key)
+        tx.delete(MOUNTS, row)
+        return held
 
     def tune(self, call: Call) -> Change:
         return self._tune(call, canonical_path(call.args["path"]))
@@ -261,7 +278,7 @@ class MountHandlers:
         _check_token_type(kind)
 
         def write(tx: Transaction) -> Result:
-            row = tx.get(MOUNTS, path)
+            row = mount_of(tx, call.namespace, path)
             if row is None:
                 raise invalid(f'tune of path "{path}" failed: no mount entry found')
             mount = tuned(path, row.value, call.args, call.given)
@@ -310,7 +327,15 @@ class MountHandlers:
         ]
 
 
+def demand_living(tx: Transaction, namespace: NamespaceRef) -> None:
+    """Nothing is added to a namespace that is being removed, or it would be left over."""
+    row = tx.get(NAMESPACES, namespace.path) if namespace.id else None
+    if namespace.id and (row is None or row.value.id != namespace.id or row.value.tainted):
+        raise not_found("namespace not found")
+
+
 def _auth_path(call: Call) -> str:
+    """Inside the namespace."""
     return "auth/" + canonical_path(call.args["path"])
 
 

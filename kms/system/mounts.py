@@ -9,8 +9,9 @@ import msgspec
 
 from kms.errors import invalid
 from kms.ids import base62, new_id, new_uuid
-from kms.operation import LockoutRule, MountRef
-from kms.tables import Row, Store, Table, Transaction
+from kms.namespaces import NAMESPACES
+from kms.operation import ROOT_NAMESPACE, LockoutRule, MountRef, NamespaceRef
+from kms.tables import Reader, Row, Store, Table, Transaction
 
 # One canonical spelling: lower- and upper-case letters, digits, '_', '-', '.', segments joined by '/'.
 _PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.\-]*/)+\Z")
@@ -18,7 +19,12 @@ MAX_PATH = 256
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
-    """One mounted engine. The row key is the path, which ends in '/'."""
+    """One mounted engine. The row key is the full path, which ends in '/'.
+
+    Args:
+        namespace: ID of the namespace, "" for the root namespace.
+        namespace_path: its full path, so that a mount is known by its own row; namespaces are never renamed.
+    """
 
     id: str
     uuid: str
@@ -38,11 +44,18 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     local: bool = False
     seal_wrap: bool = False
     lockout: LockoutRule | None = None
+    namespace: str = ""
+    namespace_path: str = ""
+
+    @property
+    def within(self) -> NamespaceRef:
+        """The namespace that it belongs to, for ever."""
+        return NamespaceRef(self.namespace, self.namespace_path) if self.namespace else ROOT_NAMESPACE
 
 
 MOUNTS = Table("mount", "mounts", Mount, cached=True, digest="system")
 
-# Present from init on; cannot be removed, moved or mounted again.
+# Present from init on, and from the birth of a namespace on; cannot be removed, moved or mounted again.
 BUILTIN: tuple[tuple[str, str, str], ...] = (
     ("sys/", "system", "system endpoints used for control, policy and debugging"),
     ("auth/token/", "token", "token based credentials"),
@@ -110,9 +123,22 @@ class MountTable:
                 self._rows = rows
         return rows
 
-    def with_accessor(self, accessor: str) -> MountRef | None:
-        """The mount that has this accessor now."""
-        found = (reference(row) for row in self.rows().values() if row.value.accessor == accessor)
+    def within(self, namespace: NamespaceRef) -> dict[str, Row[Mount]]:
+        """The mounts of one namespace, by the path that they have inside it."""
+        skipped = len(namespace.path)
+        return {
+            path[skipped:]: row
+            for path, row in self.rows().items()
+            if row.value.namespace == namespace.id and path.startswith(namespace.path)
+        }
+
+    def with_accessor(self, accessor: str, namespace: NamespaceRef | None = None) -> MountRef | None:
+        """The mount that has this accessor now, of one namespace where that is given."""
+        found = (
+            reference(row)
+            for row in self.rows().values()
+            if row.value.accessor == accessor and (namespace is None or row.value.namespace == namespace.id)
+        )
         return next(found, None)
 
     def resolve(self, path: str) -> tuple[MountRef, str] | None:
@@ -137,7 +163,7 @@ class MountTable:
 
     def auth_types(self) -> set[str]:
         """Types of the auth methods that are mounted."""
-        return {row.value.type for path, row in self.rows().items() if path.startswith("auth/")}
+        return {row.value.type for row in self.rows().values() if is_auth(row)}
 
     def accessors(self) -> dict[str, str]:
         """Mount id -> accessor."""
@@ -152,12 +178,34 @@ class MountTable:
         """Add a mount.
 
         Raises:
-            KmsError(INVALID): the path is taken, or lies below or above another mount.
+            KmsError(INVALID): the path is taken, or lies below or above another mount or in another namespace.
         """
-        for row in tx.scan(MOUNTS):
-            if row.key.startswith(path) or path.startswith(row.key):
-                raise invalid(f"path is already in use at {row.key.removeprefix('auth/')}")
+        demand_free(tx, path, mount.within)
         tx.insert(MOUNTS, path, mount)
+
+
+def demand_free(
+    tx: Transaction, path: str, namespace: NamespaceRef, told: str = "path is already in use at {}"
+) -> None:
+    """Raise KmsError(INVALID), saying where, unless a mount of this namespace may have this full path."""
+    for row in tx.scan(MOUNTS):
+        if row.key.startswith(path) or path.startswith(row.key):
+            taken = row.key[len(namespace.path) :].removeprefix("auth/")
+            raise invalid(told.format(taken))
+    for key in tx.keys(NAMESPACES):
+        if len(key) > len(namespace.path) and path.startswith(key):
+            raise invalid(f"existing mount at {key[len(namespace.path) :]}")
+
+
+def mount_of(reader: Reader, namespace: NamespaceRef, path: str) -> Row[Mount] | None:
+    """The mount that a namespace has at a path inside it; one of a namespace below is another's."""
+    row = reader.get(MOUNTS, namespace.path + path)
+    return row if row is not None and row.value.namespace == namespace.id else None
+
+
+def is_auth(row: Row[Mount]) -> bool:
+    """Whether a mount is one of an auth method."""
+    return row.key.startswith("auth/", len(row.value.namespace_path))
 
 
 def reference(row: Row[Mount]) -> MountRef:
@@ -172,6 +220,7 @@ def reference(row: Row[Mount]) -> MountRef:
         max_lease_ttl=mount.max_lease_ttl,
         token_type=mount.token_type,
         lockout=mount.lockout,
+        namespace=mount.within,
     )
 
 

@@ -11,7 +11,7 @@ from kms.clock import Clock
 from kms.errors import KmsError, invalid, not_found
 from kms.ids import new_uuid
 from kms.operation import Call, Capability, Change, Effect, Field, Operation, Record, Result
-from kms.system.mounts import BUILTIN, MOUNTS, canonical_path
+from kms.system.mounts import BUILTIN, MOUNTS, canonical_path, demand_free, mount_of
 from kms.system.settings import REMOUNTS, Remount
 from kms.tables import Store, Transaction
 
@@ -31,26 +31,25 @@ class RemountHandlers:
         self._end = end
 
     def remount(self, call: Call) -> Change:
+        """Within the namespace of the request: what a mount is told by its engine says whose it is."""
         source, target = _canonical(call.args["from"]), _canonical(call.args["to"])
         if any(source.startswith(path) for path in _PROTECTED):
             raise invalid(f'cannot remount "{source}"')
         same = source.startswith("auth/") == target.startswith("auth/") and target != "auth/"
         if not same or any(target.startswith(path) for path in _PROTECTED):
             raise invalid(f"cannot remount to destination {target}")
-        migration = new_uuid()
+        migration, here = new_uuid(), call.namespace
 
         def write(tx: Transaction) -> Result:
-            row = tx.get(MOUNTS, source)
+            row = mount_of(tx, here, source)
             if row is None:
                 raise invalid(f'no matching mount at "{source}"')
-            for other in tx.keys(MOUNTS):
-                if other.startswith(target) or target.startswith(other):
-                    raise invalid(f'path already in use at "{other}"')
+            demand_free(tx, here.path + target, here, 'path already in use at "{}"')
             # Leases are named after the old path, and nothing would find them under the new one.
-            self._end(tx, source)
+            self._end(tx, row.key)
             tx.delete(MOUNTS, row)
-            tx.insert(MOUNTS, target, row.value)
-            moved = Remount(source=source, target=target, at=self._clock.now())
+            tx.insert(MOUNTS, here.path + target, row.value)
+            moved = Remount(source=source, target=target, at=self._clock.now(), namespace=here.id)
             tx.insert(REMOUNTS, migration, moved)
             return Result(
                 {"migration_id": migration},
@@ -64,7 +63,7 @@ class RemountHandlers:
 
     def status(self, call: Call) -> Result:
         row = self._store.reader().get(REMOUNTS, call.args["migration_id"])
-        if row is None:
+        if row is None or row.value.namespace != call.namespace.id:
             raise not_found()
         moved = row.value
         return Result(

@@ -27,16 +27,9 @@ class ResultantHandlers:
             (exact if is_exact else globs)[compiled.pattern.removesuffix("*")] = _shown(compiled.under(here))
         return Result({"root": False, "exact_paths": exact, "glob_paths": globs})
 
-    def namespaces(self, _call: Call) -> Result:
-        """There are none that anybody could choose."""
-        return Result({})
-
     def table(self) -> list[Operation]:
         """The operations."""
-        return [
-            Operation("sys.internal.acl", Capability.READ, self.acl),
-            Operation("sys.internal.namespaces", Capability.READ, self.namespaces, any_token=True),
-        ]
+        return [Operation("sys.internal.acl", Capability.READ, self.acl)]
 
 
 def _shown(compiled: Compiled) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Remount(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     target: str
     at: float
+    namespace: str = ""
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

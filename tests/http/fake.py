@@ -14,15 +14,17 @@ from typing import Any
 
 from kms.clock import Clock
 from kms.config import Config
-from kms.errors import ErrorKind, KmsError
+from kms.errors import ErrorKind, KmsError, not_found
 from kms.http.vault.route import Route
 from kms.jobs.scheduler import Task
 from kms.operation import (
+    ROOT_NAMESPACE,
     Call,
     Caller,
     Capability,
     Field,
     MountRef,
+    NamespaceRef,
     Needs,
     Operation,
     Result,
@@ -231,6 +233,20 @@ class NoPages:
         return ()
 
 
+class FakeNamespaces:
+    """None at all."""
+
+    some = False
+
+    def named(self, header: str) -> NamespaceRef:
+        del header
+        raise not_found("namespace not found")
+
+    def of(self, path: str) -> NamespaceRef:
+        del path
+        return ROOT_NAMESPACE
+
+
 class FakeApp:
     """What `kms.app.build` returns."""
 
@@ -241,6 +257,7 @@ class FakeApp:
         }
         self.routes: Mapping[str, tuple[Route, ...]] = ROUTES
         self.mounts = FakeMounts()
+        self.namespaces = FakeNamespaces()
         self.cross_origin = NoPages()
         self.devices = None
         self.tasks = tasks

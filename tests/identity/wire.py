@@ -22,6 +22,7 @@ from kms.http.vault.route import Rendered, Route
 from kms.identity import TokenService
 from kms.identity import operations as identity_operations
 from kms.identity.methods.logins import Logins
+from kms.namespaces import NamespaceTable
 from kms.operation import Call, Capability, Change, MountRef, Operation, Result
 from kms.oplog import OperatorLog
 from kms.policy import PolicyService
@@ -124,6 +125,7 @@ class Process:
             "token": token_routes.ROUTES,
         }
         self.mounts = Mounts()
+        self.namespaces = NamespaceTable(self.store, lambda: True, lambda: None)
         self.pipeline = Road(self)
         self._door = Door(self, OperatorLog(clock))
 

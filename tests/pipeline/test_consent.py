@@ -148,6 +148,9 @@ class Road:
 
     def admit(self, _operation: Operation) -> None: ...
 
+    def enter(self, call: Call) -> None:
+        del call
+
     def admit_change(self, _operation: Operation) -> None: ...
 
     def count(self, _call: Call) -> None: ...

@@ -86,6 +86,9 @@ class Road:
         if self.refuse_state is not None:
             raise KmsError(self.refuse_state, "not now")
 
+    def enter(self, call: Call) -> None:
+        del call
+
     def admit_change(self, _operation: Operation) -> None:
         if self.refuse_change:
             raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, "the log is behind")

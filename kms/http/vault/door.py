@@ -1,6 +1,7 @@
 """The Vault door: a request in, a `Call` down the road, a finished answer out.
 
-    (1) canonical path, verb            before anything else, no body needed
+    (1) canonical path, verb            before anything else, no body needed; the namespace of a header and that
+                                        of a path become one path here
     (2) mount and route -> operation    what does not exist is an operation too (ports.NO_ROUTE)
     (3) headers, body, fields           bounded, coerced once
     (4) the pipeline                    authenticates, decides, acts, records
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 from kms.clock import Clock, SystemClock
 from kms.devices import Devices
-from kms.errors import ErrorKind, KmsError, invalid
+from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.http.chains import Chain, ClientChains
 from kms.http.ports import NO_ROUTE, App
 from kms.http.vault import body as bodies
@@ -35,7 +36,17 @@ from kms.http.vault.route import Rendered, Route
 from kms.http.vault.router import Match, Router
 from kms.ids import new_event_id
 from kms.inflight import InFlight
-from kms.operation import Call, Caller, Capability, MountRef, Operation, Runs
+from kms.operation import (
+    ROOT_NAMESPACE,
+    Call,
+    Caller,
+    Capability,
+    MountRef,
+    NamespaceRef,
+    Needs,
+    Operation,
+    Runs,
+)
 from kms.oplog import Contained, OperatorLog
 
 _CAPABILITIES = {
@@ -66,6 +77,8 @@ class Routed:
     match: Match | None
     reason: str  # why nothing matched: "mount", "path", "verb"; "" when it did
     query: dict[str, str]
+    namespace: NamespaceRef = ROOT_NAMESPACE
+    headed: bool = False  # a header that names a namespace is part of the path
 
     @property
     def inline(self) -> bool:
@@ -119,6 +132,7 @@ class Door:
         devices: Devices | None = None,
     ) -> None:
         self._app = app
+        self._namespaces = app.namespaces
         self._log = log
         self._name = name
         self._clock = clock or SystemClock()
@@ -142,10 +156,12 @@ class Door:
             for verb, capability in _CAPABILITIES.items()
         }
 
-    def route(self, method: str, raw_path: bytes, query: bytes = b"") -> Routed | Rendered:
+    def route(
+        self, method: str, raw_path: bytes, query: bytes = b"", headers: Headers = ()
+    ) -> Routed | Rendered:
         """Steps 1 and 2."""
         try:
-            return self._route(method, raw_path, query)
+            return self._route(method, raw_path, query, headers)
         except KmsError as error:
             self._note(error, self._clock.now())
             return render_error(error)
@@ -162,6 +178,7 @@ class Door:
             request_id=new_event_id(self._clock.now()),
             peer=peer,
             door=self._name,
+            namespace=routed.namespace,
         )
         try:
             call.unverified_chain = self._chains.pick(peer, headers, chain)
@@ -229,14 +246,29 @@ class Door:
     ) -> Rendered:
         """All steps; never raises."""
         with Contained(self._log, "request_not_parsed"):
-            routed = self.route(method, raw_path, query)
+            routed = self.route(method, raw_path, query, headers)
             prepared = routed if isinstance(routed, Rendered) else self.prepare(routed, headers, body, peer)
             return prepared if isinstance(prepared, Rendered) else self.contained(prepared)
         return self.crashed()
 
-    def _route(self, method: str, raw_path: bytes, query: bytes) -> Routed | Rendered:
+    def _route(self, method: str, raw_path: bytes, query: bytes, headers: Headers) -> Routed | Rendered:
+        self._app.refresh()
+        # Who has no namespaces does not look for their header here; one that names some is refused in step 3.
+        header = _namespace_header(headers) if self._namespaces.some else b""
+        if header in _NAMESPACES:
+            return self._route_below("", method, raw_path, query)
+        named = self._namespaces.named(header.decode("latin-1"))
+        routed = self._route_below(named.path, method, raw_path, query)
+        if isinstance(routed, Routed):
+            routed.headed = True
+        return routed
+
+    def _route_below(self, under: str, method: str, raw_path: bytes, query: bytes) -> Routed | Rendered:
         for marker in self._opaque:
-            if marker in raw_path and (opaque := self._route_opaque(method, raw_path, marker)) is not None:
+            if (
+                marker in raw_path
+                and (opaque := self._route_opaque(under, method, raw_path, marker)) is not None
+            ):
                 return opaque
         path = self._well_known(raw_path) if raw_path.startswith(WELL_KNOWN) else canonical(raw_path)
         if path is None:
@@ -257,33 +289,32 @@ class Door:
             path += "/"  # policies name folders with the slash; one spelling for both requests
         elif path.endswith("/") and verb in ("POST", "PATCH"):
             raise invalid("cannot write to a path ending in '/'")
-        return self._resolve(method, verb, path, fields)
+        return self._resolve(method, verb, under + path, fields)
 
     def _well_known(self, raw_path: bytes) -> str | None:
         """The canonical path that a well-known one (RFC 8615) stands for: policy and log see no second spelling."""
         path = canonical(PREFIX + raw_path[len(WELL_KNOWN) :])
         if self._aliases is None or not isinstance(path, str):
             return None
-        self._app.refresh()
         return self._aliases(path)
 
-    def _route_opaque(self, method: str, raw_path: bytes, marker: bytes) -> Routed | None:
+    def _route_opaque(self, under: str, method: str, raw_path: bytes, marker: bytes) -> Routed | None:
         """The request, if it is for a route with an opaque end that begins at `marker`."""
         before, _, rest = raw_path.partition(marker)
         path = canonical(before + marker + OPAQUE)
         if not isinstance(path, str) or method not in ("GET", "HEAD"):
             return None
-        routed = self._resolve(method, "GET", path, {})
+        routed = self._resolve(method, "GET", under + path, {})
         if isinstance(routed, Rendered) or routed.match is None or not routed.match.compiled.route.opaque:
             return None
         routed.match = Match(routed.match.compiled, (*routed.match.parameters[:-1], rest.decode("latin-1")))
         return routed
 
     def _resolve(self, method: str, verb: str, path: str, fields: dict[str, str]) -> Routed | Rendered:
-        self._app.refresh()
         found = self._app.mounts.resolve(path)
         if found is None:
-            return Routed(verb, path, _NO_MOUNT, self._no_route[verb], None, "mount", fields)
+            within = self._namespaces.of(path) if self._namespaces.some else ROOT_NAMESPACE
+            return Routed(verb, path, _NO_MOUNT, self._no_route[verb], None, "mount", fields, within)
         mount, rest = found
         router = self._routers.get(mount.type)
         match = router.match(verb, rest) if router else "path"
@@ -291,19 +322,19 @@ class Door:
             head = router.match(method, rest)  # few resources answer HEAD otherwise than GET
             match = match if isinstance(head, str) else head
         if isinstance(match, str):
-            return Routed(verb, path, mount, self._no_route[verb], None, match, fields)
+            return Routed(verb, path, mount, self._no_route[verb], None, match, fields, mount.namespace)
         operation = match.compiled.operation
         if method == "HEAD" and operation.caller is not Caller.PUBLIC:
             return nothing(405)
-        return Routed(verb, path, mount, operation, match, "", fields)
+        return Routed(verb, path, mount, operation, match, "", fields, mount.namespace)
 
     def _fill(self, routed: Routed, headers: Headers, body: bytes, call: Call) -> tuple[str, ...]:
         asked = _read(headers)
         call.credential, call.basic, call.mfa = asked.token, asked.basic, asked.mfa
         if self._devices is not None and (wanted := self._devices.headers):
             call.audited_headers = _audited(headers, wanted)
-        if asked.namespace not in _NAMESPACES:
-            raise KmsError(ErrorKind.NOT_FOUND, "namespace not found")
+        if asked.namespace not in _NAMESPACES and not routed.headed:
+            self._demand_none(routed, asked.namespace)
         if asked.wrap_ttl:
             call.wrap_ttl = wrap_seconds(asked.wrap_ttl)
         if asked.idempotency_key:
@@ -323,6 +354,13 @@ class Door:
             known = call.given - call.bound
             call.extra = {name: value for name, value in given.items() if name not in known}
         return warnings
+
+    def _demand_none(self, routed: Routed, header: bytes) -> None:
+        """A namespace that no path was made of is unknown: there are none, or nobody can know."""
+        if routed.operation.needs is Needs.NOTHING and not self._namespaces.some:
+            return  # what tells that the server is sealed is told to everybody
+        self._namespaces.named(header.decode("latin-1"))
+        raise not_found("namespace not found")
 
     def _run(self, prepared: Prepared) -> Rendered:
         call, match = prepared.call, prepared.routed.match
@@ -376,6 +414,13 @@ def _read(headers: Headers) -> _Asked:
     return asked
 
 
+def _namespace_header(headers: Headers) -> bytes:
+    found = [value.strip() for name, value in headers if name == b"x-vault-namespace"]
+    if len(found) > 1:
+        raise invalid("X-Vault-Namespace is given twice")
+    return found[0] if found else b""
+
+
 def _audited(headers: Headers, wanted: Mapping[bytes, bool]) -> dict[str, tuple[list[str], bool]]:
     found: dict[str, tuple[list[str], bool]] = {}
     for name, value in headers:
@@ -402,7 +447,7 @@ def _no_route_error(routed: Routed) -> KmsError:
         return KmsError(ErrorKind.UNSUPPORTED, "unsupported operation")
     if routed.reason == "path":
         return KmsError(ErrorKind.NO_ROUTE, multi("unsupported path"))
-    shown = routed.path.replace('"', "'")
+    shown = routed.path[len(routed.namespace.path) :].replace('"', "'")
     return KmsError(ErrorKind.NO_ROUTE, f'no handler for route "{shown}". route entry not found.')
 
 

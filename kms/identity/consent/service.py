@@ -83,7 +83,7 @@ class Consents:
             raise refused("this request needs the consent of others, and a batch token cannot wait for it")
         ttl = lifetime(demand.groups, self._operator.max_ttl)
         born = Token(
-            accessor=new_accessor(),
+            accessor=new_accessor(call.namespace.id),
             parent="",
             expires_at=now + ttl,
             policies=(RESPONSE_WRAPPING,),
@@ -93,6 +93,7 @@ class Consents:
             creation_ttl=ttl,
             lease_ttl=ttl,
             explicit_max_ttl=ttl,
+            namespace=call.namespace.id,
         )
         token = self._tokens.insert(tx, born)
         waiting = Waiting(
@@ -121,7 +122,7 @@ class Consents:
             "accessor": born.accessor,
             "ttl": ttl,
             "creation_time": rfc3339(now),
-            "creation_path": call.path,
+            "creation_path": call.place,
         }
         return Result(wrap=info, subject={"wrapped_in": born.accessor})
 
@@ -202,7 +203,7 @@ class Consents:
         """
         if not accessor:
             raise invalid("missing accessor")
-        key = self._tokens.key_of_accessor(accessor, reader)
+        key = self._tokens.key_of_accessor(accessor, None, reader)  # asked for in the root namespace alone
         if key is None:
             raise invalid("invalid accessor")
         row = (reader or self._store.reader()).get(CONSENTS, key)

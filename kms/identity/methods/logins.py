@@ -24,6 +24,7 @@ from kms.identity.model import BATCH, ISSUER, NEVER, SERVICE, Token
 from kms.identity.service import TokenService
 from kms.identity.shown import auth_object, united
 from kms.identity.store import TOKENS
+from kms.namespaces import scoped
 from kms.operation import Call, Change, MountRef, Principal, Result
 from kms.policy import DEFAULT
 from kms.tables import Reader, Transaction
@@ -104,7 +105,7 @@ class Logins:
         )
         service = kind_of(params, call.mount.token_type) == SERVICE
         born = Token(
-            accessor=new_accessor() if service else "",
+            accessor=new_accessor(call.mount.namespace.id) if service else "",
             type=SERVICE if service else BATCH,
             parent=issuer,
             expires_at=now + granted.ttl,
@@ -123,6 +124,7 @@ class Logins:
             login=f"{call.mount.id}/{who.name}",
             proof=who.proof,
             entity_id=standing.entity.id if standing is not None else "",
+            namespace=call.mount.namespace.id,
         )
         names = self.factor.needed(tx, call.mount, standing)
         if not names:
@@ -188,13 +190,19 @@ class Logins:
         if self.factor.needed(self._tokens.reader(), mount, standing):
             raise elsewhere()  # such a protocol has no place for a second factor
         if standing is None:
-            return Principal(accessor=shown, display_name=shown, policies=policies)
+            return Principal(
+                accessor=shown,
+                display_name=shown,
+                policies=_within(mount, policies),
+                namespace=mount.namespace,
+            )
         if standing.entity.disabled:
             raise elsewhere()
         return Principal(
             accessor=shown,
             display_name=shown,
-            policies=united(policies, standing.policies),
+            policies=_within(mount, united(policies, standing.policies)),
+            namespace=mount.namespace,
             entity_id=standing.entity.id,
             values=standing.values,
         )
@@ -267,6 +275,10 @@ def _issuer_row(call: Call) -> Token:
 def _kept(token: Token) -> TokenParams:
     """The terms that a token has, as if a role had them."""
     return TokenParams(token_policies=token.policies, token_period=token.period, token_ttl=token.creation_ttl)
+
+
+def _within(mount: MountRef, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(scoped(mount.namespace, name) for name in names)
 
 
 def _granted(

@@ -1,0 +1,35 @@
+"""What the road asks of the server around it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kms.operation import Call, Operation
+
+
+class Gate(Protocol):
+    """Whether the server is in a state to serve this operation at all."""
+
+    def admit(self, operation: Operation) -> None:
+        """Raise KmsError(SEALED, UNINITIALIZED, HSM_UNAVAILABLE) or return."""
+        ...
+
+    def admit_change(self, operation: Operation) -> None:
+        """Raise KmsError(AUDIT_UNAVAILABLE) while the log is too far behind to take a change."""
+        ...
+
+    def enter(self, call: Call) -> None:
+        """Raise KmsError unless what a call in a namespace is for may be done there now; asked for no other call."""
+        ...
+
+    def count(self, call: Call) -> None:
+        """Count a call against the limits of its caller. Raise KmsError(RATE_LIMITED) or return."""
+        ...
+
+
+class Meter(Protocol):
+    """Where counts and durations go."""
+
+    def observe(self, operation: str, outcome: str, seconds: float) -> None:
+        """One finished request."""
+        ...

@@ -1,0 +1,1 @@
+"""Namespaces: tenants of one server."""
