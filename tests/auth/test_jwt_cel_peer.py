@@ -87,7 +87,7 @@ def _wrong(signer: Signer) -> Iterator[tuple[str, str]]:
     now = int(time.time())
     yield "another key", jwt.encode(signer.claims(), signer.other, "RS256")
     yield "HS256", jwt.encode(signer.claims(), "k" * 32, "HS256")
-    yield "none", jwt.encode(signer.claims(), None, "none")
+    yield "none", jwt.encode(signer.claims(), "", "none")
     yield "no token", "x"
     changed: dict[str, dict[str, Any]] = {
         "aud": {"aud": "x"},
