@@ -34,7 +34,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     if report.failed:
         for running in DevServer.started:
-            report.sections.append((f"the end of {running.folder.name}'s log", running.tail()))
+            said = running.errors.read_text(errors="replace") if running.errors.exists() else ""
+            report.sections.append((f"the end of {running.folder.name}'s log", said[-3000:]))
     return report
 
 

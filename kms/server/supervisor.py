@@ -2,7 +2,7 @@
 
     (1) harden; private folders; the lock; the listening socket; the shared page; the metrics folder
     (2) the start process: migrations, recovery; alone, and finished before anybody else begins
-    (3) arbiter and jobs; each restarted with a growing pause when it dies
+    (3) arbiter and jobs; one that dies is replaced at once, and with a growing pause when the next dies young as well
     (4) ready, when all workers serve and sys/health answers
     (5) at SIGTERM or SIGINT: no new connections, workers finish, then jobs (last frames and checkpoint)
 
@@ -33,7 +33,7 @@ from kms.shared import Shared
 JOBS_STOP_SECONDS = 15.0
 KILL_MARGIN_SECONDS = 5.0
 MAX_PAUSE_SECONDS = 30.0
-STABLE_SECONDS = 60.0
+STABLE_SECONDS = 10.0
 BACKLOG = 2048
 _TURN_SECONDS = 0.25
 _STARTING_TURN_SECONDS = 0.03
@@ -157,8 +157,9 @@ class Supervisor:
                 continue
             lived = self._clock.monotonic() - child.started
             child.failures = 1 if lived > STABLE_SECONDS else child.failures + 1
-            # A process that ended as it should (a seal) is replaced at once.
-            pause = 0.0 if ended.code == 0 else min(2.0 ** (child.failures - 1), MAX_PAUSE_SECONDS)
+            # One that ended as it should (a seal), or lived and was killed, has nothing that a pause would mend.
+            sound = ended.code == 0 or child.failures == 1
+            pause = 0.0 if sound else min(2.0 ** (child.failures - 2), MAX_PAUSE_SECONDS)
             child.due = self._clock.monotonic() + pause
             child.pid = 0
             if ended.code != 0:

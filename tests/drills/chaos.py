@@ -64,6 +64,7 @@ class Chaos:
         self._clients = clients
         self._observer = observe.Observer(self.server, self.ledger, set())
         self._checked = 0
+        self._log = log.Reader(self.server.audit)
         self.nameless = 0
 
     def run(self, rounds: int) -> list[str]:
@@ -166,6 +167,7 @@ class Chaos:
                 )
             seen = self._observer.look(api, samples, whole=whole)
             # Meanwhile the jobs process may have begun work of its own, such as a new CRL.
+            self._log = log.Reader(self.server.audit) if whole else self._log
             seen.log = self._settle()
         self._look_at_token(seen)
         self._look_at_checkpoints(seen)
@@ -186,7 +188,7 @@ class Chaos:
         def settled() -> bool:
             with closing(sqlite3.connect(f"file:{self._database()}?mode=ro", uri=True)) as database:
                 owed = {row[0] for row in database.execute("SELECT key FROM audit_outbox")}
-            entries[:] = log.entries(self.server.audit)
+            entries[:] = self._log.entries()
             intents = {entry.id for entry in entries if entry.phase == "intent"}
             closed = {entry.id for entry in entries if entry.phase == "outcome"}
             return intents <= closed and owed <= {f"{entry.id}/{entry.phase}" for entry in entries}

@@ -30,29 +30,49 @@ class Entry:
         return self.phase in {"done", "outcome"} and self.outcome == "ok"
 
 
+class Reader:
+    """Reads the records of a folder again and again; of a segment, only the lines that came since."""
+
+    def __init__(self, audit: Path) -> None:
+        self._audit = audit
+        self._read: dict[Path, tuple[int, list[Entry]]] = {}
+
+    def entries(self) -> list[Entry]:
+        """All whole records of all segments."""
+        found = []
+        for path in sorted((self._audit / "segments").glob("*.jsonl")):
+            offset, known = self._read.get(path, (0, []))
+            with path.open("rb") as file:
+                file.seek(offset)
+                new = file.read().rstrip(b"\0")
+            end = new.rfind(b"\n") + 1
+            known += [entry for line in new[:end].splitlines() if (entry := _entry(line)) is not None]
+            self._read[path] = (offset + end, known)
+            found += known
+        return found
+
+
 def entries(audit: Path) -> list[Entry]:
     """All whole records of all segments."""
-    found = []
-    for path in sorted((audit / "segments").glob("*.jsonl")):
-        for line in path.read_bytes().rstrip(b"\0").split(b"\n")[:-1]:
-            parsed = json.loads(line)
-            event = parsed.get("event")
-            if event is None:
-                continue
-            found.append(
-                Entry(
-                    parsed["segment"],
-                    parsed["seq"],
-                    event["id"],
-                    event["phase"],
-                    event["operation"],
-                    event.get("resource", ""),
-                    event.get("outcome", "ok"),
-                    event.get("subject", {}),
-                    event,
-                )
-            )
-    return found
+    return Reader(audit).entries()
+
+
+def _entry(line: bytes) -> Entry | None:
+    parsed = json.loads(line)
+    event = parsed.get("event")
+    if event is None:
+        return None
+    return Entry(
+        parsed["segment"],
+        parsed["seq"],
+        event["id"],
+        event["phase"],
+        event["operation"],
+        event.get("resource", ""),
+        event.get("outcome", "ok"),
+        event.get("subject", {}),
+        event,
+    )
 
 
 def checkpoint(audit: Path) -> tuple[int, str]:
