@@ -12,7 +12,7 @@ from kms.jobs.maintenance import Chore, Errand
 from kms.keys import KeyService
 from kms.keys.store import TABLES as KEY_TABLES
 from kms.leases import Revoker
-from kms.operation import MountRef, Operation
+from kms.operation import MountRef, NamespaceRef, Operation
 from kms.operations import operations as transit_operations
 from kms.policy import PolicyService
 from kms.system.mounts import MountTable
@@ -92,10 +92,10 @@ def engines(
 ) -> tuple[Engine, ...]:
     """All engines of one process."""
 
-    def transit_mount(path: str) -> MountRef | None:
+    def transit_mount(path: str, namespace: NamespaceRef) -> MountRef | None:
         found = mounts.resolve(path)
         exact = found is not None and found[0].path == path and found[0].type == "transit"
-        return found[0] if found is not None and exact else None
+        return found[0] if found is not None and exact and found[0].namespace == namespace else None
 
     def retire_pki(tx: Transaction, mount_id: str) -> int:
         acme.retire_mount(tx, mount_id)

@@ -57,12 +57,12 @@ class Enrolment:
         if not self._policies.decide_within(principal, call).allowed:
             raise KmsError(ErrorKind.DENIED, "permission denied")
 
-    def _userpass(self, accessor: str, name: str, password: str, peer: str) -> Principal:
-        rows = self._mounts.rows().values()
+    def _userpass(self, accessor: str, name: str, password: str, call: Call) -> Principal:
+        rows = self._mounts.within(call.mount.namespace).values()
         found = [row for row in rows if row.value.accessor == accessor and row.value.type == "userpass"]
         try:
             if found:
-                return self._users.principal(reference(found[0]), name, password, peer)
+                return self._users.principal(reference(found[0]), name, password, call.peer)
         except KmsError as error:
             if error.kind is not ErrorKind.INVALID:
                 raise

@@ -8,7 +8,7 @@ who asked, the token and the accessor are.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -129,15 +129,15 @@ class Writer:
             "client_token": token,
             "accessor": accessor,
             "display_name": principal.display_name,
-            "policies": list(principal.policies),
-            "token_policies": list(principal.policies),
+            "policies": _names(principal.policies),
+            "token_policies": _names(principal.policies),
             "token_type": "service",
         }
         if principal.entity_id:
             known["entity_id"] = principal.entity_id
         granting = [
-            {"name": name, "namespace_id": "root", "type": "acl"}
-            for name in rule.partition(":")[0].split("+")
+            {"name": name, "namespace_id": namespace or "root", "type": "acl"}
+            for namespace, _, name in (key.rpartition("/") for key in rule.partition(":")[0].split("+"))
             if rule and ":" in rule
         ]
         results: dict[str, Any] = {"allowed": bool(rule)}
@@ -156,7 +156,7 @@ class Writer:
             asked["client_token"], asked["client_token_accessor"] = self._token(call)
         elif call.credential:
             asked["client_token"] = self._secret(call.credential)
-        asked |= {"namespace": _NAMESPACE, "path": call.path}
+        asked |= {"namespace": _namespace(call), "path": call.place}
         data = {name: call.args[name] for name in call.given - call.bound if name in call.args}
         data |= {**data.pop(WHOLE_BODY, {}), **call.extra}
         if data:
@@ -230,6 +230,15 @@ class Writer:
         }
 
 
+def _namespace(call: Call) -> dict[str, str]:
+    return {"id": call.namespace.id, "path": call.namespace.path} if call.namespace.id else _NAMESPACE
+
+
+def _names(keys: Iterable[str]) -> list[str]:
+    """Policies by their names; the namespace of a token is in its accessor."""
+    return [key.rpartition("/")[2] for key in keys]
+
+
 def _plain(value: Any, text: Callable[[str], str]) -> Any:
     """`value` with every text in it replaced."""
     if isinstance(value, str):
@@ -252,8 +261,8 @@ def _elided(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mounted(call: Call, version: str) -> dict[str, Any]:
     mount = call.mount
-    found = {"mount_point": mount.path, "mount_type": mount.type}
+    found = {"mount_point": mount.place, "mount_type": mount.type}
     if mount.accessor:
         found["mount_accessor"] = mount.accessor
-    kind = "auth" if mount.path.startswith("auth/") else "secret"
+    kind = "auth" if mount.place.startswith("auth/") else "secret"
     return {**found, version: _VERSION, "mount_class": kind}

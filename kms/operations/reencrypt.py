@@ -16,7 +16,7 @@ from typing import Final
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.ids import check_name
 from kms.keys.service import KeyService
-from kms.operation import Call, MountRef, Principal, Result
+from kms.operation import Call, MountRef, NamespaceRef, Principal, Result
 from kms.operations.batch import Item, each, items_of, number, text
 from kms.operations.encrypt import key_of, warnings
 from kms.operations.sealing import Opener, Sealer, payload
@@ -28,8 +28,8 @@ _MOUNT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(?:/[A-Za-z0-9_][A-Za-z
 _MAX_MOUNT_CHARACTERS: Final = 255
 
 Decide = Callable[[Principal, Call], Decision]
-FindMount = Callable[[str], MountRef | None]
-"""The transit mount at exactly this path (which ends in "/"), or None."""
+FindMount = Callable[[str, NamespaceRef], MountRef | None]
+"""The transit mount at exactly this full path (which ends in "/"), if it is one of this namespace; or None."""
 
 
 def nobody(_principal: Principal, _call: Call) -> Decision:
@@ -37,7 +37,7 @@ def nobody(_principal: Principal, _call: Call) -> Decision:
     return Decision(allowed=False, rule="", why="no_policy")
 
 
-def no_mount(_path: str) -> None:
+def no_mount(_path: str, _namespace: NamespaceRef) -> None:
     """The answer where there is no table of mounts: none."""
 
 
@@ -117,7 +117,7 @@ class Reencryption:
 
     def _mount(self, call: Call) -> MountRef:
         path = _mount_path(call)
-        mount = call.mount if path == call.mount.path else self._find(path)
+        mount = call.mount if path == call.mount.path else self._find(path, call.namespace)
         if mount is None:
             raise invalid(f"destination_mount {call.args['destination_mount']!r} is not a transit mount")
         return mount
@@ -133,7 +133,7 @@ def _mount_path(call: Call) -> str:
         raise invalid(
             "destination_mount is the path of a mount without slashes around it, as in 'teams/archive'"
         )
-    return f"{given}/"
+    return f"{call.namespace.path}{given}/"
 
 
 _ITEM: Final = (

@@ -41,7 +41,7 @@ def shown(call: Call, decision: Decision, result: Result, may_see: MaySee) -> Re
             raise KmsError(
                 ErrorKind.INTERNAL, "this listing cannot be filtered; the rule that filters it is too wide"
             )
-        keys = [key for key in keys if _visible(decision.filter_path, call.path, key, may_see)]
+        keys = [key for key in keys if _visible(decision.filter_path, call, key, may_see)]
     if decision.limit and not _pages(call):
         keys = _page(call, decision, keys)
     return replace(result, data=_cut(data, keys), items=len(keys))
@@ -51,8 +51,11 @@ def _pages(call: Call) -> bool:
     return any(field.name == "limit" for field in call.operation.fields)
 
 
-def _visible(template: str, path: str, key: str, may_see: MaySee) -> bool:
-    return may_see(fill(template, path, key), Capability.LIST if key.endswith("/") else Capability.READ)
+def _visible(template: str, call: Call, key: str, may_see: MaySee) -> bool:
+    # A template is text of a policy, so what it says is said inside of that one's namespace, the caller's.
+    here = call.principal.namespace.path
+    path = here + fill(template, call.path.removeprefix(here), key)
+    return may_see(path, Capability.LIST if key.endswith("/") else Capability.READ)
 
 
 def _page(call: Call, decision: Decision, keys: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from kms.clock import Clock, rfc3339
 from kms.config import Config
 from kms.errors import ErrorKind, KmsError, not_found
 from kms.inflight import InFlight
-from kms.operation import Call, Capability, Field, Operation, Record, Result
+from kms.operation import Call, Capability, Field, NamespaceRef, Operation, Record, Result
 from kms.system.host import host_info
 from kms.system.sealing import API_VERSION
 from kms.system.settings import VERSIONS, Version
@@ -36,7 +36,7 @@ class FactHandlers:
 
     Args:
         plugins: type of plugin ("auth", "secret") -> names.
-        counts: name under sys/internal/counters -> the number now.
+        counts: name under sys/internal/counters -> the number now, in a namespace.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FactHandlers:
         clock: Clock,
         inflight: InFlight,
         plugins: Mapping[str, tuple[str, ...]],
-        counts: Mapping[str, Callable[[], int]],
+        counts: Mapping[str, Callable[[NamespaceRef], int]],
     ) -> None:
         self._store = store
         self._config = config
@@ -174,11 +174,11 @@ class FactHandlers:
             }
         )
 
-    def tokens(self, _call: Call) -> Result:
-        return Result({"counters": {"service_tokens": {"total": self._counts["tokens"]()}}})
+    def tokens(self, call: Call) -> Result:
+        return Result({"counters": {"service_tokens": {"total": self._counts["tokens"](call.namespace)}}})
 
-    def entities(self, _call: Call) -> Result:
-        return Result({"counters": {"entities": {"total": self._counts["entities"]()}}})
+    def entities(self, call: Call) -> Result:
+        return Result({"counters": {"entities": {"total": self._counts["entities"](call.namespace)}}})
 
     def requests(self, _call: Call) -> Result:
         raise not_found("The functionality has been removed on this path")

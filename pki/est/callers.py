@@ -37,14 +37,14 @@ class Authorize:
     Args:
         authenticate: (token, address it came from) -> Principal; raises KmsError(UNAUTHENTICATED).
         demand: raises KmsError(DENIED) unless the principal's policies allow the call.
-        login: (accessor of an auth mount, name, password, peer) -> Principal; raises KmsError(UNAUTHENTICATED).
+        login: (accessor of an auth mount, name, password, the call that they came with) -> Principal; raises KmsError(UNAUTHENTICATED).
     """
 
     def __init__(
         self,
         authenticate: Callable[[str, str], Principal],
         demand: Callable[[Principal, Call], None],
-        login: Callable[[str, str, str, str], Principal],
+        login: Callable[[str, str, str, Call], Principal],
     ) -> None:
         self.authenticate = authenticate
         self.demand = demand
@@ -103,7 +103,7 @@ class Callers:
             principal = self.authorize.authenticate(credential, call.peer)
         elif user and "userpass" in place.config.authenticators:
             accessor = place.config.userpass_accessor
-            principal = self.authorize.login(accessor, user, password, call.peer)
+            principal = self.authorize.login(accessor, user, password, call)
         else:
             return None
         call.capability = call.operation.capability

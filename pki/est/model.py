@@ -18,6 +18,8 @@ class EstConfig(msgspec.Struct, frozen=True, kw_only=True):
         authenticators: which proofs are taken.
         userpass_accessor: of the auth mount whose users may enrol, if "userpass" is among them.
         last_updated: seconds.
+        namespace: of the mount, "" for the root namespace. /.well-known/est/ is the server's, so no tenant's mount
+            answers there; it does at its own path.
     """
 
     enabled: bool = False
@@ -27,6 +29,7 @@ class EstConfig(msgspec.Struct, frozen=True, kw_only=True):
     authenticators: tuple[str, ...] = ("cert", "token")
     userpass_accessor: str = ""
     last_updated: int = 0
+    namespace: str = ""
 
 
 class EstUser(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,6 +77,8 @@ class Places:
         """The id of the mount that answers /.well-known/est/ with this label ("" for none)."""
         for row in self._store.reader().scan(CONFIG):
             config = row.value
-            if config.enabled and (label in config.label_to_path_policy if label else config.default_mount):
+            if config.namespace or not config.enabled:
+                continue
+            if label in config.label_to_path_policy if label else config.default_mount:
                 return row.key
         return None

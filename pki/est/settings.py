@@ -44,11 +44,16 @@ class EstSettings:
         if "authenticators" in changes:
             changes["userpass_accessor"] = _accessor(call.args["authenticators"])
         mount_id, now = call.mount.id, int(call.now)
+        changes["namespace"] = call.mount.namespace.id
 
         def write(tx: Transaction) -> Result:
             row = tx.get(CONFIG, mount_id)
             before = row.value if row is not None else EstConfig()
             config = msgspec.structs.replace(before, **changes, last_updated=now)
+            if config.namespace and config.default_mount:
+                raise invalid(
+                    "/.well-known/est/ answers for mounts of the root namespace only; leave default_mount out"
+                )
             self._check_policies(mount_id, config)
             _check_unique(tx, mount_id, config)
             put(tx, CONFIG, mount_id, config)
@@ -114,10 +119,10 @@ class EstSettings:
 
 def _check_unique(tx: Transaction, mount_id: str, config: EstConfig) -> None:
     """/.well-known/est/ is one place for all mounts."""
-    if not config.enabled:
+    if not config.enabled or config.namespace:
         return
     for row in tx.scan(CONFIG):
-        if row.key == mount_id or not row.value.enabled:
+        if row.key == mount_id or not row.value.enabled or row.value.namespace:
             continue
         if config.default_mount and row.value.default_mount:
             raise invalid("another mount is the default_mount of /.well-known/est/")
@@ -176,5 +181,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 def _shown(config: EstConfig) -> dict[str, Any]:
     values = msgspec.structs.asdict(config)
     accessor = {"accessor": values.pop("userpass_accessor")}
+    del values["namespace"]
     shown = {name: accessor if name == "userpass" else {} for name in config.authenticators}
     return {**values, "authenticators": shown}

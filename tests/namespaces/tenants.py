@@ -22,9 +22,10 @@ class Tenant:
     def call(self, verb: str, path: str, body: object = None, *, token: str | None = None) -> Answer:
         """By the header. `token` "" sends none."""
         shown = self._token if token is None else token
-        return self.api.call(
-            verb, path, body, headers={"X-Vault-Namespace": self.path, "X-Vault-Token": shown}
-        )
+        headers = {"X-Vault-Namespace": self.path, "X-Vault-Token": shown}
+        if verb == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
+        return self.api.call(verb, path, body, headers=headers)
 
     def by_path(self, verb: str, path: str, body: object = None) -> Answer:
         """By the path."""

@@ -182,6 +182,7 @@ class Consents:
             principal=principal,
             wrap_ttl=waiting.wrap_ttl,
             idempotency_key=waiting.idempotency_key,
+            namespace=found[0].namespace,
         )
 
     def _lacking(self, waiting: Waiting, groups: tuple[ControlGroup, ...]) -> list[str]:
