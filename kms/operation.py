@@ -364,6 +364,7 @@ class Operation:
             for operations whose subject the credential itself may be.
         of_itself: it concerns the caller's own token alone, so it is decided on in that one's namespace, whichever
             was asked, as on the peer.
+        belongs: the namespace that the call is decided on in, where what it names tells: a lease's own.
         inline_if: runs inline only: False sends this call to the pool (a large batch, a key that is
             not in memory yet). Looks at memory only, so it is cheap before authentication too.
     """
@@ -381,6 +382,7 @@ class Operation:
     sudo: bool = False
     any_token: bool = False
     of_itself: bool = False
+    belongs: Callable[[Call], NamespaceRef] | None = None
     no_credential: str = ""
     fields: tuple[Field, ...] = ()
     resolve: Callable[[Mapping[str, str | int]], External[Any] | None] | None = None

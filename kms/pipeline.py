@@ -283,7 +283,10 @@ class Pipeline:
                 if call.operation.no_credential:
                     raise invalid(call.operation.no_credential) from None
             raise
-        if not call.principal.namespace.covers(call.namespace) and not call.operation.of_itself:
+        looked = _looked_at(call)
+        if call.operation.belongs is not None and looked is not call:
+            self._gate.enter(looked)
+        if not call.principal.namespace.covers(looked.namespace):
             # A policy cannot reach out of its namespace; this is for what every token may do.
             self._recorder.write(self._event(call, "denied", ErrorKind.DENIED.value))
             raise KmsError(ErrorKind.DENIED, "permission denied")
@@ -457,10 +460,12 @@ class Pipeline:
 
 
 def _looked_at(call: Call) -> Call:
-    """The call as policy sees it: what concerns a token alone is decided on where the token belongs."""
-    if not call.operation.of_itself or call.principal.namespace == call.namespace:
+    """The call as policy sees it: what concerns a token, or a lease, is decided on where that one belongs."""
+    here = call.principal.namespace if call.operation.of_itself else call.namespace
+    if call.operation.belongs is not None:
+        here = call.operation.belongs(call)
+    if here == call.namespace:
         return call
-    here = call.principal.namespace
     return replace(call, path=here.path + call.place, namespace=here)
 
 

@@ -31,11 +31,14 @@ from kms.identity.oidc.shelf import Assignments, Scopes
 from kms.identity.oidc.signing import SigningKeys
 from kms.identity.oidc.tokens import IdentityTokens
 from kms.identity.oidc.userinfo import UserInfo
+from kms.identity.remains import NAMED, factors, signing_keys
 from kms.identity.service import TokenService
 from kms.jobs.maintenance import Chore, Errand, Run
 from kms.keys import KeyService
+from kms.namespaces import NamespaceTable
 from kms.operation import Operation
 from kms.system.mounts import MountTable
+from kms.system.namespaces import Remains, rows_of
 from kms.tables import Store, Table
 
 _REAPED_AT_ONCE = 200
@@ -53,12 +56,14 @@ class Identity:
     Args:
         chores: background work that has come due, given the time.
         errands: further periodic work.
+        remains: what of a namespace goes with it.
     """
 
     routes: tuple[Route, ...]
     operations: tuple[Operation, ...]
     chores: Callable[[float], Iterable[Chore]]
     errands: tuple[Errand, ...]
+    remains: tuple[Remains, ...]
 
 
 def identity(
@@ -68,6 +73,8 @@ def identity(
     logins: Logins,
     keys: KeyService,
     mounts: MountTable,
+    namespaces: NamespaceTable,
+    *,
     address: str,
 ) -> Identity:
     """All of one process.
@@ -79,6 +86,7 @@ def identity(
         logins: what second factors stand before.
         keys: what signs.
         mounts: whose accessors aliases name.
+        namespaces: all there are.
         address: scheme, host and port of this server: the issuer, where none is configured.
     """
     signing = SigningKeys(keys)
@@ -99,12 +107,15 @@ def identity(
         (*routes.ROUTES, *routes.TOKENS, *routes.PROVIDER, *mfa_routes.ROUTES),
         (
             *entity_operations(store, clock, mounts.with_accessor),
-            *mfa_operations(MfaAdmin(store, mounts.with_accessor, mounts.auth_types), logins),
+            *mfa_operations(
+                MfaAdmin(store, mounts.with_accessor, mounts.auth_types, namespaces.living), logins
+            ),
             *token_operations(named, OidcRoles(store, named), issued, signing),
             *provider,
         ),
         named.chores,
         (_reaping(store, clock),),
+        (*(rows_of(table) for table in NAMED), factors, signing_keys(signing.retire)),
     )
 
 

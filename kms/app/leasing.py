@@ -20,11 +20,12 @@ from kms.jobs.maintenance import Errand, Run
 from kms.leases import Revokers
 from kms.leases.desk import LeaseDesk
 from kms.leases.errands import LeaseErrands
+from kms.leases.naming import Places
 from kms.leases.operations import LeaseHandlers
 from kms.namespaces import NamespaceTable
-from kms.operation import Call, MountRef, Operation
+from kms.operation import Call, MountRef, NamespaceRef, Operation
 from kms.shared import Shared
-from kms.system.mounts import MountTable
+from kms.system.mounts import MountTable, reference
 from kms.system.namespaces import Threshold
 from kms.system.quotas import Limiter, QuotaHandlers
 from kms.system.state import ServerState
@@ -57,12 +58,15 @@ def lease_errands(desk: LeaseDesk, store: Store, factor: SecondFactor) -> tuple[
 
 
 def lease_tables(
-    desk: LeaseDesk, store: Store, clock: Clock, mounts: MountTable
+    desk: LeaseDesk, store: Store, clock: Clock, mounts: MountTable, namespaces: NamespaceTable
 ) -> tuple[list[Operation], ...]:
     """The operations behind `ROUTES`."""
-    locked = LockedUsers(store, Lockouts(store, clock), mounts.accessors)
-    quotas = QuotaHandlers(store, partial(_mount_at, mounts), tuple(_ROLES))
-    return LeaseHandlers(desk, mounts.accessor_of).table(), locked.table(), quotas.table()
+    places = Places(namespaces)
+    locked = LockedUsers(
+        store, Lockouts(store, clock), partial(_mounts_by_id, mounts), partial(_within, namespaces)
+    )
+    quotas = QuotaHandlers(store, partial(_mount_at, mounts), places.of_path, tuple(_ROLES))
+    return LeaseHandlers(desk, mounts.accessor_of, places).table(), locked.table(), quotas.table()
 
 
 class Entrance:
@@ -75,6 +79,18 @@ class Entrance:
         self.admit = state.admit
         self.admit_change = state.admit_change
         self.count = Limiter(store, shared, clock, partial(_role_of, store)).admit
+
+
+def _mounts_by_id(mounts: MountTable) -> dict[str, MountRef]:
+    return {row.value.id: reference(row) for row in mounts.rows().values()}
+
+
+def _within(namespaces: NamespaceTable, above: NamespaceRef) -> list[NamespaceRef]:
+    """A namespace and all below it."""
+    below = (
+        NamespaceRef(row.value.id, path) for path, row in namespaces.rows().items() if path != above.path
+    )
+    return [above, *(one for one in below if above.covers(one))]
 
 
 def _mount_at(mounts: MountTable, path: str) -> MountRef | None:

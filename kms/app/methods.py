@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ from kms.identity.methods.store import FAILURES, TABLES
 from kms.identity.methods.userpass import Userpass
 from kms.identity.model import Token
 from kms.jobs.maintenance import Errand, Run
-from kms.operation import Call, MountRef, Operation
+from kms.namespaces import NamespaceTable
+from kms.operation import ROOT_NAMESPACE, Call, MountRef, NamespaceRef, Operation
 from kms.system.mounts import MountTable, reference
 from kms.tables import Reader, Store, Table, Transaction
 
@@ -67,8 +68,24 @@ SEALED: tuple[Table[Any], ...] = (*DIGESTED, FAILURES, ATTEMPTS)
 """All sealed tables of the methods."""
 
 
+def lineage(namespaces: NamespaceTable) -> Callable[[NamespaceRef], Iterable[NamespaceRef]]:
+    """From a namespace to the root namespace, all between, and itself."""
+
+    def of(namespace: NamespaceRef) -> Iterable[NamespaceRef]:
+        return (
+            ROOT_NAMESPACE,
+            *(NamespaceRef(row.value.id, row.key) for row in namespaces.above(namespace)),
+        )
+
+    return of
+
+
 def methods(
-    store: Store, tokens: TokenService, mounts: MountTable, programs: Sandbox
+    store: Store,
+    tokens: TokenService,
+    mounts: MountTable,
+    namespaces: NamespaceTable,
+    programs: Sandbox,
 ) -> tuple[tuple[Method, ...], Logins]:
     """All methods of one process, and what they share."""
 
@@ -83,7 +100,7 @@ def methods(
         method = next(each for each in made if each.name == kind)
         return method.again(call, token) if method.again is not None else None
 
-    logins = Logins(tokens, mount_at, params_of, again)
+    logins = Logins(tokens, mount_at, params_of, lineage(namespaces), again)
     lockouts = Lockouts(store, tokens.clock)
     userpass = Userpass(store, logins, lockouts)
     approle = AppRoles(store, tokens, logins, lockouts)

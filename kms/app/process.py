@@ -186,7 +186,7 @@ class App:
     def _build_services(self) -> None:
         store, clock = self.store, self.clock
         self.mounts = MountTable(store, self.state.demand_open)
-        self.namespaces = NamespaceTable(store, lambda: self.state.serving, self.state.demand_open)
+        tenants = self.namespaces = NamespaceTable(store, lambda: self.state.serving, self.state.demand_open)
         self.roots = Roots(store, self.token.get, clock)
         self.policies = PolicyService(store, clock, self.config.tags, self.namespaces)
         batch_key = lambda: store.derived_anew("batch-token")  # noqa: E731  (as its neighbours)
@@ -200,10 +200,10 @@ class App:
             store, clock, self.policies, self.tokens, self.mounts, approvals, self._named
         )
         programs = Sandbox()
-        self.methods, self.logins = methods(store, self.tokens, self.mounts, programs)
+        self.methods, self.logins = methods(store, self.tokens, self.mounts, tenants, programs)
         self.keys = KeyService(store, self.token.get, self.roots, self.instance_id, clock, demand)
         self.identity = identity(
-            store, clock, self.tokens, self.logins, self.keys, self.mounts, self.config.url
+            store, clock, self.tokens, self.logins, self.keys, self.mounts, tenants, address=self.config.url
         )
         blocked = blocklist(self.config.pki.blocklist)
         self.pki = PkiService(
@@ -338,7 +338,9 @@ class App:
         )
         life = LifeHandlers(self.sealing, self.initializer, self.rotator, self.shared)
         mounts = self._mount_handlers()
-        self.tenancy = Tenancy(self.namespaces, mounts, self.leases, self.policies, self.policing.may_see)
+        self.tenancy = Tenancy(
+            self.namespaces, mounts, self.leases, self.policies, self.policing.may_see, self.identity.remains
+        )
         return [
             status.table(),
             life.table(),
@@ -356,7 +358,7 @@ class App:
             Evidence(self.config.data.audit).table(),
             *self.system.tables(),
             identity_operations(self.tokens, self.policies, self.logins),
-            *leasing.lease_tables(self.leases, self.store, self.clock, self.mounts),
+            *leasing.lease_tables(self.leases, self.store, self.clock, self.mounts, self.namespaces),
             self.identity.operations,
             Cubbyholes(self.store).table(),
             self.wrapping.table(),

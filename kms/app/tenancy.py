@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from kms.identity.store import ROLES
@@ -16,9 +16,10 @@ from kms.policy.passwordadmin import PASSWORDS
 from kms.policy.store import POLICIES
 from kms.system.mount_operations import MountHandlers
 from kms.system.namespaces import NamespaceHandlers, Remains, Removal, rows_of
+from kms.system.quotas.store import limits
 from kms.tables import Transaction
 
-REMAINS: Final[tuple[Remains, ...]] = (rows_of(POLICIES), rows_of(PASSWORDS), rows_of(ROLES))
+REMAINS: Final[tuple[Remains, ...]] = (rows_of(POLICIES), rows_of(PASSWORDS), rows_of(ROLES), limits)
 """What a namespace holds besides its mounts, and what was issued in it."""
 
 
@@ -32,9 +33,10 @@ class Tenancy:
         leases: LeaseDesk,
         policies: PolicyService,
         may_see: Callable[[Principal, str], bool],
+        remains: Sequence[Remains],
     ) -> None:
         self._handlers = NamespaceHandlers(namespaces, leases.end_mount, may_see, policies.has_sudo)
-        self._removal = Removal(namespaces, mounts.remove, REMAINS, _settled)
+        self._removal = Removal(namespaces, mounts.remove, (*REMAINS, *remains), _settled)
 
     def tables(self) -> list[list[Operation]]:
         """The operations."""

@@ -205,6 +205,10 @@ class TokenService:
         found = self._namespaces.living(token.namespace)
         return found is not None and namespace.covers(found)
 
+    def living(self, namespace_id: str) -> NamespaceRef | None:
+        """The namespace with this ID; None where there is none, or none that is still in force."""
+        return self._namespaces.living(namespace_id)
+
     def namespace_of(self, token: Token) -> NamespaceRef:
         """Where a token belongs. Raises KmsError(UNAUTHENTICATED) when its namespace is being removed."""
         found = self._namespaces.living(token.namespace)

@@ -11,6 +11,7 @@ from kms.clock import Clock
 from kms.ids import base62
 from kms.leases.barriers import Barriers
 from kms.leases.model import DUE, NEVER, OWN, Lease
+from kms.leases.naming import shown
 from kms.leases.store import LEASES
 from kms.operation import Call, Leased
 from kms.tables import Row, Store, Transaction
@@ -66,7 +67,7 @@ class LeaseBook:
             data=terms.data,
         )
         tx.insert(LEASES, lease_id, lease)
-        return Leased(lease_id, ttl, renewable=terms.renewable)
+        return Leased(shown(call.namespace, lease_id), ttl, renewable=terms.renewable)
 
     # -- leases of tokens, for kms.identity --------------------------------------------------------------
 

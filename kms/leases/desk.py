@@ -11,11 +11,13 @@ from msgspec.structs import replace
 
 from kms.clock import rfc3339
 from kms.errors import invalid
+from kms.leases import naming
 from kms.leases.barriers import Barriers, parts_of
 from kms.leases.book import due
 from kms.leases.model import Barrier, Lease
 from kms.leases.revoking import Revokers
 from kms.leases.store import BARRIERS, LEASES
+from kms.operation import NamespaceRef
 from kms.tables import Reader, Row, Store, Transaction
 
 AT_ONCE = 2000
@@ -77,8 +79,8 @@ class LeaseDesk:
             return False
         return not lease.token or self._tokens.leased(lease.token, reader) is not None
 
-    def shown(self, row: Row[Lease]) -> dict[str, Any]:
-        """As the API shows it."""
+    def shown(self, row: Row[Lease], namespace: NamespaceRef) -> dict[str, Any]:
+        """As the API shows a lease of this namespace."""
         lease = row.value
         if lease.own:
             token = self._tokens.leased(lease.token)
@@ -88,9 +90,10 @@ class LeaseDesk:
         else:
             times = (lease.issued, lease.expires_at, lease.last_renewal, lease.renewable)
         issued, expires_at, last, renewable = times
-        return {
-            "id": row.key,
-            "path": lease.path,
+        place = {"namespace_path": namespace.path} if namespace.path else {}
+        return place | {
+            "id": naming.shown(namespace, row.key),
+            "path": lease.path[len(namespace.path) :],
             "issue_time": rfc3339(issued),
             "expire_time": rfc3339(expires_at) if expires_at is not None else None,
             "last_renewal": rfc3339(last) if last else None,
@@ -98,16 +101,27 @@ class LeaseDesk:
             "ttl": max(0, math.floor(expires_at - self.now())) if expires_at is not None else 0,
         }
 
-    def names(self, prefix: str) -> list[str]:
-        """Names directly below a prefix, which is "" or ends in '/'; those of folders end in '/'.
+    def names(self, namespace: NamespaceRef, prefix: str, apart: Callable[[str], bool]) -> list[str]:
+        """Names directly below a prefix of a namespace, which is "" or ends in '/'; those of folders end in '/'.
 
         A folder costs one probe however much is in it.
+
+        Args:
+            namespace: whose leases.
+            prefix: as it is called there.
+            apart: whether a full path, which ends in '/', is a namespace of its own.
         """
+        prefix = namespace.path + prefix
         reader = self._store.reader()
         # Leases below a revoked prefix are out of force before their rows are gone.
         pending = [parts_of(row.key)[0] for row in reader.find(BARRIERS, {"pending": 1})]
         check = any(held.startswith(prefix) or prefix.startswith(held) for held in pending)
-        return list(self._names(reader, prefix, check=check))
+        names = self._names(reader, prefix, check=check)
+        return [
+            name if name.endswith("/") else naming.shown(namespace, namespace.path + name)
+            for name in names
+            if not (name.endswith("/") and apart(prefix + name))
+        ]
 
     def _names(self, reader: Reader, prefix: str, *, check: bool) -> Iterator[str]:
         after = ""

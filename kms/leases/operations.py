@@ -8,8 +8,22 @@ from typing import Any
 from kms.errors import KmsError, invalid, not_found
 from kms.ids import check_name
 from kms.leases.desk import LeaseDesk
-from kms.operation import Call, Capability, Change, Effect, Field, Leased, Operation, Record, Result, Type
-from kms.tables import Transaction
+from kms.leases.model import Lease
+from kms.leases.naming import Places, shown
+from kms.operation import (
+    Call,
+    Capability,
+    Change,
+    Effect,
+    Field,
+    Leased,
+    NamespaceRef,
+    Operation,
+    Record,
+    Result,
+    Type,
+)
+from kms.tables import Row, Transaction
 
 _MAX_ID = 1024
 _LIMIT = 10_000
@@ -28,43 +42,65 @@ _TYPE = Field("type", default="", record=Record.CLEAR)
 class LeaseHandlers:
     """Handlers; each takes a Call."""
 
-    def __init__(self, desk: LeaseDesk, accessor_of: Callable[[str], str]) -> None:
+    def __init__(self, desk: LeaseDesk, accessor_of: Callable[[str], str], places: Places) -> None:
         self._desk = desk
         self._accessor_of = accessor_of
+        self._places = places
+
+    def _asked(self, call: Call) -> tuple[NamespaceRef, str]:
+        """The namespace of the lease that a call is about, and its row key."""
+        lease_id = _asked(call)
+        namespace = self._places.target(call, lease_id)
+        return namespace, self._places.key(namespace, lease_id)
+
+    def target(self, call: Call) -> NamespaceRef:
+        """The namespace in which a call about a lease is decided on."""
+        return self._places.target(call, _given(call))
 
     def lookup(self, call: Call) -> Result:
         """One lease."""
-        row = self._desk.live(_asked(call))
+        namespace, key = self._asked(call)
+        row = self._desk.live(key)
         if row is None:
             raise invalid("invalid lease")
-        return Result(data=self._desk.shown(row))
+        return Result(data=self._desk.shown(row, namespace))
 
     def listing(self, call: Call) -> Result:
         """Names directly below a prefix."""
         prefix = _checked(str(call.args.get("prefix") or "").strip("/"))
-        names = self._desk.names(f"{prefix}/" if prefix else "")
+        if self._apart(call, prefix):
+            raise not_found()
+        names = self._desk.names(
+            call.namespace,
+            f"{prefix}/" if prefix else "",
+            lambda path: self._places.of_path(path).path == path,
+        )
         if not names:
             raise not_found()
         return Result(data={"keys": names}, items=len(names))
 
+    def _apart(self, call: Call, prefix: str) -> bool:
+        """Whether a prefix reaches into a namespace below the caller's: what is there is asked for there."""
+        return self._places.of_path(f"{call.namespace.path}{prefix}/") != call.namespace
+
     def renew(self, call: Call) -> Change:
         """More time."""
-        lease_id, wanted = _asked(call), int(call.args.get("increment") or 0)
+        (namespace, key), wanted = self._asked(call), int(call.args.get("increment") or 0)
 
         def write(tx: Transaction) -> Result:
-            row = self._desk.renew(tx, lease_id, wanted)
-            lease = Leased(row.key, row.value.ttl, renewable=row.value.renewable)
+            row = self._desk.renew(tx, key, wanted)
+            lease = Leased(shown(namespace, row.key), row.value.ttl, renewable=row.value.renewable)
             return Result(lease=lease, subject={"lease": row.key, "ttl": row.value.ttl})
 
         return Change(write)
 
     def revoke(self, call: Call) -> Change:
         """The end of one lease; it is over when this is answered, with `sync` or without."""
-        lease_id = _asked(call)
+        _, key = self._asked(call)
 
         def write(tx: Transaction) -> Result:
-            taken = self._desk.revoke(tx, lease_id)
-            return Result(status=_status(call), subject={"lease": lease_id, "revoked": taken})
+            taken = self._desk.revoke(tx, key)
+            return Result(status=_status(call), subject={"lease": key or _given(call), "revoked": taken})
 
         return Change(write)
 
@@ -81,14 +117,19 @@ class LeaseHandlers:
         role = str(call.args.get("role") or "")
         if role:
             check_name(role, "role")
+        if self._apart(call, asked):
+            raise invalid("this prefix is that of another namespace: ask there (X-Vault-Namespace)")
+        prefix = call.namespace.path + asked
 
         def write(tx: Transaction) -> Result:
-            subject: dict[str, str | int] = {"prefix": asked}
+            subject: dict[str, str | int] = {"prefix": prefix}
             if role:
                 subject["role"] = role
             else:
-                subject["revoked"] = self._desk.revoke(tx, asked, force=force)
-            count, left = self._desk.revoke_prefix(tx, f"{asked}/", role, force=force)
+                subject["revoked"] = self._desk.revoke(
+                    tx, self._places.key(call.namespace, asked), force=force
+                )
+            count, left = self._desk.revoke_prefix(tx, f"{prefix}/", role, force=force)
             notes = ("The rest of the leases below this prefix is being revoked in the background.",)
             return Result(
                 status=_status(call), subject=subject | {"count": count}, warnings=notes if left else ()
@@ -104,11 +145,15 @@ class LeaseHandlers:
 
         return Change(write)
 
+    def _irrevocable(self, call: Call) -> list[Row[Lease]]:
+        rows = self._desk.irrevocable()
+        return [row for row in rows if self._places.of_path(row.value.path) == call.namespace]
+
     def count(self, call: Call) -> Result:
         """How many leases wait for an operator, by mount."""
         _demand_irrevocable(call)
         counts: dict[str, int] = {}
-        for row in self._desk.irrevocable():
+        for row in self._irrevocable(call):
             accessor = self._accessor_of(row.value.mount_id)
             counts[accessor] = counts.get(accessor, 0) + 1
         return Result(data={"counts": counts, "lease_count": sum(counts.values())})
@@ -117,10 +162,10 @@ class LeaseHandlers:
         """Which leases wait for an operator, and why."""
         _demand_irrevocable(call)
         limit = _limit(str(call.args.get("limit") or ""))
-        rows = self._desk.irrevocable()
+        rows = self._irrevocable(call)
         leases: list[dict[str, Any]] = [
             {
-                "lease_id": row.key,
+                "lease_id": shown(call.namespace, row.key),
                 "mount_id": self._accessor_of(row.value.mount_id),
                 "error": row.value.error,
             }
@@ -138,10 +183,24 @@ class LeaseHandlers:
         state = Effect.STATE
         given = (LEASE, URL_LEASE)
         return [
-            Operation("sys.leases.lookup", update, self.lookup, fields=(LEASE,)),
+            Operation("sys.leases.lookup", update, self.lookup, fields=(LEASE,), belongs=self.target),
             Operation("sys.leases.list", listed, self.listing, fields=(PREFIX,), sudo=True),
-            Operation("sys.leases.renew", update, self.renew, effect=state, fields=(*given, _INCREMENT)),
-            Operation("sys.leases.revoke", update, self.revoke, effect=state, fields=(*given, _SYNC)),
+            Operation(
+                "sys.leases.renew",
+                update,
+                self.renew,
+                effect=state,
+                fields=(*given, _INCREMENT),
+                belongs=self.target,
+            ),
+            Operation(
+                "sys.leases.revoke",
+                update,
+                self.revoke,
+                effect=state,
+                fields=(*given, _SYNC),
+                belongs=self.target,
+            ),
             Operation(
                 "sys.leases.revoke_prefix",
                 update,
@@ -171,8 +230,12 @@ def expired(desk: LeaseDesk, tx: Transaction) -> dict[str, str | int]:
     return {"count": count, "failed": failed, "revoked": ",".join(taken)}
 
 
+def _given(call: Call) -> str:
+    return str(call.args.get("url_lease_id") or call.args.get("lease_id") or "")
+
+
 def _asked(call: Call) -> str:
-    lease_id = str(call.args.get("url_lease_id") or call.args.get("lease_id") or "")
+    lease_id = _given(call)
     if not lease_id:
         raise invalid("lease_id must be specified")
     return _checked(lease_id)

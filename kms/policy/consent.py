@@ -16,6 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from msgspec.structs import replace
+
+from kms.namespaces import scoped
+from kms.operation import NamespaceRef
 from kms.policy._hcl import Block, Pairs
 from kms.policy.durations import parse_seconds
 from kms.policy.model import ControlGroup, Factor
@@ -42,6 +46,24 @@ def read_control_group(value: Any) -> ControlGroup:
     if not isinstance(allowed, bool):
         raise ValueError("self_auth_allowed must be true or false")  # noqa: TRY004  (one error type)
     return ControlGroup(factors=factors, ttl=ttl, self_allowed=allowed)
+
+
+def within(control: ControlGroup | None, namespace: NamespaceRef) -> ControlGroup | None:
+    """The block as a policy of a namespace means it: its groups and policies are those of that namespace.
+
+    They get the namespace's ID in front, as row keys have it, so that a group of the same name elsewhere never counts.
+    """
+    if control is None or not namespace.id:
+        return control
+    factors = tuple(
+        replace(
+            factor,
+            groups=tuple(scoped(namespace, name) for name in factor.groups),
+            policies=tuple(scoped(namespace, name) for name in factor.policies),
+        )
+        for factor in control.factors
+    )
+    return replace(control, factors=factors)
 
 
 def _once(value: Any, known: set[str], what: str, *, many: str = "") -> dict[str, Any]:

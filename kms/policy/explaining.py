@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kms.errors import invalid
-from kms.operation import Call, Capability, Field, Operation, Principal, Record, Result, Type
+from kms.namespaces import scoped, scoped_prefix
+from kms.operation import (
+    Call,
+    Capability,
+    Field,
+    NamespaceRef,
+    Operation,
+    Principal,
+    Record,
+    Result,
+    Type,
+)
 from kms.policy.auditor import EVIDENCE
 from kms.policy.conditions import Context, read_time
 from kms.policy.decide import Arguments
@@ -31,16 +42,16 @@ class Holder:
 class Holders(Protocol):
     """Who there is. Policy itself knows neither tokens nor entities."""
 
-    def principal_of_accessor(self, accessor: str) -> Principal:
-        """Who the live token with this accessor stands for. Raises KmsError(INVALID)."""
+    def principal_of_accessor(self, accessor: str, namespace: NamespaceRef) -> Principal:
+        """Who the live token of a namespace with this accessor stands for. Raises KmsError(INVALID)."""
         ...
 
-    def principal_of_entity(self, entity_id: str) -> Principal:
-        """What an entity may do by itself. Raises KmsError(INVALID)."""
+    def principal_of_entity(self, entity_id: str, namespace: NamespaceRef) -> Principal:
+        """What an entity of a namespace may do by itself. Raises KmsError(INVALID)."""
         ...
 
-    def everybody(self) -> Iterable[Holder]:
-        """All live tokens and all entities."""
+    def everybody(self, namespace: NamespaceRef) -> Iterable[Holder]:
+        """All live tokens and all entities of a namespace and of those below it."""
         ...
 
 
@@ -62,12 +73,14 @@ class Explainer:
 
     def who(self, call: Call) -> Result:
         """Which policies would allow it alone, and who may do it now."""
-        asked = _asked(call, self._context(call, Principal()))
-        names = self._policies.list()
-        allowing = [name for name in names if verdict(self._policies.acl_for((name,)), asked).allowed]
+        asked, here = _asked(call, self._context(call, Principal())), call.namespace
+        names = self._policies.list(here)
+        allowing = [
+            name for name in names if verdict(self._policies.acl_for((scoped(here, name),)), asked).allowed
+        ]
         holders: list[dict[str, str]] = []
         more = False
-        for holder in self._holders.everybody():
+        for holder in self._holders.everybody(here):
             about = _asked(call, self._context(call, holder.principal))
             if not verdict(self._policies.acl_of(holder.principal), about).allowed:
                 continue
@@ -75,17 +88,20 @@ class Explainer:
                 more = True
                 break
             holders.append({"kind": holder.kind, "id": holder.id, "name": holder.name})
-        data = {"policies": allowing, "holders": holders, "more": more, "path": asked.path}
+        data = {"policies": allowing, "holders": holders, "more": more, "path": _place(call, asked.path)}
         return Result(data=data, items=len(holders))
 
     def grants(self, call: Call) -> Result:
         """Everything that a token, an entity or a set of policies may do."""
         principal, told = self._subject(call)
         granted = grants(self._policies.acl_of(principal), self._context(call, principal))
-        return Result(data={"grants": granted, "subject": told}, items=len(granted))
+        shown = [one | {"policies": _names(call, one["policies"])} for one in granted]
+        return Result(data={"grants": shown, "subject": told}, items=len(shown))
 
     def _explained(self, call: Call, principal: Principal) -> dict[str, Any]:
-        return explain(self._policies.acl_of(principal), _asked(call, self._context(call, principal)))
+        told = explain(self._policies.acl_of(principal), _asked(call, self._context(call, principal)))
+        rules = [rule | {"policy": _names(call, [rule["policy"]])[0]} for rule in told["rules"]]
+        return told | {"path": _place(call, told["path"]), "rules": rules}
 
     def _subject(self, call: Call) -> tuple[Principal, dict[str, Any]]:
         given = {name for name in ("accessor", "entity_id", "policies") if call.args.get(name)}
@@ -94,11 +110,14 @@ class Explainer:
         name, value = given.pop(), None
         value = call.args[name]
         if name == "accessor":
-            return self._holders.principal_of_accessor(value), {name: value}
+            return self._holders.principal_of_accessor(value, call.namespace), {name: value}
         if name == "entity_id":
-            return self._holders.principal_of_entity(value), {name: value}
+            return self._holders.principal_of_entity(value, call.namespace), {name: value}
         names = tuple(canonical_names(value))
-        return Principal(policies=names, root="root" in names), {name: list(names)}
+        here = call.namespace
+        keys = tuple(scoped(here, name) for name in names)
+        root = "root" in names and not here.id
+        return Principal(policies=keys, root=root, namespace=here), {name: list(names)}
 
     def _context(self, call: Call, principal: Principal) -> Context:
         """As it is now, but for what the caller wants supposed."""
@@ -144,6 +163,17 @@ class Explainer:
         ]
 
 
+def _place(call: Call, path: str) -> str:
+    """A full path as it is called where it was asked about."""
+    return path[len(call.namespace.path) :]
+
+
+def _names(call: Call, keys: Iterable[str]) -> list[str]:
+    """Policies as they are called where they were asked about; those of another namespace keep its ID."""
+    own = scoped_prefix(call.namespace)
+    return [key.removeprefix(own) for key in keys]
+
+
 def _asked(call: Call, context: Context) -> Asked:
     args = call.args
     try:
@@ -152,7 +182,7 @@ def _asked(call: Call, context: Context) -> Asked:
         names = ", ".join(one.value for one in Capability)
         raise invalid(f"capability must be one of {names}; sudo=true asks for sudo as well") from None
     return Asked(
-        path=str(args["path"]).removeprefix("/"),
+        path=call.namespace.path + str(args["path"]).removeprefix("/"),
         capability=capability,
         sudo=bool(args.get("sudo")),
         evidence=args.get("operation") in EVIDENCE,

@@ -28,7 +28,7 @@ from kms.policy.builtin import (
 )
 from kms.policy.compiler import Acl, compile_acl
 from kms.policy.conditions import Context
-from kms.policy.consent import CONTROLLABLE
+from kms.policy.consent import CONTROLLABLE, within
 from kms.policy.decide import Arguments, decide, deciding, has_sudo
 from kms.policy.language import LANGUAGE_VERSION, parse
 from kms.policy.model import ControlGroup, PolicyDocument, Rule
@@ -207,7 +207,7 @@ class PolicyService:
                     Rule(
                         path=namespace.path + rule.path,
                         grants=tuple(sorted(CONTROLLABLE)),
-                        control_group=rule.control_group,
+                        control_group=within(rule.control_group, namespace),
                         expiration=rule.expiration or row.value.expiration,
                     )
                     for rule in _document(row.value).rules
@@ -348,7 +348,14 @@ def _below(document: PolicyDocument, namespace: NamespaceRef) -> PolicyDocument:
     """The rules as they are meant: everything that they name lies in the namespace."""
     if not namespace.path:
         return document
-    rules = tuple(replace(rule, path=namespace.path + rule.path) for rule in document.rules)
+    rules = tuple(
+        replace(
+            rule,
+            path=namespace.path + rule.path,
+            control_group=within(rule.control_group, namespace),
+        )
+        for rule in document.rules
+    )
     return replace(document, rules=rules)
 
 

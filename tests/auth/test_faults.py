@@ -29,6 +29,7 @@ from kms.errors import KmsError, invalid
 from kms.identity.cert.store import LISTS
 from kms.identity.methods.lockout import Lockouts
 from kms.identity.store import TOKENS
+from kms.namespaces import NamespaceTable
 from kms.operation import Call, Change, External, MountRef, Operation, Result
 from tests.auth.papers import authority, crl, leaf
 from tests.harness.cluster import DEFAULT, Cluster
@@ -55,7 +56,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.server = Server(folder, SystemClock())
         self.store, self.tokens = self.server.first.store, self.server.first.tokens
-        made, _ = methods(self.store, self.tokens, _NoMounts(), Sandbox())  # type: ignore[arg-type]  # no mount is looked up
+        namespaces = NamespaceTable(self.store, lambda: True, lambda: None)
+        made, _ = methods(self.store, self.tokens, _NoMounts(), namespaces, Sandbox())  # type: ignore[arg-type]  # no mount is looked up
         self.errands = {errand.name: errand for method in made for errand in method.errands}
         self.operations: dict[str, Operation] = {op.name: op for method in made for op in method.operations}
 

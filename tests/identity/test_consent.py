@@ -19,7 +19,17 @@ from kms.identity.consent.model import Approval, Waiting
 from kms.identity.consent.operations import told
 from kms.identity.consent.people import groups_of, known, persons
 from kms.metrics import Meter
-from kms.operation import Call, Capability, Field, MountRef, Operation, Principal, Record, Result
+from kms.operation import (
+    ROOT_NAMESPACE,
+    Call,
+    Capability,
+    Field,
+    MountRef,
+    Operation,
+    Principal,
+    Record,
+    Result,
+)
 from kms.oplog import OperatorLog
 from kms.policy.model import ControlGroup, Factor
 from kms.sections import AcmeSection, ApprovalsSection, check_sections
@@ -106,11 +116,14 @@ def test_the_shortest_time_counts() -> None:
 def test_those_who_are_asked_see_what_the_log_keeps_in_clear() -> None:
     fields = (Field("name", record=Record.CLEAR), Field("secret"))
     data = told(
-        waiting(ANN), Operation("x.read", Capability.READ, lambda _c: Result(), fields=fields), approved=False
+        waiting(ANN),
+        Operation("x.read", Capability.READ, lambda _c: Result(), fields=fields),
+        ROOT_NAMESPACE,
+        approved=False,
     )
     assert data["request_data"] == {"name": "a", "secret": "(not shown)", "odd": "(not shown)"}
     assert data["factors"][0]["approvals"] == 2
-    assert told(waiting(), None, approved=False)["request_data"]["name"] == "(not shown)"
+    assert told(waiting(), None, ROOT_NAMESPACE, approved=False)["request_data"]["name"] == "(not shown)"
 
 
 @pytest.fixture

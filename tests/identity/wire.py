@@ -113,7 +113,12 @@ class Process:
             *identity_operations(
                 self.tokens,
                 self.policies,
-                Logins(self.tokens, lambda _mount: None, lambda _reader, _mount, _name: None),
+                Logins(
+                    self.tokens,
+                    lambda _mount: None,
+                    lambda _reader, _mount, _name: None,
+                    lambda namespace: (namespace,),
+                ),
             ),
             *policy_operations(self.policies, self.tokens, clock),
             *PasswordPolicies(self.store).table(),

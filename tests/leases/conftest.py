@@ -13,7 +13,7 @@ from kms.leases import Lease, Revoker, Revokers
 from kms.leases.book import Terms
 from kms.leases.desk import LeaseDesk
 from kms.leases.errands import LeaseErrands
-from kms.operation import Call, Capability, Change, MountRef, Operation, Principal, Result
+from kms.operation import ROOT_NAMESPACE, Call, Capability, Change, MountRef, Operation, Principal, Result
 from kms.tables import Transaction
 from tests.identity.wire import FakeClock, Process, Server
 
@@ -57,6 +57,10 @@ class Rig:
         return LeaseDesk(
             process.store, process.tokens, barriers, Revokers([self.engine.revoker()]), self.clock.now
         )
+
+    def names(self, prefix: str) -> list[str]:
+        """Names directly below a prefix."""
+        return self.desk.names(ROOT_NAMESPACE, prefix, lambda _path: False)
 
     def call(self, token: str, path: str = "db/creds/app") -> Call:
         """A request that the token made."""

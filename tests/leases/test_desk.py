@@ -7,6 +7,7 @@ import pytest
 from kms.errors import KmsError
 from kms.leases.model import MAX_ATTEMPTS
 from kms.leases.store import BARRIERS, LEASES
+from kms.operation import ROOT_NAMESPACE
 from tests.leases.conftest import Rig
 
 APP = 'path "*" { capabilities = ["read"] }'
@@ -60,7 +61,7 @@ def test_renewal_goes_to_the_maximum_and_no_further(rig: Rig) -> None:
     rig.write(lambda tx: rig.desk.renew(tx, lease, 0))
     row = rig.desk.live(lease)
     assert row is not None
-    assert rig.desk.shown(row)["ttl"] == 100
+    assert rig.desk.shown(row, ROOT_NAMESPACE)["ttl"] == 100
     rig.clock.time += 90
     rig.write(lambda tx: rig.desk.renew(tx, lease, 500))
     row = rig.desk.live(lease)
@@ -73,7 +74,7 @@ def test_renewal_goes_to_the_maximum_and_no_further(rig: Rig) -> None:
 
 def test_the_lease_of_a_token_is_not_renewed_here(rig: Rig) -> None:
     token(rig, ttl="1h")
-    (name,) = rig.desk.names("auth/token/create/")
+    (name,) = rig.names("auth/token/create/")
     with pytest.raises(KmsError, match="cannot be renewed through this endpoint"):
         rig.write(lambda tx: rig.desk.renew(tx, f"auth/token/create/{name}", 10))
 
@@ -98,10 +99,10 @@ def test_what_cannot_be_taken_back_waits_for_an_operator_and_is_let_go_by_force(
 def test_names_are_listed_folder_by_folder(rig: Rig) -> None:
     owner = token(rig, ttl="1h")
     leases = [rig.issue(owner, "u", f"db/creds/{role}") for role in ("a", "a", "b", "b-c", "b.d")]
-    assert rig.desk.names("") == ["auth/", "db/"]
-    assert sorted(rig.desk.names("db/creds/")) == ["a/", "b-c/", "b.d/", "b/"]
-    assert sorted(rig.desk.names("db/creds/a/")) == sorted(lease.split("/")[-1] for lease in leases[:2])
-    assert rig.desk.names("db/creds/none/") == []
+    assert rig.names("") == ["auth/", "db/"]
+    assert sorted(rig.names("db/creds/")) == ["a/", "b-c/", "b.d/", "b/"]
+    assert sorted(rig.names("db/creds/a/")) == sorted(lease.split("/")[-1] for lease in leases[:2])
+    assert rig.names("db/creds/none/") == []
 
 
 def test_a_revoked_prefix_ends_what_was_issued_before_and_nothing_after(rig: Rig) -> None:
@@ -126,7 +127,7 @@ def test_a_prefix_of_more_than_one_commit_is_out_of_force_at_once(
     rig.write(lambda tx: rig.desk.revoke_prefix(tx, "db/"))
     assert len(rig.engine.taken) == 3
     assert not any(rig.desk.live(lease) for lease in leases)
-    assert rig.desk.names("") == ["auth/"]
+    assert rig.names("") == ["auth/"]
     rig.run()
     assert sorted(rig.engine.taken) == sorted(f"u{number}" for number in range(250))
 
@@ -142,7 +143,7 @@ def test_tokens_below_a_revoked_prefix_are_refused_by_every_process(rig: Rig) ->
     assert works == [False, False, True, True]
     rig.run()
     assert [rig.server.works(one) for one in (before, child, after, rig.server.root)] == works
-    names = rig.desk.names("auth/token/create/")
+    names = rig.names("auth/token/create/")
     assert len(names) == 1
 
 

@@ -15,7 +15,7 @@ from kms.cli import keystead
 from kms.errors import KmsError
 from kms.http.vault import policies as policy_routes
 from kms.http.vault.door import Door
-from kms.operation import Capability, Principal
+from kms.operation import ROOT_NAMESPACE, Capability, Principal
 from kms.oplog import OperatorLog
 from kms.policy import compile_acl, parse
 from kms.policy.explain import REASONS, Asked, explain, grants
@@ -130,10 +130,10 @@ def test_who_and_what(server: Server) -> None:
 def test_a_stranger_is_nobody(server: Server) -> None:
     holders = KnownHolders(server.first.store, server.first.tokens)
     with pytest.raises(KmsError, match="no such entity"):
-        holders.principal_of_entity("x")
+        holders.principal_of_entity("x", ROOT_NAMESPACE)
     with pytest.raises(KmsError, match="invalid accessor"):
-        holders.principal_of_accessor("x")
-    assert [holder.principal.root for holder in holders.everybody()] == [True]
+        holders.principal_of_accessor("x", ROOT_NAMESPACE)
+    assert [holder.principal.root for holder in holders.everybody(ROOT_NAMESPACE)] == [True]
     assert Principal().mfa is False
 
 

@@ -11,7 +11,8 @@ from kms.clock import rfc3339
 from kms.errors import not_found
 from kms.identity.consent.model import Waiting
 from kms.identity.consent.service import Consents
-from kms.operation import Call, Capability, Change, Effect, Field, Operation, Record, Result
+from kms.namespaces import scoped_prefix
+from kms.operation import Call, Capability, Change, Effect, Field, NamespaceRef, Operation, Record, Result
 from kms.tables import Transaction
 
 _HIDDEN = "(not shown)"
@@ -22,12 +23,16 @@ def consent_operations(consents: Consents, operation: Callable[[str], Operation 
     """The operations below sys/control-group/."""
 
     def request(call: Call) -> Result:
-        waiting = consents.find(call.args.get("accessor") or "").value
-        return Result(data=told(waiting, operation(waiting.operation), approved=consents.approved(waiting)))
+        waiting = consents.find(call.args.get("accessor") or "", call.namespace).value
+        return Result(
+            data=told(
+                waiting, operation(waiting.operation), call.namespace, approved=consents.approved(waiting)
+            )
+        )
 
     def authorize(call: Call) -> Change:
         def write(tx: Transaction) -> Result:
-            waiting, asked = consents.approve(tx, call.args.get("accessor") or "", call.principal)
+            waiting, asked = consents.approve(tx, call.args.get("accessor") or "", call)
             subject: dict[str, str | int] = {
                 "accessor": waiting.accessor,
                 "operation": waiting.operation,
@@ -39,12 +44,13 @@ def consent_operations(consents: Consents, operation: Callable[[str], Operation 
 
         return Change(write)
 
-    def listed(_call: Call) -> Result:
-        rows = consents.waiting()
+    def listed(call: Call) -> Result:
+        rows = consents.waiting(call.namespace)
         if not rows:
             raise not_found()
         info = {
-            row.accessor: told(row, operation(row.operation), approved=consents.approved(row)) for row in rows
+            row.accessor: told(row, operation(row.operation), call.namespace, approved=consents.approved(row))
+            for row in rows
         }
         return Result(data={"keys": [row.accessor for row in rows], "key_info": info}, items=len(rows))
 
@@ -58,17 +64,20 @@ def consent_operations(consents: Consents, operation: Callable[[str], Operation 
     ]
 
 
-def told(waiting: Waiting, operation: Operation | None, *, approved: bool) -> dict[str, Any]:
-    """What those who are asked are told. Of what was sent, they see what the audit log keeps in clear."""
+def told(
+    waiting: Waiting, operation: Operation | None, namespace: NamespaceRef, *, approved: bool
+) -> dict[str, Any]:
+    """What those who are asked are told, in the namespace of the request. Of what was sent, they see what the audit log keeps in clear."""
     sent = msgspec.json.decode(waiting.arguments)
     clear = {field.name for field in operation.fields if field.record is Record.CLEAR} if operation else set()
     names = [name for name in waiting.given if name not in waiting.bound]
     data = {name: sent["args"].get(name) if name in clear else _HIDDEN for name in names}
     data |= dict.fromkeys(sent["extra"], _HIDDEN)
+    own = scoped_prefix(namespace)
     return {
         "approved": approved,
         "request_operation": waiting.capability,
-        "request_path": waiting.path,
+        "request_path": waiting.path[len(namespace.path) :],
         "request_data": data or None,
         "request_entity": {"ID": waiting.entity_id, "name": waiting.shown},
         "request_accessor": waiting.token_accessor,
@@ -79,8 +88,8 @@ def told(waiting: Waiting, operation: Operation | None, *, approved: bool) -> di
             {
                 "name": factor.name,
                 "approvals": factor.approvals,
-                "group_names": factor.groups,
-                "policy_names": factor.policies,
+                "group_names": [name.removeprefix(own) for name in factor.groups],
+                "policy_names": [name.removeprefix(own) for name in factor.policies],
             }
             for group in waiting.groups
             for factor in group.factors

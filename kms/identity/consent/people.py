@@ -5,6 +5,9 @@ from __future__ import annotations
 from kms.identity.model import MAX_DEPTH
 from kms.identity.service import TokenService
 from kms.identity.store import TOKENS
+from kms.identity.within import namespace_id_of
+from kms.namespaces import scoped
+from kms.operation import NamespaceRef
 from kms.tables import Reader
 
 
@@ -38,10 +41,14 @@ def known(names: tuple[str, ...]) -> bool:
 
 
 def groups_of(tokens: TokenService, entity_id: str) -> tuple[str, ...] | None:
-    """Names and ids of the groups that an entity is in now; None for one that is disabled or gone."""
+    """Names and ids of the groups that an entity is in now; None for one that is disabled or gone.
+
+    Those of a namespace have its ID in front, as the groups that a policy of it names.
+    """
     if not entity_id:
         return ()
     standing = tokens.directory.standing(entity_id)
     if standing is None or standing.entity.disabled:
         return None
-    return tuple(name for group in standing.groups for name in (group.name, group.id))
+    here = NamespaceRef(namespace_id_of(entity_id), "")
+    return tuple(scoped(here, name) for group in standing.groups for name in (group.name, group.id))

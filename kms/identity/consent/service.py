@@ -19,7 +19,7 @@ from kms.identity.keys import new_accessor
 from kms.identity.model import Token
 from kms.identity.service import TokenService
 from kms.identity.store import TOKENS
-from kms.operation import Call, MountRef, Operation, Principal, Result
+from kms.operation import Call, MountRef, NamespaceRef, Operation, Result
 from kms.policy import RESPONSE_WRAPPING, Decision, PolicyService
 from kms.policy.model import ControlGroup
 from kms.policy.release import Demand, Released
@@ -161,7 +161,7 @@ class Consents:
         operation = self._operation(waiting.operation)
         found = self._resolve(waiting.path)
         # The system's own mount has no id yet where nothing was asked before.
-        moved = found is None or (found[0].id != waiting.mount_id and found[0].path != "sys/")
+        moved = found is None or (found[0].id != waiting.mount_id and found[0].place != "sys/")
         if operation is None or found is None or moved:
             raise refused("what the request was about is not there any more")
         principal = self._tokens.principal_at(waiting.token, peer)
@@ -196,15 +196,15 @@ class Consents:
 
     # -- for those who are asked -----------------------------------------------------------------------
 
-    def find(self, accessor: str, reader: Reader | None = None) -> Row[Waiting]:
-        """The request whose wrapping token has this accessor.
+    def find(self, accessor: str, namespace: NamespaceRef, reader: Reader | None = None) -> Row[Waiting]:
+        """The request, made in this namespace, whose wrapping token has this accessor.
 
         Raises:
             KmsError(INVALID): there is no such token, or it wraps no request.
         """
         if not accessor:
             raise invalid("missing accessor")
-        key = self._tokens.key_of_accessor(accessor, None, reader)  # asked for in the root namespace alone
+        key = self._tokens.key_of_accessor(accessor, namespace, reader)
         if key is None:
             raise invalid("invalid accessor")
         row = (reader or self._store.reader()).get(CONSENTS, key)
@@ -212,17 +212,18 @@ class Consents:
             raise invalid("invalid wrapping token")
         return row
 
-    def waiting(self) -> list[Waiting]:
-        """All requests that wait, the oldest first."""
+    def waiting(self, namespace: NamespaceRef) -> list[Waiting]:
+        """All requests of a namespace that wait, the oldest first."""
         now = self._tokens.now()
         rows = [row.value for row in self._store.reader().scan(CONSENTS) if row.value.expires_at > now]
-        return sorted(rows, key=lambda one: (one.created, one.accessor))
+        own = (one for one in rows if one.accessor.partition(".")[2] == namespace.id)
+        return sorted(own, key=lambda one: (one.created, one.accessor))
 
     def approved(self, waiting: Waiting) -> bool:
         """Whether it has all consent that was demanded of it when it was made."""
         return not self._lacking(waiting, waiting.groups)
 
-    def approve(self, tx: Transaction, accessor: str, principal: Principal) -> tuple[Waiting, bool]:
+    def approve(self, tx: Transaction, accessor: str, call: Call) -> tuple[Waiting, bool]:
         """Add somebody's consent.
 
         Returns:
@@ -232,7 +233,8 @@ class Consents:
             KmsError(INVALID): the one who asked, or a token that stands for nobody.
             KmsError(INVALID): no such request, or this person has consented already.
         """
-        row = self.find(accessor, tx)
+        principal = call.principal
+        row = self.find(accessor, call.namespace, tx)
         waiting, names = row.value, persons(self._tokens, tx, principal.token_id)
         if not known(names):
             raise KmsError(

@@ -12,7 +12,7 @@ from kms.identity.entities import records
 from kms.identity.entities.model import Alias, Entity
 from kms.identity.entities.shown import MountOf, alias_info, alias_object
 from kms.identity.entities.spelling import checked, folded, pairs
-from kms.ids import new_uuid
+from kms.identity.within import Within, Writing
 from kms.operation import Call, Change, Result
 from kms.tables import Row, Store, Transaction
 
@@ -28,20 +28,21 @@ class AliasHandlers:
     def read(self, call: Call) -> Result:
         """One alias."""
         alias_id = call.args["id"]
-        row = records.by_alias_id(self._store.reader(), alias_id)
+        reader = Within(self._store.reader(), call.namespace)
+        row = records.by_alias_id(reader, alias_id)
         if row is None:
             raise not_found()
-        return Result(data=alias_object(records.alias_of(row.value, alias_id), self._mount_of))
+        return Result(data=alias_object(reader, records.alias_of(row.value, alias_id), self._mount_of))
 
-    def listing(self, _call: Call) -> Result:
+    def listing(self, call: Call) -> Result:
         """All ids, with what they are."""
-        reader = self._store.reader()
+        reader = Within(self._store.reader(), call.namespace)
         ids = records.alias_ids(reader)
         if not ids:
             raise not_found()
         found = {alias_id: records.by_alias_id(reader, alias_id) for alias_id in ids}
         info = {
-            alias_id: alias_info(records.alias_of(row.value, alias_id), self._mount_of)
+            alias_id: alias_info(reader, records.alias_of(row.value, alias_id), self._mount_of)
             for alias_id, row in found.items()
             if row is not None
         }
@@ -60,7 +61,8 @@ class AliasHandlers:
         if name:
             checked(name, "alias name")
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             if alias_id:
                 row = records.by_alias_id(tx, alias_id)
                 if row is None:
@@ -76,7 +78,7 @@ class AliasHandlers:
                     custom_metadata=kept or None,
                 )
                 return self._update(tx, row, held, wanted, entity_id)
-            self._demand_mount(accessor)
+            self._demand_mount(tx, accessor)
             row = records.by_alias(tx, accessor, name)
             if row is None:
                 return self._create(tx, name, accessor, entity_id, custom)
@@ -90,12 +92,12 @@ class AliasHandlers:
 
         return Change(write)
 
-    def _demand_mount(self, accessor: str) -> None:
-        if self._mount_of(accessor) is None:
+    def _demand_mount(self, tx: Writing, accessor: str) -> None:
+        if self._mount_of(accessor, tx.namespace) is None:
             raise invalid(f'invalid mount accessor "{accessor}"')
 
     def _create(
-        self, tx: Transaction, name: str, accessor: str, entity_id: str, custom: dict[str, str] | None
+        self, tx: Writing, name: str, accessor: str, entity_id: str, custom: dict[str, str] | None
     ) -> Result:
         now = self._clock.now()
         row = records.find(tx, entity_id) if entity_id else records.add(tx, records.new_entity(tx, now))
@@ -104,7 +106,7 @@ class AliasHandlers:
         if records.alias_at(row.value, accessor) is not None:
             raise invalid("Alias already exists for requested entity and mount accessor")
         alias = Alias(
-            id=new_uuid(),
+            id=tx.new_id(),
             canonical_id=row.key,
             mount_accessor=accessor,
             name=name,
@@ -115,9 +117,7 @@ class AliasHandlers:
         records.save(tx, row, records.with_alias(row.value, alias))
         return _written(alias)
 
-    def _update(
-        self, tx: Transaction, row: Row[Entity], held: Alias, wanted: Alias, entity_id: str
-    ) -> Result:
+    def _update(self, tx: Writing, row: Row[Entity], held: Alias, wanted: Alias, entity_id: str) -> Result:
         moved = entity_id not in ("", row.key)
         if wanted == held and not moved:
             return Result()
@@ -138,15 +138,13 @@ class AliasHandlers:
         records.save(tx, target, records.with_alias(target.value, wanted))
         return _written(wanted)
 
-    def _demand_free(
-        self, tx: Transaction, entity: Entity, held: Alias, wanted: Alias, *, moved: bool
-    ) -> None:
+    def _demand_free(self, tx: Writing, entity: Entity, held: Alias, wanted: Alias, *, moved: bool) -> None:
         elsewhere = wanted.mount_accessor != held.mount_accessor
         if elsewhere and not moved and records.alias_at(entity, wanted.mount_accessor) is not None:
             raise invalid(
                 "Alias cannot be updated as the entity already has an alias for the given 'mount_accessor' "
             )
-        self._demand_mount(wanted.mount_accessor)
+        self._demand_mount(tx, wanted.mount_accessor)
         other = records.by_alias(tx, wanted.mount_accessor, wanted.name)
         if other is not None and (
             other.key != entity.id or elsewhere or folded(wanted.name) != folded(held.name)
@@ -157,7 +155,8 @@ class AliasHandlers:
         """Delete an alias; its entity stays."""
         alias_id = call.args["id"]
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = records.by_alias_id(tx, alias_id)
             if row is not None:
                 left = tuple(alias for alias in row.value.aliases if alias.id != alias_id)

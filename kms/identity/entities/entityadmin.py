@@ -12,6 +12,7 @@ from kms.identity.entities import groups, records
 from kms.identity.entities.model import ENTITIES, Entity
 from kms.identity.entities.shown import MountOf, entity_info, entity_object
 from kms.identity.entities.spelling import checked, pairs, policies
+from kms.identity.within import Within, Writing
 from kms.operation import Call, Change, Result
 from kms.tables import Reader, Row, Store, Transaction
 
@@ -28,31 +29,38 @@ class EntityHandlers:
 
     def read_by_id(self, call: Call) -> Result:
         """One entity."""
-        return self._shown(records.find(self._store.reader(), call.args["id"]))
+        reader = self._own(call)
+        return self._shown(reader, records.find(reader, call.args["id"]))
 
     def read_by_name(self, call: Call) -> Result:
         """One entity, by the spelling of its name that is shown: a path has one spelling."""
-        return self._shown(exact(self._store.reader(), call.args["name"]))
+        reader = self._own(call)
+        return self._shown(reader, exact(reader, call.args["name"]))
 
-    def _shown(self, row: Row[Entity] | None) -> Result:
+    def _own(self, call: Call) -> Within:
+        return Within(self._store.reader(), call.namespace)
+
+    def _shown(self, reader: Within, row: Row[Entity] | None) -> Result:
         if row is None:
             raise not_found()
-        data = entity_object(self._store.reader(), row.value, self._mount_of)
+        data = entity_object(reader, row.value, self._mount_of)
         return Result(data=data, subject={"entity": row.key})
 
-    def list_ids(self, _call: Call) -> Result:
+    def list_ids(self, call: Call) -> Result:
         """All ids, with names and aliases."""
-        rows = self._all()
-        info = {row.key: entity_info(row.value, self._mount_of) for row in rows}
+        reader = self._own(call)
+        rows = self._all(reader)
+        info = {row.key: entity_info(reader, row.value, self._mount_of) for row in rows}
         return Result(data={"keys": [row.key for row in rows], "key_info": info}, items=len(rows))
 
-    def list_names(self, _call: Call) -> Result:
+    def list_names(self, call: Call) -> Result:
         """All names, in the order of ids."""
-        rows = self._all()
+        rows = self._all(self._own(call))
         return Result(data={"keys": [row.value.name for row in rows]}, items=len(rows))
 
-    def _all(self) -> list[Row[Entity]]:
-        rows = self._store.reader().scan(ENTITIES)
+    @staticmethod
+    def _all(reader: Within) -> list[Row[Entity]]:
+        rows = reader.scan(ENTITIES)
         if not rows:
             raise not_found()
         return rows
@@ -60,14 +68,14 @@ class EntityHandlers:
     def lookup(self, call: Call) -> Result:
         """By id, name, alias id, or alias name and mount; 204 where there is none."""
         kind, value = wanted(call)
-        reader = self._store.reader()
+        reader = self._own(call)
         row = {
             "id": lambda: records.find(reader, value),
             "name": lambda: records.by_name(reader, value) if value else None,
             "alias_id": lambda: records.by_alias_id(reader, value),
             "alias_name": lambda: records.by_alias(reader, call.args["alias_mount_accessor"], value),
         }[kind]()
-        return self._shown(row) if row is not None else Result()
+        return self._shown(reader, row) if row is not None else Result()
 
     # -- writing -----------------------------------------------------------------------------------------
 
@@ -78,7 +86,8 @@ class EntityHandlers:
         changes = changes_of(args, given)
         now = self._clock.now()
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = records.find(tx, entity_id) if entity_id else None
             if entity_id and row is None:
                 raise invalid("entity not found from id")
@@ -96,11 +105,15 @@ class EntityHandlers:
 
     def delete_by_id(self, call: Call) -> Change:
         """Delete; its tokens are out of force from the commit on."""
-        return Change(lambda tx: _deleted(tx, records.find(tx, call.args["id"])))
+        return Change(
+            lambda rows: _deleted(tx := Writing(rows, call.namespace), records.find(tx, call.args["id"]))
+        )
 
     def delete_by_name(self, call: Call) -> Change:
         """The same, by the spelling of its name that is shown."""
-        return Change(lambda tx: _deleted(tx, exact(tx, call.args["name"])))
+        return Change(
+            lambda rows: _deleted(tx := Writing(rows, call.namespace), exact(tx, call.args["name"]))
+        )
 
     def batch_delete(self, call: Call) -> Change:
         """Delete several; ids of none are no error."""
@@ -108,7 +121,8 @@ class EntityHandlers:
         if not ids:
             raise invalid("missing entity ids to delete")
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             for entity_id in ids:
                 _deleted(tx, records.find(tx, entity_id))
             return Result(items=len(ids))

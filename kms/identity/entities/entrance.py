@@ -11,7 +11,7 @@ from kms.identity.entities import groups, records
 from kms.identity.entities.model import EXTERNAL, Alias, Standing
 from kms.identity.entities.spelling import checked, pairs
 from kms.identity.entities.standing import groups_of, standing_of
-from kms.ids import new_uuid
+from kms.identity.within import Writing
 from kms.operation import MountRef
 from kms.tables import Transaction
 
@@ -39,12 +39,13 @@ def enter(
         KmsError(INVALID): the name has another spelling than the one that is known, or is not allowed.
         KmsError(DENIED): the entity is disabled.
     """
-    row = records.by_alias(tx, mount.accessor, checked(name, "alias name"))
+    own = Writing(tx, mount.namespace)
+    row = records.by_alias(own, mount.accessor, checked(name, "alias name"))
     said = pairs(dict(metadata), "alias metadata") or None
     if row is None:
-        entity = records.new_entity(tx, now)
+        entity = records.new_entity(own, now)
         alias = Alias(
-            id=new_uuid(),
+            id=own.new_id(),
             canonical_id=entity.id,
             mount_accessor=mount.accessor,
             name=name,
@@ -52,7 +53,7 @@ def enter(
             created=now,
             updated=now,
         )
-        row = records.add(tx, replace(entity, aliases=(alias,)))
+        row = records.add(own, replace(entity, aliases=(alias,)))
     else:
         held = next(a for a in row.value.aliases if a.mount_accessor == mount.accessor)
         if held.name != name:
@@ -62,7 +63,7 @@ def enter(
             raise KmsError(ErrorKind.DENIED, "permission denied")
         if held.metadata != said:
             row = records.save(
-                tx, row, records.with_alias(row.value, replace(held, metadata=said, updated=now))
+                own, row, records.with_alias(row.value, replace(held, metadata=said, updated=now))
             )
     follow(tx, mount, row.key, called)
     standing = standing_of(tx, row.key)
@@ -72,22 +73,22 @@ def enter(
 
 
 def follow(tx: Transaction, mount: MountRef, entity_id: str, called: Iterable[str]) -> None:
-    """Make the entity a member of exactly those external groups of a mount that the method names.
+    """Make the entity, which is of the mount's namespace, a member of exactly those external groups that the method names.
 
     Also for renewals, where a method asks its source again.
     """
-    wanted = set[str]()
+    own, wanted = Writing(tx, mount.namespace), set[str]()
     for name in dict.fromkeys(called):
         try:
-            group = groups.by_alias(tx, mount.accessor, name)
+            group = groups.by_alias(own, mount.accessor, name)
         except KmsError:
             continue  # a name that no group can have: the source has groups that are of no interest here
         if group is not None:
             wanted.add(group.key)
-    held, direct = groups_of(tx, entity_id)
+    held, direct = groups_of(own, entity_id)
     for group_ in held[:direct]:
         of_mount = group_.alias is not None and group_.alias.mount_accessor == mount.accessor
         if group_.type == EXTERNAL and of_mount and group_.id not in wanted:
-            groups.leave(tx, groups.ENTITY, entity_id, group_.id)
+            groups.leave(own, groups.ENTITY, entity_id, group_.id)
     for group_id in sorted(wanted):
-        groups.join(tx, groups.ENTITY, entity_id, group_id)
+        groups.join(own, groups.ENTITY, entity_id, group_id)

@@ -13,6 +13,7 @@ from kms.identity.entities.entityadmin import wanted
 from kms.identity.entities.model import EXTERNAL, GROUPS, INTERNAL, Group
 from kms.identity.entities.shown import MountOf, group_info, group_object
 from kms.identity.entities.spelling import checked, pairs, policies
+from kms.identity.within import Within, Writing
 from kms.operation import Call, Change, Result
 from kms.tables import Reader, Row, Store, Transaction
 
@@ -29,32 +30,38 @@ class GroupHandlers:
 
     def read_by_id(self, call: Call) -> Result:
         """One group."""
-        return self._shown(groups.find(self._store.reader(), call.args["id"]))
+        reader = self._own(call)
+        return self._shown(reader, groups.find(reader, call.args["id"]))
 
     def read_by_name(self, call: Call) -> Result:
         """One group, by the spelling of its name that is shown: a path has one spelling."""
-        return self._shown(_exact(self._store.reader(), call.args["name"]))
+        reader = self._own(call)
+        return self._shown(reader, _exact(reader, call.args["name"]))
 
-    def _shown(self, row: Row[Group] | None) -> Result:
+    def _own(self, call: Call) -> Within:
+        return Within(self._store.reader(), call.namespace)
+
+    def _shown(self, reader: Within, row: Row[Group] | None) -> Result:
         if row is None:
             raise not_found()
-        data = group_object(self._store.reader(), row.value, self._mount_of)
+        data = group_object(reader, row.value, self._mount_of)
         return Result(data=data, subject={"group": row.key})
 
-    def list_ids(self, _call: Call) -> Result:
+    def list_ids(self, call: Call) -> Result:
         """All ids, with what they are."""
-        rows = self._all()
-        reader = self._store.reader()
+        reader = self._own(call)
+        rows = self._all(reader)
         info = {row.key: group_info(reader, row.value, self._mount_of) for row in rows}
         return Result(data={"keys": [row.key for row in rows], "key_info": info}, items=len(rows))
 
-    def list_names(self, _call: Call) -> Result:
+    def list_names(self, call: Call) -> Result:
         """All names, in the order of ids."""
-        rows = self._all()
+        rows = self._all(self._own(call))
         return Result(data={"keys": [row.value.name for row in rows]}, items=len(rows))
 
-    def _all(self) -> list[Row[Group]]:
-        rows = self._store.reader().scan(GROUPS)
+    @staticmethod
+    def _all(reader: Within) -> list[Row[Group]]:
+        rows = reader.scan(GROUPS)
         if not rows:
             raise not_found()
         return rows
@@ -62,14 +69,14 @@ class GroupHandlers:
     def lookup(self, call: Call) -> Result:
         """By id, name, alias id, or alias name and mount; 204 where there is none."""
         kind, value = wanted(call)
-        reader = self._store.reader()
+        reader = self._own(call)
         row = {
             "id": lambda: groups.find(reader, value),
             "name": lambda: groups.by_name(reader, value) if value else None,
             "alias_id": lambda: groups.by_alias_id(reader, value),
             "alias_name": lambda: groups.by_alias(reader, call.args["alias_mount_accessor"], value),
         }[kind]()
-        return self._shown(row) if row is not None else Result()
+        return self._shown(reader, row) if row is not None else Result()
 
     # -- writing -----------------------------------------------------------------------------------------
 
@@ -84,7 +91,8 @@ class GroupHandlers:
         name = args.get("name") or ""
         changes = _changes(args, given)
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = self._found(tx, call, checked(name) if name else "", by_id=by_id)
             before = row.value if row is not None else None
             group = before or replace(groups.new_group(tx, self._clock.now(), name), type=_type(args))
@@ -121,11 +129,15 @@ class GroupHandlers:
 
     def delete_by_id(self, call: Call) -> Change:
         """Delete; its policies are gone from its members at their next request."""
-        return Change(lambda tx: _deleted(tx, groups.find(tx, call.args["id"])))
+        return Change(
+            lambda rows: _deleted(tx := Writing(rows, call.namespace), groups.find(tx, call.args["id"]))
+        )
 
     def delete_by_name(self, call: Call) -> Change:
         """The same, by the spelling of its name that is shown."""
-        return Change(lambda tx: _deleted(tx, _exact(tx, call.args["name"])))
+        return Change(
+            lambda rows: _deleted(tx := Writing(rows, call.namespace), _exact(tx, call.args["name"]))
+        )
 
 
 def _changes(args: dict[str, Any], given: frozenset[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from kms.identity.entities import groups
 from kms.identity.entities.model import EXTERNAL, Alias, Group
 from kms.identity.entities.shown import MountOf, alias_info, alias_object
 from kms.identity.entities.spelling import checked
-from kms.ids import new_uuid
+from kms.identity.within import Within, Writing
 from kms.operation import Call, Change, Result
 from kms.tables import Reader, Row, Store, Transaction
 
@@ -27,16 +27,17 @@ class GroupAliasHandlers:
 
     def read(self, call: Call) -> Result:
         """One alias."""
-        found = _held(self._store.reader(), call.args["id"])
+        reader = Within(self._store.reader(), call.namespace)
+        found = _held(reader, call.args["id"])
         if found is None:
             raise not_found()
-        return Result(data=alias_object(found[1], self._mount_of))
+        return Result(data=alias_object(reader, found[1], self._mount_of))
 
-    def listing(self, _call: Call) -> Result:
+    def listing(self, call: Call) -> Result:
         """All ids, with what they are."""
-        reader = self._store.reader()
+        reader = Within(self._store.reader(), call.namespace)
         found = [_held(reader, alias_id) for alias_id in groups.alias_ids(reader)]
-        info = {one[1].id: alias_info(one[1], self._mount_of) for one in found if one is not None}
+        info = {one[1].id: alias_info(reader, one[1], self._mount_of) for one in found if one is not None}
         if not info:
             raise not_found()
         return Result(data={"keys": list(info), "key_info": info}, items=len(info))
@@ -50,7 +51,8 @@ class GroupAliasHandlers:
         if "id" in call.given and not alias_id:
             raise invalid("empty group alias ID")
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             found = _held(tx, alias_id) if alias_id else None
             if alias_id and found is None:
                 raise invalid("invalid group alias ID")
@@ -66,7 +68,7 @@ class GroupAliasHandlers:
             ):
                 return Result()
             target = _external(tx, group_id) if group_id else None
-            if self._mount_of(accessor) is None:
+            if self._mount_of(accessor, tx.namespace) is None:
                 raise invalid(f'invalid mount accessor "{accessor}"')
             other = groups.by_alias(tx, accessor, checked(name, "alias name"))
             if other is not None and (
@@ -79,7 +81,7 @@ class GroupAliasHandlers:
 
     def _put(
         self,
-        tx: Transaction,
+        tx: Writing,
         found: tuple[Row[Group], Alias] | None,
         target: Row[Group] | None,
         name: str,
@@ -93,7 +95,7 @@ class GroupAliasHandlers:
         if target is None:
             target = groups.add(tx, replace(groups.new_group(tx, now), type=EXTERNAL))
         alias = Alias(
-            id=found[1].id if found is not None else new_uuid(),
+            id=found[1].id if found is not None else tx.new_id(),
             canonical_id=target.key,
             mount_accessor=accessor,
             name=name,
@@ -107,7 +109,8 @@ class GroupAliasHandlers:
     def delete(self, call: Call) -> Change:
         """Delete an alias; its group stays, with the members that it has."""
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             found = _held(tx, call.args["id"])
             if found is not None:
                 groups.save(tx, found[0], _with(found[0].value, None, self._clock.now()))

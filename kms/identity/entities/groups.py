@@ -9,7 +9,8 @@ from kms.errors import invalid
 from kms.identity.entities.model import GROUPS, MEMBERSHIPS, POINTERS, Group, Membership, Pointer
 from kms.identity.entities.records import unpoint
 from kms.identity.entities.spelling import key_of
-from kms.ids import new_id, new_uuid
+from kms.identity.within import Within
+from kms.ids import new_id
 from kms.tables import Reader, Row, Transaction
 
 _NAME: Final = "group-name"
@@ -50,11 +51,11 @@ def _factors(accessor: str, name: str) -> str:
     return f"{_ALIAS}/{accessor}/{key_of(name)}"
 
 
-def new_group(reader: Reader, now: float, name: str = "") -> Group:
+def new_group(reader: Within, now: float, name: str = "") -> Group:
     """A new one, not stored yet; without a name it gets one as the peer makes them."""
     while not name or reader.get(POINTERS, f"{_NAME}/{key_of(name)}") is not None:
-        name = f"group_{new_id()[:8]}.root"
-    return Group(id=new_uuid(), name=name, created=now, updated=now)
+        name = f"group_{new_id()[:8]}.{reader.shown_id}"
+    return Group(id=reader.new_id(), name=name, created=now, updated=now)
 
 
 def add(tx: Transaction, group: Group) -> Row[Group]:

@@ -11,6 +11,7 @@ from kms.errors import ErrorKind, KmsError, invalid
 from kms.identity.entities import groups, records
 from kms.identity.entities.model import Alias, Entity
 from kms.identity.entities.shown import MountOf
+from kms.identity.within import Writing
 from kms.operation import Call, Change, Result
 from kms.tables import Row, Store, Transaction
 
@@ -50,7 +51,8 @@ class Merger:
         if not sources:
             raise invalid("missing entity ids to merge from")
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             target = records.find(tx, target_id)
             if target is None:
                 raise invalid("entity id to merge to is invalid")
@@ -58,12 +60,12 @@ class Merger:
                 raise invalid(
                     "aliases conflicts cannot be resolved with multiple from entity ids - merge one entity at a time"
                 )
-            rows = [self._source(tx, target, source) for source in sources]
+            taken = [self._source(tx, target, source) for source in sources]
             if not keep:
-                self._demand_apart(target.value, [row.value for row in rows])
-            for row in rows:
+                self._demand_apart(tx, target.value, [row.value for row in taken])
+            for row in taken:
                 target = self._take(tx, target, row, keep)
-            return Result(subject={"entity": target_id, "merged": len(rows)})
+            return Result(subject={"entity": target_id, "merged": len(taken)})
 
         return Change(write)
 
@@ -76,7 +78,7 @@ class Merger:
             raise invalid("entity id to merge from is invalid")
         return row
 
-    def _demand_apart(self, target: Entity, sources: list[Entity]) -> None:
+    def _demand_apart(self, tx: Writing, target: Entity, sources: list[Entity]) -> None:
         seen: dict[str, str] = {}
         clashes: list[_Clash] = []
         for source in sources:
@@ -90,9 +92,9 @@ class Merger:
                 if held is not None:
                     clashes.append(_Clash(target, held, source, alias))
         if clashes:
-            raise self._refused(clashes)
+            raise self._refused(tx, clashes)
 
-    def _refused(self, clashes: list[_Clash]) -> KmsError:
+    def _refused(self, tx: Writing, clashes: list[_Clash]) -> KmsError:
         first = (
             "toEntity and at least one fromEntity have aliases with the same mount accessor, repeat the merge request "
             "specifying exactly one fromEntity, clashes: "
@@ -104,17 +106,17 @@ class Merger:
             for clash in clashes
             for side in ((clash.to, clash.to_alias), (clash.other, clash.other_alias))
         ]
-        data = [self._side(entity, alias) for entity, alias in sides]
+        data = [self._side(tx, entity, alias) for entity, alias in sides]
         return KmsError(ErrorKind.INVALID, f"{len(texts)} errors occurred:{listed}\n\n", data=data)
 
-    def _side(self, entity: Entity, alias: Alias) -> dict[str, str]:
-        mount = self._mount_of(alias.mount_accessor)
+    def _side(self, tx: Writing, entity: Entity, alias: Alias) -> dict[str, str]:
+        mount = self._mount_of(alias.mount_accessor, tx.namespace)
         return {
             "alias": alias.name,
             "entity": entity.name,
             "entity_id": entity.id,
             "mount": mount.type if mount is not None else "",
-            "mount_path": mount.path if mount is not None else "",
+            "mount_path": mount.place if mount is not None else "",
         }
 
     def _take(self, tx: Transaction, target: Row[Entity], row: Row[Entity], keep: set[str]) -> Row[Entity]:

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from kms.identity.entities.model import ENTITIES, POINTERS, Alias, Entity, Pointer
 from kms.identity.entities.spelling import key_of
-from kms.ids import new_id, new_uuid
+from kms.identity.within import Within
+from kms.ids import new_id
 from kms.tables import Reader, Row, Transaction
 
 _NAME: Final = "entity-name"
@@ -61,11 +62,11 @@ def _factors(accessor: str, name: str) -> str:
     return f"{_ALIAS}/{accessor}/{key_of(name)}"
 
 
-def new_entity(reader: Reader, now: float, name: str = "") -> Entity:
+def new_entity(reader: Within, now: float, name: str = "") -> Entity:
     """A new one, not stored yet; without a name it gets one as the peer makes them."""
     while not name or reader.get(POINTERS, f"{_NAME}/{key_of(name)}") is not None:
-        name = f"entity_{new_id()[:8]}.root"
-    return Entity(id=new_uuid(), name=name, created=now, updated=now)
+        name = f"entity_{new_id()[:8]}.{reader.shown_id}"
+    return Entity(id=reader.new_id(), name=name, created=now, updated=now)
 
 
 def add(tx: Transaction, entity: Entity) -> Row[Entity]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from kms.clock import rfc3339
 from kms.identity.entities import groups
 from kms.identity.entities.model import Alias, Entity, Group
 from kms.identity.entities.standing import groups_of
-from kms.operation import MountRef
-from kms.tables import Reader
+from kms.identity.within import Within
+from kms.operation import MountRef, NamespaceRef
 
-NAMESPACE: Final = "root"
-MountOf = Callable[[str], MountRef | None]
-"""From an accessor to the mount that has it now."""
+MountOf = Callable[[str, NamespaceRef], MountRef | None]
+"""From an accessor and a namespace to the mount that has it there now."""
 
 
-def entity_object(reader: Reader, entity: Entity, mount_of: MountOf) -> dict[str, Any]:
+def entity_object(reader: Within, entity: Entity, mount_of: MountOf) -> dict[str, Any]:
     """The `data` object of an entity read."""
     held, direct = groups_of(reader, entity.id)
     ids = [group.id for group in held]
@@ -28,22 +27,22 @@ def entity_object(reader: Reader, entity: Entity, mount_of: MountOf) -> dict[str
         "merged_entity_ids": list(entity.merged_ids) or None,
         "policies": list(entity.policies),
         "disabled": entity.disabled,
-        "namespace_id": NAMESPACE,
+        "namespace_id": reader.shown_id,
         "creation_time": rfc3339(entity.created),
         "last_update_time": rfc3339(entity.updated),
-        "aliases": [_full(alias, mount_of) for alias in entity.aliases],
+        "aliases": [_full(reader, alias, mount_of) for alias in entity.aliases],
         "direct_group_ids": ids[:direct],
         "inherited_group_ids": ids[direct:],
         "group_ids": ids,
     }
 
 
-def _full(alias: Alias, mount_of: MountOf) -> dict[str, Any]:
+def _full(reader: Within, alias: Alias, mount_of: MountOf) -> dict[str, Any]:
     return {
         **_times(alias),
         "custom_metadata": alias.custom_metadata,
         "local": False,
-        **_mount(alias, mount_of),
+        **_mount(reader, alias, mount_of),
     }
 
 
@@ -60,17 +59,17 @@ def _times(alias: Alias) -> dict[str, Any]:
     }
 
 
-def _mount(alias: Alias, mount_of: MountOf) -> dict[str, Any]:
-    mount = mount_of(alias.mount_accessor)
-    return {"mount_type": mount.type, "mount_path": mount.path} if mount is not None else {}
+def _mount(reader: Within, alias: Alias, mount_of: MountOf) -> dict[str, Any]:
+    mount = mount_of(alias.mount_accessor, reader.namespace)
+    return {"mount_type": mount.type, "mount_path": mount.place} if mount is not None else {}
 
 
-def alias_object(alias: Alias, mount_of: MountOf) -> dict[str, Any]:
+def alias_object(reader: Within, alias: Alias, mount_of: MountOf) -> dict[str, Any]:
     """The `data` object of an alias read."""
-    return {**_full(alias, mount_of), "namespace_id": NAMESPACE}
+    return {**_full(reader, alias, mount_of), "namespace_id": reader.shown_id}
 
 
-def alias_info(alias: Alias, mount_of: MountOf) -> dict[str, Any]:
+def alias_info(reader: Within, alias: Alias, mount_of: MountOf) -> dict[str, Any]:
     """An alias in `key_info` of a list of aliases."""
     return {
         "canonical_id": alias.canonical_id,
@@ -79,27 +78,27 @@ def alias_info(alias: Alias, mount_of: MountOf) -> dict[str, Any]:
         "metadata": alias.metadata,
         "mount_accessor": alias.mount_accessor,
         "name": alias.name,
-        **_mount(alias, mount_of),
+        **_mount(reader, alias, mount_of),
     }
 
 
-def _brief(alias: Alias, mount_of: MountOf) -> dict[str, Any]:
+def _brief(reader: Within, alias: Alias, mount_of: MountOf) -> dict[str, Any]:
     return {
         "id": alias.id,
         "name": alias.name,
         "mount_accessor": alias.mount_accessor,
-        **_mount(alias, mount_of),
+        **_mount(reader, alias, mount_of),
     }
 
 
-def entity_info(entity: Entity, mount_of: MountOf) -> dict[str, Any]:
+def entity_info(reader: Within, entity: Entity, mount_of: MountOf) -> dict[str, Any]:
     """An entity in `key_info` of a list of entities."""
     if not entity.aliases:
         return {"name": entity.name}
-    return {"name": entity.name, "aliases": [_brief(alias, mount_of) for alias in entity.aliases]}
+    return {"name": entity.name, "aliases": [_brief(reader, alias, mount_of) for alias in entity.aliases]}
 
 
-def group_object(reader: Reader, group: Group, mount_of: MountOf) -> dict[str, Any]:
+def group_object(reader: Within, group: Group, mount_of: MountOf) -> dict[str, Any]:
     """The `data` object of a group read."""
     alias = group.alias
     return {
@@ -114,12 +113,12 @@ def group_object(reader: Reader, group: Group, mount_of: MountOf) -> dict[str, A
         "last_update_time": rfc3339(group.updated),
         "modify_index": group.index,
         "type": group.type,
-        "namespace_id": NAMESPACE,
-        "alias": {**_times(alias), **_mount(alias, mount_of)} if alias is not None else {},
+        "namespace_id": reader.shown_id,
+        "alias": {**_times(alias), **_mount(reader, alias, mount_of)} if alias is not None else {},
     }
 
 
-def group_info(reader: Reader, group: Group, mount_of: MountOf) -> dict[str, Any]:
+def group_info(reader: Within, group: Group, mount_of: MountOf) -> dict[str, Any]:
     """A group in `key_info` of a list of groups."""
     info: dict[str, Any] = {
         "name": group.name,
@@ -127,5 +126,5 @@ def group_info(reader: Reader, group: Group, mount_of: MountOf) -> dict[str, Any
         "num_parent_groups": len(groups.above(reader, groups.GROUP, group.id)),
     }
     if group.alias is not None:
-        info["alias"] = _brief(group.alias, mount_of)
+        info["alias"] = _brief(reader, group.alias, mount_of)
     return info

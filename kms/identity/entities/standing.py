@@ -9,13 +9,21 @@ from typing import Final
 
 from kms.identity.entities import groups, records
 from kms.identity.entities.model import ENTITIES, GROUPS, MEMBERSHIPS, Entity, Group, Standing
+from kms.identity.within import Within, of_id
+from kms.operation import MountRef
 from kms.tables import Reader, Store
 
 _KEPT: Final = 8_192
 
 
-def standing_of(reader: Reader, entity_id: str) -> Standing | None:
-    """The standing of an entity, or of the one that it was merged into; None when there is none."""
+def standing_of(rows: Reader, entity_id: str) -> Standing | None:
+    """The standing of an entity, or of the one that it was merged into; None when there is none.
+
+    Args:
+        rows: those of all namespaces; the ID, which a token or a login named, tells its own.
+        entity_id: the entity.
+    """
+    reader = of_id(rows, entity_id)
     row = records.followed(reader, entity_id)
     if row is None:
         return None
@@ -102,9 +110,9 @@ class Directory:
                     self._held[entity_id] = found
         return found
 
-    def of_alias(self, accessor: str, name: str) -> Standing | None:
+    def of_alias(self, mount: MountRef, name: str) -> Standing | None:
         """The standing of the entity that has this name at a mount. Raises KmsError(INVALID)."""
-        row = records.by_alias(self._store.reader(), accessor, name)
+        row = records.by_alias(Within(self._store.reader(), mount.namespace), mount.accessor, name)
         return self.standing(row.key) if row is not None else None
 
     def policies(self, entity_id: str) -> tuple[str, ...]:
@@ -118,13 +126,14 @@ class Directory:
             self._epoch += 1
             self._held = {}
 
-    def _forget(self, entity_id: str) -> None:
+    def _forget(self, key: str) -> None:
+        entity_id = key.rpartition("/")[2]  # behind the namespace's ID
         with self._lock:
             self._epoch += 1
             self._held.pop(entity_id, None)
 
     def _member(self, key: str) -> None:
-        kind, member_id, _group = key.split("/")
+        kind, member_id, _group = key.split("/")[-3:]
         if kind == groups.ENTITY:
             self._forget(member_id)
         else:

@@ -7,7 +7,19 @@ from typing import Any
 
 from kms.identity.methods.lockout import Lockouts
 from kms.identity.methods.store import FAILURES
-from kms.operation import Call, Capability, Change, Effect, Field, Operation, Record, Result
+from kms.identity.within import shown_id
+from kms.operation import (
+    Call,
+    Capability,
+    Change,
+    Effect,
+    Field,
+    MountRef,
+    NamespaceRef,
+    Operation,
+    Record,
+    Result,
+)
 from kms.tables import Store, Transaction
 
 _ACCESSOR = Field("mount_accessor", record=Record.CLEAR)
@@ -18,37 +30,50 @@ class LockedUsers:
     """Handlers.
 
     Args:
-        accessors: mount id -> accessor, of all mounts.
+        mounts: all mounts, by their IDs.
+        namespaces: a namespace -> itself and all below it.
     """
 
-    def __init__(self, store: Store, lockouts: Lockouts, accessors: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        lockouts: Lockouts,
+        mounts: Callable[[], Mapping[str, MountRef]],
+        namespaces: Callable[[NamespaceRef], Iterable[NamespaceRef]],
+    ) -> None:
         self._store = store
         self._lockouts = lockouts
-        self._accessors = accessors
+        self._mounts = mounts
+        self._namespaces = namespaces
 
     def listing(self, call: Call) -> Result:
-        """Names by mount."""
+        """Names by mount, of the namespace and of all below it; with an accessor, of that mount of the namespace."""
         asked = str(call.args.get("mount_accessor") or "")
         found = self._locked()
-        shown = {asked: found.get(asked, [])} if asked else found
-        total = sum(len(names) for names in shown.values())
-        mounts = [_mount(accessor, names) for accessor, names in sorted(shown.items())]
-        space = {"namespace_id": "root", "namespace_path": "", "counts": total, "mount_accessors": mounts}
-        return Result(data={"by_namespace": [space], "total": total}, items=total)
+        if asked:
+            of_mount = found.get(call.namespace.id, {}).get(asked, [])
+            spaces = [_space(call.namespace, {asked: of_mount})]
+        else:
+            spaces = [_space(one, found.get(one.id, {})) for one in self._namespaces(call.namespace)]
+            spaces.sort(key=lambda space: (-space["counts"], space["namespace_path"]))
+        total = sum(space["counts"] for space in spaces)
+        return Result(data={"by_namespace": spaces, "total": total}, items=total)
 
-    def _locked(self) -> dict[str, list[str]]:
-        accessors = self._accessors()
-        found: dict[str, list[str]] = {}
+    def _locked(self) -> dict[str, dict[str, list[str]]]:
+        """ID of a namespace -> accessor -> names."""
+        mounts = self._mounts()
+        found: dict[str, dict[str, list[str]]] = {}
         for row in self._store.reader().scan(FAILURES):
-            accessor = accessors.get(row.key.partition("/")[0], "")
-            if accessor and self._lockouts.locked(row.value):
-                found.setdefault(accessor, []).append(row.value.name)
+            mount = mounts.get(row.key.partition("/")[0])
+            if mount is not None and self._lockouts.locked(row.value):
+                found.setdefault(mount.namespace.id, {}).setdefault(mount.accessor, []).append(row.value.name)
         return found
 
     def unlock(self, call: Call) -> Change:
         """Forget the failures of one name. One that is not locked is no error."""
         accessor, alias = str(call.args["mount_accessor"]), str(call.args["alias_identifier"])
-        mount_id = next((key for key, value in self._accessors().items() if value == accessor), "")
+        own = (mount for mount in self._mounts().values() if mount.namespace == call.namespace)
+        mount_id = next((mount.id for mount in own if mount.accessor == accessor), "")
 
         def write(tx: Transaction) -> Result:
             # Names are kept in the one spelling of their method: as given, or in lower case.
@@ -69,6 +94,16 @@ class LockedUsers:
                 fields=(_ACCESSOR, _ALIAS),
             ),
         ]
+
+
+def _space(namespace: NamespaceRef, found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    mounts = [_mount(accessor, names) for accessor, names in sorted(found.items())]
+    return {
+        "namespace_id": shown_id(namespace),
+        "namespace_path": namespace.path,
+        "counts": sum(mount["counts"] for mount in mounts),
+        "mount_accessors": mounts,
+    }
 
 
 def _mount(accessor: str, names: Iterable[str]) -> dict[str, Any]:

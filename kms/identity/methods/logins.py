@@ -7,7 +7,7 @@ up the chain that makes children die with their parents.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,8 +24,9 @@ from kms.identity.model import BATCH, ISSUER, NEVER, SERVICE, Token
 from kms.identity.service import TokenService
 from kms.identity.shown import auth_object, united
 from kms.identity.store import TOKENS
+from kms.identity.within import Writing
 from kms.namespaces import scoped
-from kms.operation import Call, Change, MountRef, Principal, Result
+from kms.operation import Call, Change, MountRef, NamespaceRef, Principal, Result
 from kms.policy import DEFAULT
 from kms.tables import Reader, Transaction
 
@@ -69,6 +70,7 @@ class Logins:
     Args:
         mount_at: the auth mount with this id, as it is now; None when it is gone.
         params_of: (reader, mount, name) -> the parameters of that user or role as they are now; None when gone.
+        above: a namespace -> itself and all above it.
         again: (type of mount, call, token): raises KmsError where the method wants its proof again and does not get it.
             Where it asked its source, the groups that the caller is in now; it has compared the policies then.
     """
@@ -78,10 +80,11 @@ class Logins:
         tokens: TokenService,
         mount_at: Callable[[str], MountRef | None],
         params_of: Callable[[Reader, MountRef, str], TokenParams | None],
+        above: Callable[[NamespaceRef], Iterable[NamespaceRef]],
         again: Callable[[str, Call, Token], tuple[str, ...] | None] = lambda _kind, _call, _token: None,
     ) -> None:
         self._tokens = tokens
-        self.factor = SecondFactor(tokens.digest_of, tokens.now)
+        self.factor = SecondFactor(tokens.digest_of, tokens.now, above)
         self._mount_at = mount_at
         self._params_of = params_of
         self._again = again
@@ -130,7 +133,7 @@ class Logins:
         if not names:
             return self._hand_out(tx, born, standing, granted.warnings)
         if not call.mfa:
-            return self.factor.put_away(tx, born, names, granted.warnings)
+            return self.factor.put_away(call, tx, born, names, granted.warnings)
         if self.factor.failure(tx, born.entity_id, names, codes_of(call.mfa)):
             return self._failed(born, refused())
         return self._hand_out(tx, passed(born, now), standing, granted.warnings)
@@ -163,14 +166,15 @@ class Logins:
         codes = _payload(call.args.get("mfa_payload"))
 
         def write(tx: Transaction) -> Result:
-            row = tx.get(WAITING, self.factor.row_key(request_id))
+            own = Writing(tx, call.namespace)
+            row = own.get(WAITING, self.factor.row_key(request_id))
             if row is None or row.value.expires_at <= self._tokens.now():
                 raise invalid("invalid request ID")
             born = row.value.token
             why = self.factor.failure(tx, born.entity_id, row.value.enforcements, codes)
             if why:
                 return self._failed(born, refused(why))
-            tx.delete(WAITING, row)
+            own.delete(WAITING, row)
             standing = standing_of(tx, born.entity_id) if born.entity_id else None
             if born.entity_id and (standing is None or standing.entity.disabled):
                 raise elsewhere()
@@ -186,7 +190,7 @@ class Logins:
         Raises:
             KmsError(UNAUTHENTICATED): the entity is disabled.
         """
-        standing = self._tokens.directory.of_alias(mount.accessor, alias)
+        standing = self._tokens.directory.of_alias(mount, alias)
         if self.factor.needed(self._tokens.reader(), mount, standing):
             raise elsewhere()  # such a protocol has no place for a second factor
         if standing is None:

@@ -14,8 +14,9 @@ from kms.identity.entities import groups, records
 from kms.identity.mfa.codes import ALGORITHMS, picture_of, url_of
 from kms.identity.mfa.gate import secret_key
 from kms.identity.mfa.store import ENFORCEMENTS, METHODS, SECRETS, TOTP, Enforcement, Method, Secret
+from kms.identity.within import Within, Writing, shown_id
 from kms.ids import check_name, new_uuid
-from kms.operation import Call, Change, MountRef, Result
+from kms.operation import Call, Change, MountRef, NamespaceRef, Result
 from kms.tables import Reader, Row, Store, Transaction
 
 _SETTINGS: Final = (
@@ -42,36 +43,60 @@ class MfaAdmin:
     """Handlers. One per process.
 
     Args:
-        with_accessor: the auth mount that has an accessor.
+        with_accessor: (accessor, namespace) -> the mount there that has it.
+        living: ID of a namespace -> the namespace.
         types: types of the auth methods there are.
     """
 
     def __init__(
         self,
         store: Store,
-        with_accessor: Callable[[str], MountRef | None],
+        with_accessor: Callable[[str, NamespaceRef], MountRef | None],
         types: Callable[[], Iterable[str]],
+        living: Callable[[str], NamespaceRef | None],
     ) -> None:
         self._store = store
         self._with_accessor = with_accessor
         self._types = types
+        self._living = living
 
     # -- methods -----------------------------------------------------------------------------------------
 
-    def methods(self, _call: Call) -> Result:
-        """All methods."""
-        rows = self._store.reader().scan(METHODS)
-        if not rows:
+    def methods(self, call: Call) -> Result:
+        """All methods of the namespace and of those above it, which may be used in it."""
+        found = [(row.value, self._of(row.value)) for row in self._store.reader().scan(METHODS)]
+        info = {
+            method.id: _shown_method(method, of)
+            for method, of in found
+            if of is not None and of.covers(call.namespace)
+        }
+        if not info:
             raise not_found()
-        info = {row.key: shown_method(row.value) for row in rows}
-        return Result(data={"key_info": info, "keys": list(info)}, items=len(rows))
+        return Result(data={"key_info": info, "keys": list(info)}, items=len(info))
+
+    def _of(self, method: Method) -> NamespaceRef | None:
+        return self._living(method.namespace)
+
+    def _visible(self, rows: Reader, method_id: str, namespace: NamespaceRef) -> Row[Method] | None:
+        """The method with this ID, unless it is of a namespace beside: that is what none is."""
+        row = rows.get(METHODS, method_id)
+        of = self._of(row.value) if row is not None else None
+        return row if of is not None and (of.covers(namespace) or namespace.covers(of)) else None
+
+    def _own(self, rows: Reader, method_id: str, namespace: NamespaceRef) -> Row[Method] | None:
+        """The method with this ID, which can be changed here. Raises KmsError(INVALID) for one that others own."""
+        row = self._visible(rows, method_id, namespace)
+        if row is not None and row.value.namespace != namespace.id:
+            raise invalid("request namespace does not match method namespace")
+        return row
 
     def read_method(self, call: Call) -> Result:
         """One method."""
-        row = self._store.reader().get(METHODS, str(call.args["method_id"]))
-        if row is None:
+        row = self._visible(self._store.reader(), str(call.args["method_id"]), call.namespace)
+        of = self._of(row.value) if row is not None else None
+        if row is None or of is None:
             raise not_found()
-        return Result(data=shown_method(row.value))
+        return Result(data=_shown_method(row.value, of))
 
     def write_method(self, call: Call) -> Change:
         """A new method, or other settings for the one of this ID or name."""
@@ -79,14 +104,14 @@ class MfaAdmin:
         method_id, name = str(call.args.get("method_id") or ""), str(call.args.get("method_name") or "")
 
         def write(tx: Transaction) -> Result:
-            row = tx.get(METHODS, method_id) if method_id else _named(tx, name)
+            row = self._own(tx, method_id, call.namespace) if method_id else _named(tx, name, call.namespace)
             if row is None and method_id:
                 raise _no_method(method_id)
-            before = row.value if row is not None else Method(id=new_uuid())
+            before = row.value if row is not None else Method(id=new_uuid(), namespace=call.namespace.id)
             changes = given | ({"name": name} if "method_name" in call.given else {})
             after = replace(before, **changes)
             _check(after)
-            other = _named(tx, after.name)
+            other = _named(tx, after.name, call.namespace)
             if other is not None and other.key != after.id:
                 raise invalid(f"another method has the name {after.name!r}")
             if row is None:
@@ -103,16 +128,17 @@ class MfaAdmin:
         method_id = str(call.args["method_id"])
 
         def write(tx: Transaction) -> Result:
+            row = self._own(tx, method_id, call.namespace)
+            if row is None:
+                return Result(subject={"method": method_id})
             for rule in tx.scan(ENFORCEMENTS):
                 if method_id in rule.value.mfa_method_ids:
                     raise invalid(
                         "methodID is still used by an enforcement configuration with ID: " + rule.value.id
                     )
-            row = tx.get(METHODS, method_id)
-            if row is not None:
-                tx.delete(METHODS, row)
-                for secret in tx.scan(SECRETS, f"{method_id}/"):
-                    tx.delete(SECRETS, secret)
+            tx.delete(METHODS, row)
+            for secret in tx.scan(SECRETS, f"{method_id}/"):
+                tx.delete(SECRETS, secret)
             return Result(subject={"method": method_id})
 
         return Change(write)
@@ -131,7 +157,7 @@ class MfaAdmin:
         method_id = _asked(call, entity_id)
 
         def write(tx: Transaction) -> Result:
-            method = _method(tx, method_id, entity_id)
+            method = self._usable(tx, method_id, entity_id, call.namespace)
             key = secret_key(method.id, entity_id)
             facts: dict[str, str | int] = {"method": method.id, "entity": entity_id}
             if tx.get(SECRETS, key) is not None:
@@ -150,7 +176,7 @@ class MfaAdmin:
         method_id = _asked(call, entity_id, "missing entity ID")
 
         def write(tx: Transaction) -> Result:
-            method = _method(tx, method_id, entity_id)
+            method = self._usable(tx, method_id, entity_id, call.namespace)
             row = tx.get(SECRETS, secret_key(method.id, entity_id))
             if row is not None:
                 tx.delete(SECRETS, row)
@@ -158,26 +184,39 @@ class MfaAdmin:
 
         return Change(write)
 
+    def _usable(self, rows: Reader, method_id: str, entity_id: str, namespace: NamespaceRef) -> Method:
+        row = self._visible(rows, method_id, namespace)
+        of = self._of(row.value) if row is not None else None
+        if row is None or of is None:
+            raise _no_method(method_id)
+        if records.find(Within(rows, namespace), entity_id) is None:
+            raise invalid("invalid entity ID")
+        if not of.covers(namespace):
+            raise invalid(f"entity namespace {namespace.path} outside of the config namespace {of.path}")
+        return row.value
+
     # -- enforcements ------------------------------------------------------------------------------------
 
-    def enforcements(self, _call: Call) -> Result:
-        """All of them."""
-        rows = self._store.reader().scan(ENFORCEMENTS)
+    def enforcements(self, call: Call) -> Result:
+        """All of the namespace."""
+        rows = Within(self._store.reader(), call.namespace).scan(ENFORCEMENTS)
         if not rows:
             raise not_found()
-        info = {row.key: shown_enforcement(row) for row in rows}
+        info = {row.key: _shown_enforcement(row, call.namespace) for row in rows}
         return Result(data={"key_info": info, "keys": list(info)}, items=len(rows))
 
     def read_enforcement(self, call: Call) -> Result:
         """One of them."""
-        row = self._store.reader().get(ENFORCEMENTS, str(call.args["name"]))
+        row = Within(self._store.reader(), call.namespace).get(ENFORCEMENTS, str(call.args["name"]))
         if row is None:
             raise not_found()
-        return Result(data=shown_enforcement(row))
+        return Result(data=_shown_enforcement(row, call.namespace))
 
     def enforcement_exists(self, call: Call) -> bool:
         """Whether it is there: creating and updating are different rights."""
-        return self._store.reader().get(ENFORCEMENTS, str(call.args["name"])) is not None
+        return (
+            Within(self._store.reader(), call.namespace).get(ENFORCEMENTS, str(call.args["name"])) is not None
+        )
 
     def write_enforcement(self, call: Call) -> Change:
         """A new one, or changes to one."""
@@ -188,7 +227,8 @@ class MfaAdmin:
             if field in call.given
         }
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(ENFORCEMENTS, name)
             before = row.value if row is not None else Enforcement(id=new_uuid(), mfa_method_ids=())
             after = replace(before, **given)
@@ -201,18 +241,20 @@ class MfaAdmin:
 
         return Change(write)
 
-    def _check_enforcement(self, tx: Transaction, rule: Enforcement) -> None:
+    def _check_enforcement(self, tx: Writing, rule: Enforcement) -> None:
         if not rule.mfa_method_ids:
             raise invalid("missing method ids")
-        if any(tx.get(METHODS, method_id) is None for method_id in rule.mfa_method_ids):
+        methods = [tx.rows.get(METHODS, method_id) for method_id in rule.mfa_method_ids]
+        of = [self._of(row.value) if row is not None else None for row in methods]
+        if not all(one is not None and one.covers(tx.namespace) for one in of):
             raise invalid("one of the provided method ids doesn't exist")
         if not any(getattr(rule, field) for field in _LISTS):
             raise invalid(
                 "One of auth_method_accessors, auth_method_types, identity_group_ids, identity_entity_ids must be"
                 " specified"
             )
-        mounts = [self._with_accessor(accessor) for accessor in rule.auth_method_accessors]
-        if any(mount is None or not mount.path.startswith("auth/") for mount in mounts):
+        mounts = [self._with_accessor(accessor, tx.namespace) for accessor in rule.auth_method_accessors]
+        if any(mount is None or not mount.place.startswith("auth/") for mount in mounts):
             raise invalid("one of the auth method accessors provided is invalid")
         if not set(rule.auth_method_types) <= set(self._types()):
             raise invalid("one of the auth method types provided is invalid")
@@ -225,7 +267,8 @@ class MfaAdmin:
         """Remove it; one that is not there is no error."""
         name = str(call.args["name"])
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(ENFORCEMENTS, name)
             if row is not None:
                 tx.delete(ENFORCEMENTS, row)
@@ -234,15 +277,21 @@ class MfaAdmin:
         return Change(write)
 
 
-def shown_method(method: Method) -> dict[str, Any]:
-    """As the API shows it."""
-    return {**msgspec.structs.asdict(method), "type": TOTP, "namespace_id": "root", "namespace_path": ""}
+def _shown_method(method: Method, of: NamespaceRef) -> dict[str, Any]:
+    shown = msgspec.structs.asdict(method)
+    shown.pop("namespace")
+    return {**shown, "type": TOTP, "namespace_id": shown_id(of), "namespace_path": of.path}
 
 
-def shown_enforcement(row: Row[Enforcement]) -> dict[str, Any]:
-    """As the API shows it."""
+def _shown_enforcement(row: Row[Enforcement], of: NamespaceRef) -> dict[str, Any]:
     lists = {field: list(getattr(row.value, field)) for field in ("mfa_method_ids", *_LISTS)}
-    return {**lists, "id": row.value.id, "name": row.key, "namespace_id": "root", "namespace_path": ""}
+    return {
+        **lists,
+        "id": row.value.id,
+        "name": row.key,
+        "namespace_id": shown_id(of),
+        "namespace_path": of.path,
+    }
 
 
 def _asked(call: Call, entity_id: str, missing: str = "missing entityID") -> str:
@@ -254,22 +303,14 @@ def _asked(call: Call, entity_id: str, missing: str = "missing entityID") -> str
     return method_id
 
 
-def _method(reader: Reader, method_id: str, entity_id: str) -> Method:
-    row = reader.get(METHODS, method_id)
-    if row is None:
-        raise _no_method(method_id)
-    if records.find(reader, entity_id) is None:
-        raise invalid("invalid entity ID")
-    return row.value
-
-
 def _no_method(method_id: str) -> KmsError:
     return invalid(f'configuration for method ID "{method_id}" does not exist')
 
 
-def _named(reader: Reader, name: str) -> Row[Method] | None:
-    """The method of this name, and none for no name."""
-    return next((row for row in reader.scan(METHODS) if name and row.value.name == name), None)
+def _named(rows: Reader, name: str, namespace: NamespaceRef) -> Row[Method] | None:
+    """The method of this name in a namespace, and none for no name."""
+    found = (row for row in rows.scan(METHODS) if name and row.value.name == name)
+    return next((row for row in found if row.value.namespace == namespace.id), None)
 
 
 def _check(method: Method) -> None:

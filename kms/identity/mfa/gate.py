@@ -19,8 +19,10 @@ from kms.identity.entities.model import Standing
 from kms.identity.mfa.codes import TooManyTriesError, checked
 from kms.identity.mfa.store import ENFORCEMENTS, METHODS, SECRETS, TOTP, WAITING, Enforcement, Method, Waiting
 from kms.identity.model import Token
+from kms.identity.within import Within, Writing
 from kms.ids import new_uuid
-from kms.operation import MountRef, Result
+from kms.namespaces import scoped, unscoped
+from kms.operation import Call, MountRef, NamespaceRef, Result
 from kms.tables import Reader, Row, Transaction
 
 WAIT_SECONDS: Final = 300.0
@@ -46,31 +48,45 @@ class SecondFactor:
     Args:
         digest: (kind, secret) -> the HMAC that a row is named by.
         now: seconds since the epoch.
+        above: a namespace -> itself and all above it, of which each one's enforcements hold for its logins.
     """
 
-    def __init__(self, digest: Callable[[str, str], str], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        digest: Callable[[str, str], str],
+        now: Callable[[], float],
+        above: Callable[[NamespaceRef], Iterable[NamespaceRef]],
+    ) -> None:
         self._digest = digest
         self._now = now
+        self._above = above
 
     # -- which logins ------------------------------------------------------------------------------------
 
-    @staticmethod
-    def needed(reader: Reader, mount: MountRef, standing: Standing | None) -> tuple[str, ...]:
-        """Names of the enforcements that a login must satisfy."""
-        return tuple(row.key for row in reader.scan(ENFORCEMENTS) if _applies(row.value, mount, standing))
+    def needed(self, rows: Reader, mount: MountRef, standing: Standing | None) -> tuple[str, ...]:
+        """Row keys of the enforcements that a login must satisfy: those of its namespace and of all above it."""
+        return tuple(
+            scoped(namespace, row.key)
+            for namespace in self._above(mount.namespace)
+            for row in Within(rows, namespace).scan(ENFORCEMENTS)
+            if _applies(row.value, mount, standing)
+        )
 
     # -- two steps ---------------------------------------------------------------------------------------
 
     def put_away(
-        self, tx: Transaction, born: Token, names: tuple[str, ...], warnings: tuple[str, ...]
+        self, call: Call, rows: Transaction, born: Token, names: tuple[str, ...], warnings: tuple[str, ...]
     ) -> Result:
         """The login waits; what its caller is told instead of a token."""
         request_id = new_uuid()
         waiting = Waiting(
             token=born, enforcements=names, expires_at=self._now() + WAIT_SECONDS, warnings=warnings
         )
-        tx.insert(WAITING, self.row_key(request_id), waiting)
-        constraints = {name: {"any": list(_shown(tx, name))} for name in names}
+        Writing(rows, call.namespace).insert(WAITING, self.row_key(request_id), waiting)
+        constraints: dict[str, Any] = {}
+        for key in names:
+            name = unscoped(key)[1]
+            constraints[key if name in constraints else name] = {"any": list(_shown(rows, key))}
         return Result(
             auth={
                 "client_token": "",
@@ -100,13 +116,13 @@ class SecondFactor:
 
         The caller commits either way.
         """
-        for name in names:
-            row = tx.get(ENFORCEMENTS, name)
+        for key in names:
+            row = tx.get(ENFORCEMENTS, key)
             if row is None:
                 continue  # nobody demands it any more
             tried = self._one(tx, entity_id, row, codes)
             if tried.failure:
-                return f"failed to satisfy enforcement {name}. error: {tried.failure}"
+                return f"failed to satisfy enforcement {unscoped(key)[1]}. error: {tried.failure}"
         return ""
 
     def _one(self, tx: Transaction, entity_id: str, row: Row[Enforcement], codes: Codes) -> _Tried:

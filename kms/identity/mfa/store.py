@@ -25,10 +25,11 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     key_size: int = 20  # bytes
     qr_size: int = 200  # pixels; 0 for no picture
     max_validation_attempts: int = 5
+    namespace: str = ""  # ID of the one that it belongs to; "" is the root namespace
 
 
 class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
-    """Which logins need one of which methods. The row key is its name."""
+    """Which logins need one of which methods. The row key is its name, behind its namespace's ID."""
 
     id: str
     mfa_method_ids: tuple[str, ...]
@@ -59,7 +60,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         token: what it gets; its times count from the validation.
-        enforcements: names, all of which must be satisfied.
+        enforcements: row keys, all of which must be satisfied.
         warnings: for the answer.
     """
 

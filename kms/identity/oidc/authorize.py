@@ -18,6 +18,7 @@ from kms.identity.oidc.model import CODES, Client, Code
 from kms.identity.oidc.providers import provider_of, scopes_of
 from kms.identity.oidc.tokens import IdentityTokens
 from kms.identity.service import TokenService
+from kms.identity.within import Within, Writing
 from kms.ids import base62
 from kms.operation import Call, Change, Result
 from kms.tables import Reader, Store, Transaction
@@ -42,13 +43,13 @@ class Authorizations:
         """A code, or why not."""
         state = call.args.get("state") or ""
         try:
-            agreed = self._agreed(call, self._store.reader())
+            agreed = self._agreed(call, Within(self._store.reader(), call.namespace))
         except OAuthError as error:
             return authorization_error(error, state)
         code = base62(_CODE)
 
         def write(tx: Transaction) -> Result:
-            tx.insert(CODES, self._tokens.digest_of(KIND, code), agreed)
+            Writing(tx, call.namespace).insert(CODES, self._tokens.digest_of(KIND, code), agreed)
             answer = authorization({"code": code, "state": state})
             facts = {"client_id": agreed.client_id, "entity": agreed.entity_id}
             return Result(raw=answer.raw, status=answer.status, subject=facts)

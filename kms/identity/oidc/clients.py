@@ -12,6 +12,7 @@ from kms.identity.entities.model import Standing
 from kms.identity.oidc.keyadmin import OidcKeys, named
 from kms.identity.oidc.model import ALLOW_ALL, CLIENTS, Client
 from kms.identity.oidc.shelf import assignment_of
+from kms.identity.within import Within, Writing
 from kms.ids import base62
 from kms.operation import Call, Change, Outcome, Result
 from kms.tables import Reader, Store, Transaction
@@ -52,19 +53,19 @@ class Clients:
 
     def exists(self, call: Call) -> bool:
         """Whether the client is there: creating and updating are different rights."""
-        return self._store.reader().get(CLIENTS, call.args["name"]) is not None
+        return Within(self._store.reader(), call.namespace).get(CLIENTS, call.args["name"]) is not None
 
     def read(self, call: Call) -> Result:
         """One client, its secret too: the operator hands it on."""
-        row = self._store.reader().get(CLIENTS, call.args["name"])
+        row = Within(self._store.reader(), call.namespace).get(CLIENTS, call.args["name"])
         if row is None:
             raise not_found()
         secret = {} if row.value.public else {"client_secret": row.value.secret}
         return Result(data={**_shown(row.value), **secret}, subject={"client_id": row.value.client_id})
 
-    def listing(self, _call: Call) -> Result:
+    def listing(self, call: Call) -> Result:
         """All clients, without secrets."""
-        rows = self._store.reader().scan(CLIENTS)
+        rows = Within(self._store.reader(), call.namespace).scan(CLIENTS)
         if not rows:
             raise not_found()
         info = {row.key: _shown(row.value) for row in rows}
@@ -72,11 +73,12 @@ class Clients:
 
     def write(self, call: Call) -> Outcome:
         """Make or change a client."""
-        name, reader = call.args["name"], self._store.reader()
+        name, reader = call.args["name"], Within(self._store.reader(), call.namespace)
         row = reader.get(CLIENTS, name)
         client = _changed(row.value if row is not None else None, name, call.args, call.given)
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             for assignment in client.assignments:
                 if assignment_of(tx, assignment) is None:
                     raise invalid(f'assignment "{assignment}" does not exist')
@@ -93,12 +95,13 @@ class Clients:
                 tx.replace(CLIENTS, row, client)
             return Result(subject={"client": name, "client_id": client.client_id})
 
-        return self._keys.needed(client.key, Change(write))
+        return self._keys.needed(reader, client.key, Change(write))
 
     def delete(self, call: Call) -> Change:
         """Delete a client; its codes are good for nothing from the commit on."""
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(CLIENTS, call.args["name"])
             if row is not None:
                 tx.delete(CLIENTS, row)

@@ -24,8 +24,8 @@ from kms.identity.oidc.keyadmin import named
 from kms.identity.oidc.model import CODES, Client, Code, OidcKey, Provider
 from kms.identity.oidc.providers import Providers, ScopeConflictError, provider_of, scope_claims, scopes_of
 from kms.identity.oidc.signing import SigningKeys, digest_name
-from kms.identity.oidc.tokens import NAMESPACE
 from kms.identity.service import TokenService
+from kms.identity.within import Within, Writing
 from kms.ids import new_uuid
 from kms.operation import Call, Change, Result
 from kms.policy import OIDC_ACCESS
@@ -63,11 +63,11 @@ class Exchange:
     def exchange(self, call: Call) -> Result | Change:
         """Tokens, or why not."""
         try:
-            return self._granted(call, self._store.reader())
+            return self._granted(call, Within(self._store.reader(), call.namespace))
         except OAuthError as error:
             return token_error(error)
 
-    def _granted(self, call: Call, reader: Reader) -> Result | Change:
+    def _granted(self, call: Call, reader: Within) -> Result | Change:
         provider = provider_of(reader, call.args["name"])
         if provider is None:
             raise OAuthError("invalid_request", "provider not found")
@@ -100,7 +100,7 @@ class Exchange:
     # -- for itself ------------------------------------------------------------------------------------------
 
     def _for_itself(
-        self, call: Call, reader: Reader, provider: Provider, client: Client, key: OidcKey
+        self, call: Call, reader: Within, provider: Provider, client: Client, key: OidcKey
     ) -> Result:
         if client.public:
             raise OAuthError("invalid_client", _AUTHENTICATION)
@@ -113,8 +113,8 @@ class Exchange:
         except ScopeConflictError as error:
             raise OAuthError("invalid_request", str(error)) from None
         claims |= {
-            "iss": self._providers.issuer(call.args["name"], provider),
-            "namespace": NAMESPACE,
+            "iss": self._providers.issuer(call, provider),
+            "namespace": reader.shown_id,
             "sub": client.client_id,
             "aud": client.client_id,
             "exp": int(now) + client.id_token_ttl,
@@ -133,7 +133,7 @@ class Exchange:
     # -- for a code ------------------------------------------------------------------------------------------
 
     def _for_code(
-        self, call: Call, reader: Reader, provider: Provider, client: Client, key: OidcKey
+        self, call: Call, reader: Within, provider: Provider, client: Client, key: OidcKey
     ) -> Change:
         code = call.args.get("code") or ""
         if not code:
@@ -147,7 +147,8 @@ class Exchange:
         except OAuthError as error:
             refusal = token_error(error)
 
-        def spend(tx: Transaction) -> Result:
+        def spend(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             held = tx.get(CODES, row.key)
             if held is not None:
                 tx.delete(CODES, held)
@@ -179,7 +180,7 @@ class Exchange:
     def _tokens_of(
         self,
         call: Call,
-        reader: Reader,
+        reader: Within,
         provider: Provider,
         client: Client,
         key: OidcKey,
@@ -187,7 +188,7 @@ class Exchange:
         code: str,
     ) -> Change:
         agreed, now = row.value, self._clock.now()
-        access, name = new_token(), call.args["name"]
+        access = new_token()
         standing = self._directory.standing(agreed.entity_id)
         if standing is None:
             raise OAuthError("invalid_request", "identity entity associated with the request not found")
@@ -196,8 +197,8 @@ class Exchange:
         except ScopeConflictError as error:
             raise OAuthError("invalid_request", str(error)) from None
         claims |= {
-            "iss": self._providers.issuer(name, provider),
-            "namespace": NAMESPACE,
+            "iss": self._providers.issuer(call, provider),
+            "namespace": reader.shown_id,
             "sub": agreed.entity_id,
             "aud": client.client_id,
             "exp": int(now) + client.id_token_ttl,
@@ -218,12 +219,13 @@ class Exchange:
             }
         )
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             held = tx.get(CODES, row.key)
             if held is None or held.revision != row.revision:
                 return token_error(OAuthError("invalid_grant", _SPENT))
             tx.delete(CODES, held)
-            self._tokens.adopt(tx, born, access)
+            self._tokens.adopt(rows, born, access)
             return Result(
                 raw=answer.raw,
                 status=answer.status,

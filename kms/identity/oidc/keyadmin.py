@@ -11,6 +11,7 @@ from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.identity.oidc.model import ANY, CLIENTS, DEFAULT, KEYS, ROLES, OidcKey, RingEntry
 from kms.identity.oidc.signing import ALGORITHMS, Born, SigningKeys, due_of
+from kms.identity.within import Within, Writing
 from kms.keys.retirement import Chore
 from kms.operation import Call, Change, External, Outcome, Result
 from kms.tables import Reader, Row, Store, Transaction
@@ -36,25 +37,28 @@ class OidcKeys:
         self._clock = clock
         self._signing = signing
 
+    def _own(self, call: Call) -> Within:
+        return Within(self._store.reader(), call.namespace)
+
     def exists(self, call: Call) -> bool:
         """Whether the key is there: creating and updating are different rights."""
-        return named(self._store.reader(), call.args["name"]) is not None
+        return named(self._own(call), call.args["name"]) is not None
 
     def read(self, call: Call) -> Result:
         """One key's settings."""
-        key = named(self._store.reader(), call.args["name"])
+        key = named(self._own(call), call.args["name"])
         if key is None:
             raise not_found()
         return Result(data=_shown(key))
 
-    def listing(self, _call: Call) -> Result:
+    def listing(self, call: Call) -> Result:
         """All names."""
-        names = sorted({*self._store.reader().keys(KEYS), DEFAULT})
+        names = sorted({*self._own(call).keys(KEYS), DEFAULT})
         return Result(data={"keys": names}, items=len(names))
 
     def write(self, call: Call) -> Outcome:
         """Make or change a named key; a new one, and one with a new algorithm, gets two signing keys."""
-        reader, name = self._store.reader(), call.args["name"]
+        reader, name = self._own(call), call.args["name"]
         row = reader.get(KEYS, name)
         before = named(reader, name)
         key = _changed(before or OidcKey(), call.args, call.given)
@@ -72,7 +76,7 @@ class OidcKeys:
         key = self._scheduled(key)
 
         def write(tx: Transaction) -> Result:
-            _put(tx, name, row, key)
+            _put(Writing(tx, call.namespace), name, row, key)
             return Result(subject={"key": name})
 
         return self._signing.bear(born, write)
@@ -89,24 +93,24 @@ class OidcKeys:
         at = min(key.next_rotation, self._clock.now() + key.rotation_period)
         return replace(key, next_rotation=at, due=due_of(key.ring, at))
 
-    def born_default(self) -> tuple[list[Born], OidcKey, Row[OidcKey] | None] | None:
+    def _born_default(self, own: Within) -> tuple[list[Born], OidcKey, Row[OidcKey] | None] | None:
         """What `default` needs before it can sign; None when it has it."""
-        row = self._store.reader().get(KEYS, DEFAULT)
-        key = named(self._store.reader(), DEFAULT) or OidcKey()
+        row = own.get(KEYS, DEFAULT)
+        key = named(own, DEFAULT) or OidcKey()
         if key.signing:
             return None
         born = [self._signing.conceive(key), self._signing.conceive(key)]
         return born, self._scheduled(self._with(key, born)), row
 
-    def needed(self, name: str, write: Change) -> Outcome:
-        """`write`, which makes a named key used; `default` gets its signing keys in the same commit."""
-        missing = self.born_default() if name == DEFAULT else None
+    def needed(self, own: Within, name: str, write: Change) -> Outcome:
+        """`write`, which makes a named key used; a namespace's `default` gets its signing keys in the same commit."""
+        missing = self._born_default(own) if name == DEFAULT else None
         if missing is None:
             return write
         born, key, row = missing
 
         def both(tx: Transaction) -> Result:
-            _put(tx, DEFAULT, row, key)
+            _put(Writing(tx, own.namespace), DEFAULT, row, key)
             return write.write(tx)
 
         return self._signing.bear(born, both)
@@ -117,7 +121,8 @@ class OidcKeys:
         if name == DEFAULT:
             raise invalid(f'deletion of key "{DEFAULT}" not allowed')
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             for what, names in (("roles", _roles(tx, name)), ("clients", _clients(tx, name))):
                 if names:
                     raise invalid(
@@ -127,7 +132,7 @@ class OidcKeys:
             row = tx.get(KEYS, name)
             if row is not None:
                 for entry in row.value.ring:
-                    self._signing.retire(tx, entry.kid)
+                    self._signing.retire(rows, entry.kid)
                 tx.delete(KEYS, row)
             return Result(subject={"key": name})
 
@@ -137,16 +142,16 @@ class OidcKeys:
 
     def rotate(self, call: Call) -> Outcome:
         """The key that was announced signs from now on, and another is announced."""
-        name = call.args["name"]
-        row = self._store.reader().get(KEYS, name)
+        name, own = call.args["name"], self._own(call)
+        row = own.get(KEYS, name)
         if row is None and name != DEFAULT:
             raise invalid(f'no named key found at "{name}"')
         if row is None or not row.value.signing:
-            return self.needed(name, Change(lambda _tx: Result(subject={"key": name})))
+            return self.needed(own, name, Change(lambda _tx: Result(subject={"key": name})))
         ttl = call.args["verification_ttl"] if "verification_ttl" in call.given else None
-        return self._rotated(name, row, ttl)
+        return self._rotated(own.stored(row), ttl)
 
-    def _rotated(self, name: str, row: Row[OidcKey], ttl: int | None) -> Change | External[list[bytes]]:
+    def _rotated(self, row: Row[OidcKey], ttl: int | None) -> Change | External[list[bytes]]:
         now, key = self._clock.now(), row.value
         born = self._signing.conceive(key)
         end = now + (key.verification_ttl if ttl is None else ttl)
@@ -164,7 +169,7 @@ class OidcKeys:
 
         def write(tx: Transaction) -> Result:
             tx.replace(KEYS, row, self._trimmed(tx, new, now))
-            return Result(subject={"key": name, "kid": new.signing})
+            return Result(subject={"key": row.key, "kid": new.signing})
 
         return self._signing.bear([born], write)
 
@@ -185,7 +190,7 @@ class OidcKeys:
 
     def _chore(self, row: Row[OidcKey], now: float) -> External[Any]:
         if row.value.next_rotation <= now and row.value.signing:
-            work = self._rotated(row.key, row, None)
+            work = self._rotated(row, None)
             if isinstance(work, External):
                 return work
             change = work

@@ -15,7 +15,8 @@ from kms.identity.oidc.shelf import OPENID
 from kms.identity.oidc.signing import ALGORITHMS
 from kms.identity.oidc.templates import claims_of, names_of
 from kms.identity.oidc.tokens import IdentityTokens, document
-from kms.operation import Call, Change, Result
+from kms.identity.within import Within, Writing
+from kms.operation import Call, Change, NamespaceRef, Result
 from kms.tables import Reader, Store, Transaction
 
 METHODS = ("none", "client_secret_basic", "client_secret_post")
@@ -72,41 +73,43 @@ class Providers:
         self._tokens = tokens
         self._address = address
 
-    def issuer(self, name: str, provider: Provider) -> str:
-        """The issuer of a provider's tokens."""
-        return f"{provider.issuer or self._address}/v1/identity/oidc/provider/{name}"
+    def issuer(self, call: Call, provider: Provider) -> str:
+        """The issuer of the tokens of the provider that the call names."""
+        return self._issuer(call.namespace, call.args["name"], provider)
+
+    def _issuer(self, namespace: NamespaceRef, name: str, provider: Provider) -> str:
+        return f"{provider.issuer or self._address}/v1/{namespace.path}identity/oidc/provider/{name}"
 
     def exists(self, call: Call) -> bool:
         """Whether the provider is there: creating and updating are different rights."""
-        return provider_of(self._store.reader(), call.args["name"]) is not None
+        return provider_of(Within(self._store.reader(), call.namespace), call.args["name"]) is not None
 
     def read(self, call: Call) -> Result:
         """One provider."""
-        name = call.args["name"]
-        return Result(data=self._shown(name, self._must(name)))
+        return Result(data=self._shown(call.namespace, call.args["name"], self._must(call)))
 
-    def _must(self, name: str) -> Provider:
-        held = provider_of(self._store.reader(), name)
+    def _must(self, call: Call) -> Provider:
+        held = provider_of(Within(self._store.reader(), call.namespace), call.args["name"])
         if held is None:
             raise not_found()
         return held
 
-    def _shown(self, name: str, provider: Provider) -> dict[str, Any]:
+    def _shown(self, namespace: NamespaceRef, name: str, provider: Provider) -> dict[str, Any]:
         return {
             "allowed_client_ids": list(provider.allowed_client_ids),
-            "issuer": self.issuer(name, provider),
+            "issuer": self._issuer(namespace, name, provider),
             "scopes_supported": list(provider.scopes_supported),
         }
 
     def listing(self, call: Call) -> Result:
         """All providers, or those that a client may use."""
         client_id = call.args.get("allowed_client_id") or ""
-        reader = self._store.reader()
+        reader = Within(self._store.reader(), call.namespace)
         info = {}
         for name in sorted({*reader.keys(PROVIDERS), DEFAULT}):
             held = provider_of(reader, name)
             if held is not None and (not client_id or held.allows(client_id)):
-                info[name] = self._shown(name, held)
+                info[name] = self._shown(call.namespace, name, held)
         if not info:
             raise not_found()
         return Result(data={"keys": list(info), "key_info": info}, items=len(info))
@@ -121,10 +124,11 @@ class Providers:
         }
         if "issuer" in call.given:
             given["issuer"] = call.args["issuer"]
-        before = provider_of(self._store.reader(), name) or Provider()
+        before = provider_of(Within(self._store.reader(), call.namespace), name) or Provider()
         warnings = check_issuer(replace(before, **given).issuer)
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(PROVIDERS, name)
             provider = replace(provider_of(tx, name) or Provider(), **given)
             notes = (*warnings, *_conflicts(tx, provider.scopes_supported))
@@ -142,7 +146,8 @@ class Providers:
         if name == DEFAULT:
             raise invalid(f'deletion of OIDC provider "{DEFAULT}" not allowed')
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(PROVIDERS, name)
             if row is not None:
                 tx.delete(PROVIDERS, row)
@@ -154,9 +159,8 @@ class Providers:
 
     def discovery(self, call: Call) -> Result:
         """OpenID Connect Discovery 1.0, section 3."""
-        name = call.args["name"]
-        provider = self._must(name)
-        issuer = self.issuer(name, provider)
+        provider = self._must(call)
+        issuer = self.issuer(call, provider)
         return document(
             {
                 "issuer": issuer,
@@ -180,8 +184,8 @@ class Providers:
 
     def keys(self, call: Call) -> Result:
         """The public keys of the clients that may use the provider."""
-        provider = self._must(call.args["name"])
-        reader = self._store.reader()
+        provider = self._must(call)
+        reader = Within(self._store.reader(), call.namespace)
         names = {row.value.key for row in reader.scan(CLIENTS) if provider.allows(row.value.client_id)}
         return self._tokens.published(reader, names)
 

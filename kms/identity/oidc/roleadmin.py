@@ -11,6 +11,7 @@ from kms.errors import invalid, not_found
 from kms.identity.oidc.keyadmin import OidcKeys, named
 from kms.identity.oidc.model import CONFIG, ROLES, OidcConfig, OidcRole
 from kms.identity.oidc.templates import check
+from kms.identity.within import Within, Writing
 from kms.ids import base62
 from kms.operation import Call, Change, Outcome, Result
 from kms.tables import Reader, Store, Transaction
@@ -56,16 +57,17 @@ class OidcRoles:
 
     # -- the issuer --------------------------------------------------------------------------------------
 
-    def read_config(self, _call: Call) -> Result:
+    def read_config(self, call: Call) -> Result:
         """The issuer."""
-        return Result(data={"issuer": config_of(self._store.reader()).issuer})
+        return Result(data={"issuer": config_of(Within(self._store.reader(), call.namespace)).issuer})
 
     def write_config(self, call: Call) -> Change:
         """Set the issuer."""
         issuer = call.args.get("issuer") or ""
         warnings = check_issuer(issuer)
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(CONFIG, _CONFIG_KEY)
             if "issuer" not in call.given:
                 return Result()
@@ -81,31 +83,32 @@ class OidcRoles:
 
     def exists(self, call: Call) -> bool:
         """Whether the role is there: creating and updating are different rights."""
-        return self._store.reader().get(ROLES, call.args["name"]) is not None
+        return Within(self._store.reader(), call.namespace).get(ROLES, call.args["name"]) is not None
 
     def read(self, call: Call) -> Result:
         """One role."""
-        row = self._store.reader().get(ROLES, call.args["name"])
+        row = Within(self._store.reader(), call.namespace).get(ROLES, call.args["name"])
         if row is None:
             raise not_found()
         role = row.value
         data = {"client_id": role.client_id, "key": role.key, "template": role.template, "ttl": role.ttl}
         return Result(data=data)
 
-    def listing(self, _call: Call) -> Result:
+    def listing(self, call: Call) -> Result:
         """All names."""
-        names = self._store.reader().keys(ROLES)
+        names = Within(self._store.reader(), call.namespace).keys(ROLES)
         if not names:
             raise not_found()
         return Result(data={"keys": names}, items=len(names))
 
     def write(self, call: Call) -> Outcome:
         """Make or change a role."""
-        name, reader = call.args["name"], self._store.reader()
+        name, reader = call.args["name"], Within(self._store.reader(), call.namespace)
         row = reader.get(ROLES, name)
         role = _changed(row.value if row is not None else None, call.args, call.given)
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             key = named(tx, role.key)
             if key is None:
                 raise invalid(f'cannot find key "{role.key}"')
@@ -119,12 +122,13 @@ class OidcRoles:
                 tx.replace(ROLES, row, role)
             return Result(subject={"role": name, "key": role.key})
 
-        return self._keys.needed(role.key, Change(write))
+        return self._keys.needed(reader, role.key, Change(write))
 
     def delete(self, call: Call) -> Change:
         """Delete a role; tokens made under it go on verifying."""
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(ROLES, call.args["name"])
             if row is not None:
                 tx.delete(ROLES, row)

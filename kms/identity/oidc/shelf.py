@@ -18,6 +18,7 @@ from kms.identity.oidc.model import (
     Scope,
 )
 from kms.identity.oidc.templates import check
+from kms.identity.within import Within, Writing
 from kms.operation import Call, Change, Result
 from kms.tables import Reader, Store, Transaction
 
@@ -32,6 +33,12 @@ def assignment_of(reader: Reader, name: str) -> Assignment | None:
     return row.value if row is not None else None
 
 
+def _spelled(identifier: str) -> str:
+    """An ID in its one spelling: the UUID in lower case, the namespace's ID, if there is one, as it is."""
+    uuid, dot, namespace_id = identifier.partition(".")
+    return uuid.lower() + dot + namespace_id
+
+
 class Assignments:
     """One per process, safe to use from several threads."""
 
@@ -40,18 +47,19 @@ class Assignments:
 
     def exists(self, call: Call) -> bool:
         """Whether the assignment is there: creating and updating are different rights."""
-        return assignment_of(self._store.reader(), call.args["name"]) is not None
+        return assignment_of(Within(self._store.reader(), call.namespace), call.args["name"]) is not None
 
     def read(self, call: Call) -> Result:
         """One assignment."""
-        held = assignment_of(self._store.reader(), call.args["name"])
+        held = assignment_of(Within(self._store.reader(), call.namespace), call.args["name"])
         if held is None:
             raise not_found()
         return Result(data={"entity_ids": list(held.entity_ids), "group_ids": list(held.group_ids)})
 
-    def listing(self, _call: Call) -> Result:
+    def listing(self, call: Call) -> Result:
         """All names."""
-        names = sorted({*self._store.reader().keys(ASSIGNMENTS), ALLOW_ALL})
+        own = Within(self._store.reader(), call.namespace)
+        names = sorted({*own.keys(ASSIGNMENTS), ALLOW_ALL})
         return Result(data={"keys": names}, items=len(names))
 
     def write(self, call: Call) -> Change:
@@ -60,12 +68,13 @@ class Assignments:
         if name == ALLOW_ALL:
             raise invalid(f'modification of assignment "{ALLOW_ALL}" not allowed')
         given = {
-            field: tuple(sorted({one.lower() for one in call.args[field]}))
+            field: tuple(sorted({_spelled(one) for one in call.args[field]}))
             for field in ("entity_ids", "group_ids")
             if field in call.given
         }
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(ASSIGNMENTS, name)
             if row is None:
                 tx.insert(ASSIGNMENTS, name, Assignment(**given))
@@ -81,7 +90,8 @@ class Assignments:
         if name == ALLOW_ALL:
             raise invalid(f'deletion of assignment "{ALLOW_ALL}" not allowed')
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             users = [row.key for row in tx.scan(CLIENTS) if name in row.value.assignments]
             if users:
                 raise invalid(
@@ -104,18 +114,18 @@ class Scopes:
 
     def exists(self, call: Call) -> bool:
         """Whether the scope is there: creating and updating are different rights."""
-        return self._store.reader().get(SCOPES, call.args["name"]) is not None
+        return Within(self._store.reader(), call.namespace).get(SCOPES, call.args["name"]) is not None
 
     def read(self, call: Call) -> Result:
         """One scope."""
-        row = self._store.reader().get(SCOPES, call.args["name"])
+        row = Within(self._store.reader(), call.namespace).get(SCOPES, call.args["name"])
         if row is None:
             raise not_found()
         return Result(data={"template": row.value.template, "description": row.value.description})
 
-    def listing(self, _call: Call) -> Result:
+    def listing(self, call: Call) -> Result:
         """All names."""
-        names = self._store.reader().keys(SCOPES)
+        names = Within(self._store.reader(), call.namespace).keys(SCOPES)
         if not names:
             raise not_found()
         return Result(data={"keys": names}, items=len(names))
@@ -131,7 +141,8 @@ class Scopes:
         if "template" in given:
             given["template"] = check(given["template"])
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             row = tx.get(SCOPES, name)
             if row is None:
                 tx.insert(SCOPES, name, Scope(**given))
@@ -145,7 +156,8 @@ class Scopes:
         """Delete a scope that no provider refers to."""
         name = call.args["name"]
 
-        def write(tx: Transaction) -> Result:
+        def write(rows: Transaction) -> Result:
+            tx = Writing(rows, call.namespace)
             users = [row.key for row in tx.scan(PROVIDERS) if name in row.value.scopes_supported]
             if users:
                 raise invalid(

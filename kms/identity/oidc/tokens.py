@@ -17,13 +17,13 @@ from kms.identity.oidc.model import ROLES
 from kms.identity.oidc.roleadmin import config_of
 from kms.identity.oidc.signing import ALGORITHMS, SigningKeys
 from kms.identity.oidc.templates import claims_of
+from kms.identity.within import Within, namespace_id_of
 from kms.operation import Call, Result
-from kms.tables import Reader, Store
+from kms.tables import Store
 
 JSON: Final = "application/json"
-NAMESPACE: Final = "root"
 _MAX_TOKEN: Final = 32 * 1024
-_PATH: Final = "/v1/identity/oidc"
+_PATH: Final = "identity/oidc"
 encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -49,13 +49,13 @@ class IdentityTokens:
         self._signing = signing
         self._address = address
 
-    def issuer(self, reader: Reader) -> str:
-        """The issuer of identity tokens."""
-        return (config_of(reader).issuer or self._address) + _PATH
+    def issuer(self, reader: Within) -> str:
+        """The issuer of identity tokens of a namespace."""
+        return f"{config_of(reader).issuer or self._address}/v1/{reader.namespace.path}{_PATH}"
 
     def generate(self, call: Call) -> Result:
         """A signed token about the entity of the caller."""
-        reader, name = self._store.reader(), call.args["name"]
+        reader, name = Within(self._store.reader(), call.namespace), call.args["name"]
         row = reader.get(ROLES, name)
         if row is None:
             raise invalid(f'role "{name}" not found')
@@ -80,7 +80,7 @@ class IdentityTokens:
         claims = {
             **claims_of(role.template, standing, now),
             "iss": self.issuer(reader),
-            "namespace": NAMESPACE,
+            "namespace": reader.shown_id,
             "sub": standing.entity.id,
             "aud": role.client_id,
             "exp": int(now) + ttl,
@@ -92,15 +92,17 @@ class IdentityTokens:
         return Result(data=data, warnings=warnings, subject=subject)
 
     def of_caller(self, call: Call) -> Standing | None:
-        """The standing of the entity that the caller's token belongs to."""
+        """The standing of the entity that the caller's token belongs to; None where it is another namespace's."""
         entity_id = call.principal.entity_id
-        return self._directory.standing(entity_id) if entity_id else None
+        if not entity_id or namespace_id_of(entity_id) != call.namespace.id:
+            return None
+        return self._directory.standing(entity_id)
 
     # -- what verifiers ask for ----------------------------------------------------------------------------
 
-    def discovery(self, _call: Call) -> Result:
+    def discovery(self, call: Call) -> Result:
         """OpenID Connect Discovery 1.0, section 3: as much of it as a verifier of tokens needs."""
-        issuer = self.issuer(self._store.reader())
+        issuer = self.issuer(Within(self._store.reader(), call.namespace))
         return document(
             {
                 "issuer": issuer,
@@ -112,13 +114,13 @@ class IdentityTokens:
             max_age=3600,
         )
 
-    def keys(self, _call: Call) -> Result:
+    def keys(self, call: Call) -> Result:
         """The public keys of all named keys that a role uses."""
-        reader = self._store.reader()
+        reader = Within(self._store.reader(), call.namespace)
         names = {row.value.key for row in reader.scan(ROLES)}
         return self.published(reader, names)
 
-    def published(self, reader: Reader, names: Iterable[str]) -> Result:
+    def published(self, reader: Within, names: Iterable[str]) -> Result:
         """A JWK set of some named keys; kept by clients for no longer than an announced key waits."""
         now = self._clock.now()
         found: list[dict[str, Any]] = []
@@ -126,20 +128,23 @@ class IdentityTokens:
         for name in sorted(names):
             key = named(reader, name)
             if key is not None:
-                found += self._signing.documents(reader, key, now)
+                found += self._signing.documents(reader.rows, key, now)
                 age = max(1, min(age, key.rotation_period // 2, key.verification_ttl // 2))
         return document({"keys": found}, max_age=age if found else 0)
 
     def introspect(self, call: Call) -> Result:
         """Whether a token of ours is in force, and its entity too."""
         try:
-            self._verify(call.args.get("token") or "", call.args.get("client_id") or "")
+            self._verify(
+                Within(self._store.reader(), call.namespace),
+                call.args.get("token") or "",
+                call.args.get("client_id") or "",
+            )
         except KmsError as error:
             return document({"active": False, "error": error.detail})
         return document({"active": True})
 
-    def _verify(self, token: str, client_id: str) -> None:
-        reader = self._store.reader()
+    def _verify(self, reader: Within, token: str, client_id: str) -> None:
         claims = self._signed(reader, token)
         checks = {
             "exp": float(claims.get("exp", 0)) > self._clock.now(),
@@ -155,13 +160,13 @@ class IdentityTokens:
         if standing.entity.disabled:
             raise _inactive("entity is disabled")
 
-    def _signed(self, reader: Reader, token: str) -> dict[str, Any]:
+    def _signed(self, reader: Within, token: str) -> dict[str, Any]:
         if len(token) > _MAX_TOKEN:
             raise _inactive("error parsing token: it is too long")
         names = {row.value.key for row in reader.scan(ROLES)}
         now = self._clock.now()
         keys = [key for name in names if (key := named(reader, name)) is not None]
-        known = [one for key in keys for one in self._signing.documents(reader, key, now)]
+        known = [one for key in keys for one in self._signing.documents(reader.rows, key, now)]
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError:

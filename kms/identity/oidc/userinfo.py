@@ -11,6 +11,7 @@ from kms.identity.oidc.exchange import CLIENT, PROVIDER, SCOPES
 from kms.identity.oidc.providers import ScopeConflictError, provider_of, scope_claims
 from kms.identity.oidc.tokens import IdentityTokens, document
 from kms.identity.service import TokenService
+from kms.identity.within import Within
 from kms.operation import Call, Result
 from kms.tables import Reader, Store
 
@@ -27,7 +28,7 @@ class UserInfo:
     def read(self, call: Call) -> Result:
         """The claims, or why not."""
         try:
-            return document(self._claims(call, self._store.reader()))
+            return document(self._claims(call, Within(self._store.reader(), call.namespace)))
         except OAuthError as error:
             return userinfo_error(error)
 

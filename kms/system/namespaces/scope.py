@@ -39,6 +39,13 @@ IN_NAMESPACES: Final = frozenset(
         *(f"policy.{verb}_old" for verb in ("index", "list", "read", "write")),
         *(f"policy.password.{verb}" for verb in ("list", "read", "write", "delete", "generate")),
         *(f"policy.capabilities{whose}" for whose in ("", "_self", "_accessor")),
+        "sys.leases",
+        *(f"sys.leases.{verb}" for verb in ("lookup", "list", "renew", "revoke", "tidy", "count")),
+        *(f"sys.leases.revoke_{what}" for what in ("prefix", "force")),
+        *(f"sys.locked_users.{verb}" for verb in ("list", "unlock")),
+        "sys.mfa.validate",
+        *(f"sys.control_group.{verb}" for verb in ("request", "authorize", "list")),
+        *(f"policy.{verb}" for verb in ("explain", "explain_self", "who", "grants")),
     }
 )
 """Operations of sys/ that know which namespace they are asked in. All others are of the whole server, and refused."""

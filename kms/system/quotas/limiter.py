@@ -1,7 +1,8 @@
 """Step 0 of the road: does a quota let this call pass?
 
 The most special rule decides, and no other counts: of a role, of the very path, of the longest beginning of a path,
-of the mount, of all. Clients are told apart by address; IPv6 by the network of 64 bits that one client has.
+of the mount, of the
+namespace, of the nearest one above it whose rule is inheritable. Clients are told apart by address; IPv6 by the network of 64 bits that one client has.
 """
 
 from __future__ import annotations
@@ -54,7 +55,16 @@ class _Rules:
         for beginning, row in self.beginnings:
             if call.path.startswith(beginning) and len(call.path) > len(beginning):
                 return row
-        return self.by_path.get(mount) or self.by_path.get("")
+        return self.by_path.get(mount) or self._of_namespace(call.namespace.path)
+
+    def _of_namespace(self, path: str) -> Row[Quota] | None:
+        """The rule of the namespace with this path, else of the nearest above it that holds below."""
+        found, above = self.by_path.get(path), path
+        while found is None and above:
+            above = above[: above.rfind("/", 0, -1) + 1]
+            held = self.by_path.get(above)
+            found = held if held is not None and held.value.inheritable else None
+        return found
 
 
 class Limiter:
@@ -116,7 +126,7 @@ class Limiter:
             )
         if not passes:
             call.headers = (("Retry-After", str(math.ceil(wait))), *call.headers)
-            raise KmsError(ErrorKind.RATE_LIMITED, f'request path "{call.path}": rate limit quota exceeded')
+            raise KmsError(ErrorKind.RATE_LIMITED, f'request path "{call.place}": rate limit quota exceeded')
 
     def _load(self) -> _Rules:
         # A change that arrives while we read must not be hidden by what we read before it.

@@ -8,7 +8,19 @@ from decimal import Decimal
 from typing import Any
 
 from kms.errors import invalid, not_found
-from kms.operation import Call, Capability, Change, Effect, Field, MountRef, Operation, Record, Result, Type
+from kms.operation import (
+    Call,
+    Capability,
+    Change,
+    Effect,
+    Field,
+    MountRef,
+    NamespaceRef,
+    Operation,
+    Record,
+    Result,
+    Type,
+)
 from kms.system.quotas.store import QUOTA_SETTINGS, QUOTAS, SETTINGS, Quota, QuotaSettings
 from kms.tables import Reader, Row, Store, Transaction
 
@@ -38,15 +50,21 @@ class QuotaHandlers:
     """Handlers.
 
     Args:
-        mount_at: the mount that answers a path, which may be the mount's own with or without its slash.
+        mount_at: the mount that answers a full path, which may be the mount's own with or without its slash.
+        namespace_of: the namespace that a full path, which ends in a slash, lies in.
         with_roles: types of auth methods whose logins name a role.
     """
 
     def __init__(
-        self, store: Store, mount_at: Callable[[str], MountRef | None], with_roles: Collection[str]
+        self,
+        store: Store,
+        mount_at: Callable[[str], MountRef | None],
+        namespace_of: Callable[[str], NamespaceRef],
+        with_roles: Collection[str],
     ) -> None:
         self._store = store
         self._mount_at = mount_at
+        self._namespace_of = namespace_of
         self._with_roles = with_roles
 
     # -- rules -----------------------------------------------------------------------------------------
@@ -120,25 +138,29 @@ class QuotaHandlers:
         )
 
     def _place(self, path: str, role: str) -> tuple[str, str]:
-        """The path in its one spelling: that of a mount ends in a slash."""
+        """The path in its one spelling: those of a namespace and of a mount end in a slash."""
+        whole_path = path.rstrip("/") + "/"
+        here = self._namespace_of(whole_path)
+        if path and whole_path == here.path and not role:
+            return here.path, role
         mount = self._mount_at(path) if path else None
-        if path and mount is None:
-            raise invalid(f'invalid mount path "{path.rstrip("/")}/"')
+        if path and (mount is None or mount.namespace != here):
+            raise invalid(f'invalid mount path "{whole_path[len(here.path) :]}"')
         if len(path) > _MAX_PATH:
             raise invalid(f"a path has at most {_MAX_PATH} characters")
-        whole = mount is not None and path.rstrip("/") + "/" == mount.path
+        whole = mount is not None and whole_path == mount.path
         if role and path and not whole:
             raise invalid(
                 "Quotas cannot contain both a path suffix and a role. If a role is provided, path must be a valid"
                 " auth mount with a concept of roles"
             )
-        if role and (mount is None or not mount.path.startswith("auth/")):
+        if role and (mount is None or not mount.place.startswith("auth/")):
             raise invalid(
                 f'Mount path "{path}" is not a valid auth method and therefore unsuitable for use with role-based'
                 " quotas"
             )
         if role and mount is not None and mount.type not in self._with_roles:
-            raise invalid(f'Mount path "{mount.path}" does not support use with role-based quotas')
+            raise invalid(f'Mount path "{mount.place}" does not support use with role-based quotas')
         return (mount.path if whole and mount is not None else path), role
 
     def delete(self, call: Call) -> Change:

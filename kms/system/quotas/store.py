@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from kms.tables import Table
+from kms.operation import NamespaceRef
+from kms.tables import Table, Transaction
 
 SETTINGS: Final = "config"
 """Row key of the settings."""
@@ -54,6 +55,14 @@ class QuotaSettings(msgspec.Struct, frozen=True, kw_only=True):
     exempt: tuple[str, ...] = EXEMPT
     headers: bool = False
     audit: bool = False
+
+
+def limits(tx: Transaction, namespace: NamespaceRef, limit: int) -> int:
+    """Remove rules for a namespace and what is in it, when it is removed; how many it were."""
+    rows = [row for row in tx.scan(QUOTAS) if row.value.path.startswith(namespace.path)][:limit]
+    for row in rows:
+        tx.delete(QUOTAS, row)
+    return len(rows)
 
 
 QUOTAS = Table("rate-quota", "rate_quotas", Quota, cached=True, digest="system")
