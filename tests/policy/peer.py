@@ -24,6 +24,11 @@ class Peer:
         self._port = port
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._port}"
+
     def call(self, method: str, path: str, body: object = None, token: str = "root") -> tuple[int, Any]:
         """(status, decoded body or None)."""
         payload = None if body is None else json.dumps(body)
