@@ -467,7 +467,6 @@ def test_configuration_and_roles_are_checked(api: Api, lied: Method, liar: Liar)
     role = f"auth/{lied.path}/role/x"
     for change, text in (
         ({"allowed_redirect_uris": ""}, "'allowed_redirect_uris' must be set"),
-        ({"callback_mode": "device"}, "not available"),
         ({"callback_mode": "x"}, "invalid 'callback_mode'"),
         ({"role_type": "saml"}, "invalid 'role_type'"),
     ):

@@ -30,12 +30,15 @@ _BROWSER: Final = (
     "max_age",
     "oidc_disable_confirmation",
     "oidc_scopes",
+    "oauth2_metadata",
     "poll_interval",
     "verbose_oidc_logging",
 )
 # Empty values of these are taken, as clients send them.
-_ABSENT: Final = ("cel_program", "oauth2_metadata", "token_policies_template_claims")
-_LISTS: Final = ("bound_audiences", "allowed_redirect_uris", "oidc_scopes")
+_ABSENT: Final = ("cel_program", "token_policies_template_claims")
+_LISTS: Final = ("bound_audiences", "allowed_redirect_uris", "oidc_scopes", "oauth2_metadata")
+_MODES: Final = {"client", "direct", "device"}
+OAUTH2: Final = ("id_token", "access_token", "refresh_token")
 MAX_POLL: Final = 3600
 _SCALARS: Final = (str, bool, int)
 
@@ -59,6 +62,7 @@ ROLE_FIELDS: Final = (
     Field("oidc_scopes", Type.STRINGS, record=Record.CLEAR),
     Field("poll_interval", Type.INT, record=Record.CLEAR),
     Field("verbose_oidc_logging", Type.BOOL, record=Record.CLEAR),
+    Field("oauth2_metadata", Type.STRINGS, record=Record.CLEAR),
     *(Field(name, Type.ANY) for name in _ABSENT),
     *params.PARAM_FIELDS,
 )
@@ -76,12 +80,7 @@ def role_changes(given: Mapping[str, Any], before: JwtRole) -> dict[str, Any]:
     read |= {name: given[name] for name in (*_OWN, *_BROWSER) if name in given}
     read |= {name: tuple(read[name]) for name in _LISTS if name in read}
     read["role_type"] = kind
-    # Not sent again, it is the default again, as on the peer.
-    read["callback_mode"] = given.get("callback_mode") or "client"
-    if read["callback_mode"] not in {"client", "direct"}:
-        if read["callback_mode"] == "device":
-            raise invalid("callback_mode 'device' is not available; use 'client' or 'direct'")
-        raise invalid(f"invalid 'callback_mode': {read['callback_mode']}")
+    read |= _callbacks(given, read)
     if not 0 <= read.get("poll_interval", 0) <= MAX_POLL:
         raise invalid(f"poll_interval: 0 to {MAX_POLL} seconds")
     if read.get("bound_claims_type", "string") not in {"string", "glob"}:
@@ -94,6 +93,17 @@ def role_changes(given: Mapping[str, Any], before: JwtRole) -> dict[str, Any]:
             )
     read |= _mappings(read)
     return read
+
+
+def _callbacks(given: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
+    # Not sent again, it is the default again, as on the peer.
+    mode = given.get("callback_mode") or "client"
+    if mode not in _MODES:
+        raise invalid(f"invalid 'callback_mode': {mode}")
+    for name in read.get("oauth2_metadata", ()):
+        if name not in OAUTH2:
+            raise invalid(f"Unrecognized oauth2 metadata name {name}")
+    return {"callback_mode": mode}
 
 
 def check_bounds(role: JwtRole) -> None:
@@ -126,9 +136,9 @@ def shown_role(role: JwtRole) -> dict[str, Any]:
     own["bound_audiences"] = list(role.bound_audiences) or None
     own |= {name: own[name] or None for name in ("bound_claims", "claim_mappings")}
     browser = {name: getattr(role, name) for name in _BROWSER}
-    for name in ("allowed_redirect_uris", "oidc_scopes"):
+    for name in ("allowed_redirect_uris", "oidc_scopes", "oauth2_metadata"):
         browser[name] = list(browser[name]) or None
     if not browser["poll_interval"]:
         del browser["poll_interval"]
-    absent = {"oauth2_metadata": None, "token_policies_template_claims": False}
+    absent = {"token_policies_template_claims": False}
     return {**params.shown(role), **absent, **own, **browser, "role_type": role.role_type}

@@ -10,6 +10,7 @@ In client mode the token goes to whoever shows state, code and the client's nonc
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Mapping
 from hashlib import sha256
@@ -22,8 +23,9 @@ from msgspec.structs import replace
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.identity.jwt import claims, pages
+from kms.identity.jwt.fields import MAX_POLL
 from kms.identity.jwt.method import JwtMethod, proved
-from kms.identity.jwt.provider import Provider, failed
+from kms.identity.jwt.provider import Provider, Said, failed
 from kms.identity.jwt.store import ATTEMPTS, CONFIGS, OPEN, PROVED, TAKEN, Attempt, JwtConfig, JwtRole
 from kms.identity.methods.logins import Logins, Proved, elsewhere
 from kms.identity.networks import permits
@@ -37,6 +39,7 @@ DEFAULT_POLL: Final = 5
 _SWEPT: Final = 20
 _NO_CODE: Final = "no_code"
 _UNKNOWN_ERROR: Final = "The provider reports an error that OAuth does not know."
+_WAITING: Final = {"authorization_pending", "slow_down"}
 _EXPIRED: Final = "Expired or missing OAuth state."
 _LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 _ERRORS: Final = {  # RFC 6749 4.1.2.1; a word that is none of these is not repeated
@@ -77,8 +80,10 @@ class BrowserLogins:
             raise invalid(f'role "{name}" could not be found')
         role = row.value
         redirect = str(call.args.get("redirect_uri") or "")
-        if role.callback_mode == "direct" and not call.args.get("client_nonce"):
+        if role.callback_mode in {"direct", "device"} and not call.args.get("client_nonce"):
             raise invalid("missing client_nonce")
+        if role.callback_mode == "device":
+            return self._device(call, config, name, role)
         if not redirect:
             raise invalid("missing redirect_uri")
         if role.role_type != "oidc" or not redirect_allowed(redirect, role.allowed_redirect_uris):
@@ -90,6 +95,24 @@ class BrowserLogins:
         data = {"auth_url": url}
         if role.callback_mode == "direct":
             data |= {"state": state, "poll_interval": str(role.poll_interval or DEFAULT_POLL)}
+        return Change(lambda tx: self._begun(tx, state, attempt, data))
+
+    def _device(self, call: Call, config: JwtConfig, name: str, role: JwtRole) -> Change | Result:
+        """The person goes to the provider's page with another device; the client polls here, and we there."""
+        if role.role_type != "oidc":
+            return Result(data={"auth_url": ""})
+        begun = self._provider.device(call.mount.id, config, role)
+        state, attempt = _new_attempt(call, name, "")
+        attempt = replace(attempt, device_code=str(begun["device_code"]))
+        interval = begun.get("interval")
+        wait = role.poll_interval or (
+            interval if isinstance(interval, int) and 0 < interval <= MAX_POLL else 0
+        )
+        complete = begun.get("verification_uri_complete")
+        data = {"auth_url": str(complete or begun["verification_uri"]), "state": state}
+        data["poll_interval"] = str(wait or DEFAULT_POLL)
+        if not complete:
+            data["user_code"] = str(begun["user_code"])
         return Change(lambda tx: self._begun(tx, state, attempt, data))
 
     def _begun(self, tx: Transaction, state: str, attempt: Attempt, data: dict[str, str]) -> Result:
@@ -128,6 +151,8 @@ class BrowserLogins:
         if row is None:
             raise failed("Role could not be found")
         role = row.value
+        if attempt.device_code or role.callback_mode == "device":
+            raise failed("This login has no callback.")
         direct = role.callback_mode == "direct"
         if direct and not role.oidc_disable_confirmation and not call.args.get("confirmation"):
             fields = {name: str(call.args.get(name) or "") for name in ("state", "code", "error")}
@@ -164,7 +189,8 @@ class BrowserLogins:
         done = replace(
             held.value,
             stage=PROVED,
-            meta=who.meta,
+            meta=who.alias_metadata,
+            oauth2={name: text for name, text in who.meta.items() if name not in who.alias_metadata},
             display_name=who.display_name,
             alias=who.alias,
             groups=who.groups,
@@ -186,30 +212,20 @@ class BrowserLogins:
         if code in {"", _NO_CODE}:
             code = attempt.code
         said = self._provider.proved(call.mount.id, config, role, attempt, code)
-        try:
-            claims.check_bound(said, role)
-            return proved(call.mount, attempt.role, role, said)
-        except KmsError as refusal:
-            if refusal.kind is not ErrorKind.INVALID:
-                raise
-            raise failed(refusal.detail) from None
+        return _who(call, attempt, role, said)
 
     # -- the client's poll -------------------------------------------------------------------------------
 
     def poll(self, call: Call) -> Change:
-        """The token of a login in direct mode, once."""
+        """The token of a login in direct or device mode, once."""
         key = _key(str(call.args.get("state") or ""))
+        held, row = self._polled(self._store.reader(), call, key)
+        if held.value.device_code:
+            return self._device_poll(call, key, held.value, row)
 
         def write(tx: Transaction) -> Result:
-            held = tx.get(ATTEMPTS, key)
-            if held is None or held.value.mount_id != call.mount.id or held.value.expires_at <= call.now:
-                raise failed(_EXPIRED)
+            held, row = self._polled(tx, call, key)
             attempt = held.value
-            if not _same(attempt.client_nonce, str(call.args.get("client_nonce") or "")):
-                raise invalid("invalid client_nonce")
-            row = self._method.role(tx, call.mount, attempt.role)
-            if row is None or row.value.callback_mode != "direct":
-                raise failed("Role could not be found")
             if attempt.stage != PROVED:
                 raise invalid("authorization_pending")
             if not permits(row.value.token_bound_cidrs, call.peer):
@@ -218,12 +234,45 @@ class BrowserLogins:
             who = Proved(
                 attempt.role,
                 row.value,
-                attempt.meta,
+                {**attempt.meta, **attempt.oauth2},
                 attempt.display_name,
                 alias=attempt.alias,
                 alias_metadata=attempt.meta,
                 groups=attempt.groups,
             )
+            return self._logins.issue(tx, call, who)
+
+        return Change(write)
+
+    def _polled(self, reader: Reader, call: Call, key: str) -> tuple[Row[Attempt], Row[JwtRole]]:
+        """The attempt that a client polls for, and its role. Raises KmsError(INVALID)."""
+        held = reader.get(ATTEMPTS, key)
+        if held is None or held.value.mount_id != call.mount.id or held.value.expires_at <= call.now:
+            raise failed(_EXPIRED)
+        if not _same(held.value.client_nonce, str(call.args.get("client_nonce") or "")):
+            raise invalid("invalid client_nonce")
+        row = self._method.role(reader, call.mount, held.value.role)
+        mode = "device" if held.value.device_code else "direct"
+        if row is None or row.value.callback_mode != mode:
+            raise failed("Role could not be found")
+        return held, row
+
+    def _device_poll(self, call: Call, key: str, attempt: Attempt, row: Row[JwtRole]) -> Change:
+        """Ask the provider, once for each poll; its yes becomes a token in the commit that ends the attempt."""
+        config = self._config(call.mount)
+        if not permits(row.value.token_bound_cidrs, call.peer):
+            raise elsewhere()
+        said = self._provider.agreed(call.mount.id, config, row.value, attempt)
+        if isinstance(said, str) and said in _WAITING:
+            raise invalid(said)
+        who = said if isinstance(said, str) else _who(call, attempt, row.value, said)
+
+        def write(tx: Transaction) -> Result:
+            held, _ = self._polled(tx, call, key)
+            self._method.unchanged(tx, row)
+            tx.delete(ATTEMPTS, held)
+            if isinstance(who, str):
+                return Result(refusal=invalid(f"authorization failed: {who}"))
             return self._logins.issue(tx, call, who)
 
         return Change(write)
@@ -244,6 +293,18 @@ class BrowserLogins:
         if row.value.expires_at <= self._clock.now():
             raise failed(_EXPIRED)
         return row
+
+
+def _who(call: Call, attempt: Attempt, role: JwtRole, said: Said) -> Proved:
+    """Who it is, by verified claims, with the provider's tokens that the role hands on."""
+    try:
+        claims.check_bound(said.claims, role)
+        who = proved(call.mount, attempt.role, role, said.claims)
+    except KmsError as refusal:
+        if refusal.kind is not ErrorKind.INVALID:
+            raise
+        raise failed(refusal.detail) from None
+    return dataclasses.replace(who, meta={**who.meta, **said.handed})
 
 
 def _new_attempt(call: Call, role: str, redirect: str) -> tuple[str, Attempt]:

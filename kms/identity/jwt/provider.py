@@ -11,6 +11,7 @@ import base64
 import hashlib
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -27,7 +28,22 @@ from kms.identity.outward import Answer, UnreachableError, ask, check_url, trust
 
 _HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 _FORM: Final = "application/x-www-form-urlencoded"
+_DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_DEVICE_ERRORS: Final = {"authorization_pending", "slow_down", "access_denied", "expired_token"}
 Claims = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the provider says of whoever logged in.
+
+    Args:
+        claims: of the ID token, and of userinfo what that adds.
+        handed: the provider's tokens that the role hands on, by the name that they have in a token's metadata.
+    """
+
+    claims: Claims
+    handed: dict[str, str]
 
 
 class Provider:
@@ -61,23 +77,67 @@ class Provider:
             asked["max_age"] = str(role.max_age)
         return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(asked)}"
 
-    def proved(self, mount_id: str, config: JwtConfig, role: JwtRole, attempt: Attempt, code: str) -> Claims:
-        """The claims of whoever logged in. Asks the provider; never inside a transaction.
+    def proved(self, mount_id: str, config: JwtConfig, role: JwtRole, attempt: Attempt, code: str) -> Said:
+        """What is said of whoever logged in. Asks the provider; never inside a transaction.
 
         Raises:
             KmsError(INVALID): the code or the token proves nothing.
         """
-        access = ""
-        if config.implicit:
-            id_token = attempt.id_token
-        else:
-            id_token, access = self._exchanged(mount_id, config, attempt, code)
+        tokens = (
+            {"id_token": attempt.id_token}
+            if config.implicit
+            else self._exchanged(mount_id, config, attempt, code)
+        )
+        return self._said(mount_id, config, role, tokens, attempt.nonce)
+
+    def device(self, mount_id: str, config: JwtConfig, role: JwtRole) -> Mapping[str, Any]:
+        """Begin the device flow (RFC 8628 3.1); the provider's answer, with its members checked.
+
+        Raises:
+            KmsError(INVALID): the provider has no such flow, or does not begin one.
+        """
+        scope = " ".join(dict.fromkeys(("openid", *role.oidc_scopes)))
+        answer = self._posted(mount_id, config, "device_authorization_endpoint", {"scope": scope})
+        if answer[0] != HTTPStatus.OK:
+            raise failed("The provider does not begin a device flow.")
+        found = answer[1]
+        for name in ("device_code", "user_code", "verification_uri"):
+            if not isinstance(found.get(name), str) or not found[name]:
+                raise failed(f"The provider's answer has no {name}.")
+        for name in ("verification_uri", "verification_uri_complete"):
+            if name in found and urlsplit(str(found[name])).scheme not in {"https", "http"}:
+                raise failed(f"The provider's {name} is no address of a page.")
+        return found
+
+    def agreed(self, mount_id: str, config: JwtConfig, role: JwtRole, attempt: Attempt) -> Said | str:
+        """What is said of whoever agreed in the device flow, or the provider's word for why nobody has (RFC 8628 3.5).
+
+        The peer believes this ID token without looking at its signature; here it is verified as every other, but for
+        the nonce, which the flow does not have.
+        """
+        grant = {"grant_type": _DEVICE_GRANT, "device_code": attempt.device_code}
+        status, tokens = self._posted(mount_id, config, "token_endpoint", grant)
+        if status != HTTPStatus.OK:
+            word = str(tokens.get("error") or "")
+            return word if word in _DEVICE_ERRORS else "invalid_grant"
+        return self._said(mount_id, config, role, tokens, None)
+
+    def _said(
+        self,
+        mount_id: str,
+        config: JwtConfig,
+        role: JwtRole,
+        tokens: Mapping[str, Any],
+        nonce: str | None,
+    ) -> Said:
+        id_token, access = (str(tokens.get(name) or "") for name in ("id_token", "access_token"))
         if not id_token:
             raise failed("No code or id_token received.")
-        said = self._verified(mount_id, config, role, attempt, id_token, access)
-        return {**self._userinfo(mount_id, config, access, said), **said}
+        said = self._verified(mount_id, config, role, nonce, id_token, access)
+        handed = {f"oauth2_{name}": str(tokens.get(name) or "") for name in role.oauth2_metadata}
+        return Said({**self._userinfo(mount_id, config, access, said), **said}, handed)
 
-    def _exchanged(self, mount_id: str, config: JwtConfig, attempt: Attempt, code: str) -> tuple[str, str]:
+    def _exchanged(self, mount_id: str, config: JwtConfig, attempt: Attempt, code: str) -> Mapping[str, Any]:
         if not code:
             raise failed("No code or id_token received.")
         body = {
@@ -86,6 +146,15 @@ class Provider:
             "redirect_uri": attempt.redirect_uri,
             "code_verifier": attempt.verifier,
         }
+        status, document = self._posted(mount_id, config, "token_endpoint", body)
+        if status != HTTPStatus.OK:
+            raise failed("Error exchanging oidc code: the provider refuses it.")
+        return document
+
+    def _posted(
+        self, mount_id: str, config: JwtConfig, endpoint: str, body: dict[str, str]
+    ) -> tuple[int, Mapping[str, Any]]:
+        """Post as the client that we are. Raises KmsError(INVALID) when there is no answer."""
         headers = {"Content-Type": _FORM}
         methods = self._metadata(mount_id, config).get("token_endpoint_auth_methods_supported")
         if (
@@ -93,26 +162,25 @@ class Provider:
             and "client_secret_basic" not in methods
             and "client_secret_post" in methods
         ):
-            body |= {"client_id": config.oidc_client_id, "client_secret": config.oidc_client_secret}
+            body = body | {"client_id": config.oidc_client_id, "client_secret": config.oidc_client_secret}
         else:  # the default of OpenID Connect Discovery; the parts are form-encoded first (RFC 6749 2.3.1)
+            if endpoint == "device_authorization_endpoint":
+                body = body | {"client_id": config.oidc_client_id}  # RFC 8628 3.1 wants it there as well
             pair = f"{quote(config.oidc_client_id, safe='')}:{quote(config.oidc_client_secret, safe='')}"
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-        endpoint = self._endpoint(mount_id, config, "token_endpoint")
+        place = self._endpoint(mount_id, config, endpoint)
         try:
-            answer = self._ask(endpoint, config, body=urlencode(body).encode(), headers=headers)
-            document = answer.document()
+            answer = self._ask(place, config, body=urlencode(body).encode(), headers=headers)
+            return answer.status, answer.document()
         except UnreachableError as error:
             raise failed(f"Error exchanging oidc code: {error}.") from None
-        if answer.status != HTTPStatus.OK:
-            raise failed("Error exchanging oidc code: the provider refuses it.")
-        return str(document.get("id_token") or ""), str(document.get("access_token") or "")
 
     def _verified(
         self,
         mount_id: str,
         config: JwtConfig,
         role: JwtRole,
-        attempt: Attempt,
+        nonce: str | None,
         id_token: str,
         access: str,
     ) -> Claims:
@@ -120,7 +188,7 @@ class Provider:
         said = token.verified(id_token, keys, config.jwt_supported_algs)
         if said.get("iss") != config.oidc_discovery_url:
             raise _bad("invalid issuer")
-        if said.pop("nonce", None) != attempt.nonce:
+        if said.pop("nonce", None) != nonce and nonce is not None:
             raise _bad("invalid ID token nonce.")
         _check_audience(said, config, role)
         _check_times(said, role, self._clock.now())

@@ -67,6 +67,7 @@ class JwtRole(TokenParams, frozen=True, kw_only=True):
     poll_interval: int = 0
     oidc_disable_confirmation: bool = False
     verbose_oidc_logging: bool = False
+    oauth2_metadata: tuple[str, ...] = ()
 
 
 class CelRole(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +90,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         requester: its address, for the person who confirms.
         stage: OPEN, TAKEN (the answer came and is being proved) or PROVED (waits for the client's poll).
         code: what the provider posted, for the client's next call; so is `id_token`.
+        device_code: of the device flow (RFC 8628), whose person is somewhere else; secret, for the provider alone.
         meta: of `Proved`, once it is proved; so are those below.
+        oauth2: the provider's tokens that the role hands on.
     """
 
     mount_id: str
@@ -103,6 +106,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     stage: str = "open"
     code: str = ""
     id_token: str = ""
+    device_code: str = ""
+    oauth2: dict[str, str] = msgspec.field(default_factory=dict)
     meta: dict[str, str] = msgspec.field(default_factory=dict)
     display_name: str = ""
     alias: str = ""
