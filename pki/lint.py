@@ -2,9 +2,9 @@
 
 Two gates, both on a copy that carries no signature:
 
-- ours, on every CRL and on every certificate that was built and not spliced (pki.signing): the copy is
-  parsed again and each variable field is compared with what was asked for and with RFC 5280 and CA/B BR 7.1;
-- pkilint's, which costs milliseconds: once for each new shape of certificate, on one in `sample`
+- ours, on every CRL, every OCSP answer and every certificate that was built and not spliced (pki.signing): the
+  copy is parsed again and each variable field is compared with what was asked for and with RFC 5280 and CA/B BR 7.1;
+- pkilint's, which costs milliseconds: once for each new shape of certificate or OCSP answer, on one in `sample`
   after that, on every CA certificate, and on every kind of CRL (decisions: certificates).
 
 A finding refuses the request; nothing has been recorded or signed by then.
@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.errors import integrity, invalid
+from pki.lintocsp import WantedAnswer, check_ocsp_copy
 from pki.model import CRL_EXPIRY_MAX, PublicCrl
 from pki.names import check_dns, check_email, check_uri
 from pki.profiles.draft import CA_PROFILES, Draft, Extensions
@@ -40,6 +41,8 @@ class Validators(Protocol):
     def certificate(self, der: bytes) -> list[str]: ...
 
     def crl(self, der: bytes) -> list[str]: ...
+
+    def ocsp(self, der: bytes) -> list[str]: ...
 
 
 class Linter:
@@ -96,6 +99,17 @@ class Linter:
         if shape not in self._passed:
             _refuse(self._validators.crl(sample() if sample is not None else der), "CRL")
             self._remember(shape)
+
+    def ocsp(self, der: bytes, wanted: WantedAnswer) -> None:
+        """Judge the unsigned copy of an OCSP answer; pkilint sees new shapes and the sample.
+
+        Raises:
+            KmsError: as for certificates.
+        """
+        check_ocsp_copy(der, wanted)
+        if self.due(wanted.shape):
+            _refuse(self._validators.ocsp(der), "OCSP answer")
+            self._remember(wanted.shape)
 
     def _remember(self, shape: Hashable) -> None:
         with self._lock:
@@ -174,7 +188,7 @@ def _refuse(findings: list[str], what: str) -> None:
 
 
 class Pkilint:
-    """The RFC 5280 validators of pkilint, loaded when first needed (0.15 s)."""
+    """The RFC 5280 and RFC 6960 validators of pkilint, loaded when first needed (0.15 s)."""
 
     def certificate(self, der: bytes) -> list[str]:
         """Findings of severity ERROR and worse, as text."""
@@ -186,6 +200,12 @@ class Pkilint:
         loader: Any = import_module("pkilint.loader")
         document = loader.RFC5280CertificateListDocumentLoader().load_der_document(der, "crl")
         return _findings(_crl_validator(), document)
+
+    def ocsp(self, der: bytes) -> list[str]:
+        """Findings of severity ERROR and worse, as text."""
+        loader: Any = import_module("pkilint.loader")
+        document = loader.RFC6960OCSPResponseDocumentLoader().load_der_document(der, "ocsp")
+        return _findings(_ocsp_validator(), document)
 
 
 @cache
@@ -219,6 +239,18 @@ def _crl_validator() -> Any:
             crl.create_extensions_validator_container([]),
         ],
     )
+
+
+@cache
+def _ocsp_validator() -> Any:
+    pkix: Any = import_module("pkilint.pkix")
+    ocsp: Any = import_module("pkilint.pkix.ocsp")
+    decoders = [
+        ocsp.create_response_decoder(),
+        pkix.create_attribute_decoder(_name_mappings()),
+        pkix.create_extension_decoder(_extension_mappings()),
+    ]
+    return ocsp.create_pkix_ocsp_response_validator_container(decoders, [])
 
 
 def _name_mappings() -> Any:

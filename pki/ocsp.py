@@ -4,8 +4,8 @@
     revoked   one that is, from the answer to its revocation on
     unknown   any other serial, those of roles that say no_store among them: what is not on record may not exist
 
-Each answer begins with what the database says at that moment, so a revocation needs to drop nothing. The signature
-over an answer without a nonce is kept and used again while it says the same and is fresh; only a change, or a
+Each answer begins with what the database says at that moment, so a revocation needs to drop nothing. Before
+a signature the answer is linted (pki.lint). The signature over an answer without a nonce is kept and used again while it says the same and is fresh; only a change, or a
 nonce, makes the HSM sign. Answers are counted, not recorded one by one: anybody may ask, and nothing that anybody
 may do can fill the log. What the issuer signs, the responder's certificate, is recorded.
 
@@ -32,8 +32,10 @@ from pki import ocspder, schemes
 from pki.authority import Authorities, key_ref
 from pki.crlder import reason_code, signature_algorithm
 from pki.goodkey import spki_der
-from pki.hsmkey import CaToken, HsmSigner
+from pki.hsmkey import CaToken, DrySigner, HsmSigner
 from pki.issuerhashes import IssuerHashes, key_hash
+from pki.lint import Linter
+from pki.lintocsp import WantedAnswer
 from pki.model import CaKey, CertificateState, Responder, serial_hex
 from pki.ocspder import Asked, CertId, MalformedRequestError, Single, Status
 from pki.responders import Responders
@@ -82,12 +84,18 @@ class Ocsp:
     """One per process. Safe to use from several threads."""
 
     def __init__(
-        self, store: Store, token: CaToken, authorities: Authorities, responders: Responders
+        self,
+        store: Store,
+        token: CaToken,
+        authorities: Authorities,
+        responders: Responders,
+        linter: Linter,
     ) -> None:
         self._store = store
         self._token = token
         self._authorities = authorities
         self._responders = responders
+        self._linter = linter
         self._issuers = IssuerHashes(store)
         self._signers: dict[str, _Signer] = {}
         self._answers: OrderedDict[tuple[object, ...], _Answer] = OrderedDict()
@@ -144,8 +152,11 @@ class Ocsp:
                 return answer
         signer = self._signer(mount_id, *found)
         until = min(now + life, signer.responder.not_after) if life else 0
-        tbs = ocspder.response_data(signer.key_hash, now, until, said, asked.nonce)
-        answer = _Answer(self._sign(mount_id, signer, tbs), now, until)
+        life_of = (signer.responder.not_before, signer.responder.not_after)
+        wanted = WantedAnswer(
+            signer.key_hash, signer.responder.certificate, life_of, now, until, said, asked.nonce
+        )
+        answer = _Answer(self._sign(mount_id, signer, wanted), now, until)
         if not asked.nonce:
             with self._lock:
                 self._answers[kept] = answer
@@ -179,12 +190,18 @@ class Ocsp:
         self._signers[mount_id + responder.serial] = made
         return made
 
-    def _sign(self, mount_id: str, signer: _Signer, tbs: bytes) -> bytes:
+    def _sign(self, mount_id: str, signer: _Signer, wanted: WantedAnswer) -> bytes:
+        """Render, lint a copy without a signature, and have the HSM sign those bytes and no others."""
+        tbs = ocspder.response_data(
+            wanted.key_hash, wanted.produced_at, wanted.until, wanted.said, wanted.nonce
+        )
+        filler = DrySigner(signer.public).sign(tbs, _SCHEME)
+        self._linter.ocsp(ocspder.answered(tbs, signer.algorithm, filler, wanted.certificate), wanted)
         ref = key_ref(self._store, mount_id, signer.key)
         signature = HsmSigner(self._token, ref, only=tbs).sign(tbs, _SCHEME)
         if not schemes.verifies(signer.public, signature, tbs, _SCHEME):
             raise integrity("the HSM's signature over an OCSP answer does not verify")
-        return ocspder.answered(tbs, signer.algorithm, signature, signer.responder.certificate)
+        return ocspder.answered(tbs, signer.algorithm, signature, wanted.certificate)
 
 
 def _caching(answer: _Answer, now: int) -> tuple[tuple[str, str], ...]:

@@ -121,7 +121,7 @@ class PkiService:
         self.renewals = Renewals(store, self.authorities, crls, clock)
         self.crls = FreshCrls(store, self.renewals, clock)
         self.responders = Responders(store, token, self.authorities, self.linter, clock)
-        self.ocsp = Ocsp(store, token, self.authorities, self.responders)
+        self.ocsp = Ocsp(store, token, self.authorities, self.responders, self.linter)
         self.revocations = RevocationDesk(store, self.authorities)
         self.issuer_revocation = IssuerRevocation(store, self.authorities, self.revocations)
         self.resigning = Resigning(store, token, self.authorities, self.linter)

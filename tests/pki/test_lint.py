@@ -107,6 +107,9 @@ class Findings:
     def crl(self, der: bytes) -> list[str]:
         return self.certificate(der)
 
+    def ocsp(self, der: bytes) -> list[str]:
+        return self.certificate(der)
+
 
 def test_a_finding_refuses_and_nothing_is_recorded_or_signed(ca: Bench) -> None:
     ca.service.linter._validators = Findings("pkix.something_wrong")
