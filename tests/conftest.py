@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from tests.harness import hangup
 from tests.harness.api import Api
 from tests.harness.bao import Bao
 from tests.harness.dev import DevServer
+from tests.harness.gathered import GATHERED
 from tests.harness.harvest import harvest
 from tests.harness.nginx import Nginx
+from tests.harness.verdict import show
 
 hangup.install()
 
@@ -46,17 +49,27 @@ def _no_connection_left() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def relying_parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All that Keystead gave to the tests of this process is shown to others when they are over."""
+    yield
+    if GATHERED.certificates:
+        begun = time.monotonic()
+        verdict = show(GATHERED, tmp_path_factory.mktemp("relying-parties"))
+        print(f"\nrelying parties, in {time.monotonic() - begun:.0f} s: {verdict}")
+        assert verdict.problems == []
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
+def server(relying_parties: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
     """A server with four workers that all tests of a process share. Use names of your own on it."""
+    del relying_parties  # it comes after this server's harvest
     running = DevServer(tmp_path_factory.mktemp("server"))
     try:
         running.start()
         yield running
         with running.api() as client:
-            gathered = harvest(client, tmp_path_factory.mktemp("harvest"))
-        print(f"\nrelying parties at the end: {gathered}")
-        assert gathered.problems == []
+            harvest(client)
     finally:
         running.stop()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+from tests.harness.gathered import GATHERED
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,6 +92,8 @@ class Api:
         ]
         content = raw if raw is not None else (None if body is None else json.dumps(body).encode())
         reply = self._client.request(verb, path, content=content, headers=pairs)
+        if reply.status_code in {200, 201}:
+            GATHERED.reply(reply.content, reply.headers.get("content-type", ""), time.time())
         return Answer(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, reply.content)
 
     def get(self, path: str) -> Answer:

@@ -22,6 +22,7 @@ from pki.goodkey import Blocklist
 from pki.lint import Pkilint
 from pki.operations import operations
 from pki.service import PkiService
+from tests.harness.gathered import GATHERED
 
 PROGRAMS = Sandbox()  # one process for all CAs of the tests
 START = 1_795_300_000  # 2026-11-21
@@ -155,6 +156,9 @@ class Bench:
         else:
             result = self.run(operation, outcome)
         self.subjects.append(result.subject)
+        GATHERED.data(result.data or {}, self.clock.now())
+        if result.raw is not None:
+            GATHERED.document(*result.raw, self.clock.now())
         return result
 
     def do(self, name: str, mount: str = "pki", /, **given: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import java.security.cert.CollectionCertStoreParameters;
 import java.security.cert.PKIXParameters;
 import java.security.cert.PKIXRevocationChecker;
 import java.security.cert.TrustAnchor;
+import java.security.cert.X509CRL;
 import java.security.cert.X509CertSelector;
 import java.security.cert.X509Certificate;
 import java.util.ArrayList;
@@ -47,6 +48,10 @@ public class Judge {
     private static void judge(String question) throws Exception {
         List<X509Certificate> path = new ArrayList<>();
         path.add(certificate(bytes(text(question, "leaf"))));
+        if (text(question, "listing").equals("1")) {
+            listed(path.get(0), question);
+            return;
+        }
         for (String one : list(question, "chain")) {
             path.add(certificate(bytes(one)));
         }
@@ -72,18 +77,42 @@ public class Judge {
         byte[] ocsp = bytes(text(question, "ocsp"));
         parameters.setRevocationEnabled(!crls.isEmpty() || ocsp.length > 0);
         PKIXRevocationChecker checker = (PKIXRevocationChecker) validator.getRevocationChecker();
+        // To this checker a CA is never the end entity, not even as the target.
+        boolean end = path.get(0).getBasicConstraints() < 0;
         if (ocsp.length > 0) {
             checker.setOcspResponses(Map.of(path.get(0), ocsp));
-            checker.setOptions(EnumSet.of(PKIXRevocationChecker.Option.ONLY_END_ENTITY));
+            EnumSet<PKIXRevocationChecker.Option> options = EnumSet.of(PKIXRevocationChecker.Option.NO_FALLBACK);
+            if (end) {
+                options.add(PKIXRevocationChecker.Option.ONLY_END_ENTITY);
+            }
+            checker.setOptions(options);
             parameters.addCertPathChecker(checker);
         } else if (!crls.isEmpty()) {
             parameters.addCertStore(CertStore.getInstance("Collection", new CollectionCertStoreParameters(crls)));
-            checker.setOptions(
-                    EnumSet.of(
-                            PKIXRevocationChecker.Option.PREFER_CRLS, PKIXRevocationChecker.Option.NO_FALLBACK));
+            EnumSet<PKIXRevocationChecker.Option> options =
+                    EnumSet.of(PKIXRevocationChecker.Option.PREFER_CRLS, PKIXRevocationChecker.Option.NO_FALLBACK);
+            if (end && text(question, "leaf_only").equals("1")) {
+                options.add(PKIXRevocationChecker.Option.ONLY_END_ENTITY);
+            }
+            checker.setOptions(options);
             parameters.addCertPathChecker(checker);
         }
         validator.validate(factory.generateCertPath(path), parameters);
+    }
+
+    /** Whether CRLs are by an issuer, and current. */
+    private static void listed(X509Certificate issuer, String question) throws GeneralSecurityException {
+        Date at = new Date(1000L * Long.parseLong(text(question, "at")));
+        for (String one : list(question, "crls")) {
+            X509CRL crl = (X509CRL) factory.generateCRL(new ByteArrayInputStream(bytes(one)));
+            crl.verify(issuer.getPublicKey());
+            if (!crl.getIssuerX500Principal().equals(issuer.getSubjectX500Principal())) {
+                throw new GeneralSecurityException("the CRL is by another issuer");
+            }
+            if (at.before(crl.getThisUpdate()) || at.after(crl.getNextUpdate())) {
+                throw new GeneralSecurityException("the CRL is not current");
+            }
+        }
     }
 
     private static X509Certificate certificate(byte[] der) throws GeneralSecurityException {

