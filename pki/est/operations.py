@@ -2,60 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from kms.operation import (
-    Call,
-    Caller,
-    Capability,
-    Effect,
-    Evidence,
-    External,
-    Field,
-    Needs,
-    Operation,
-    Result,
-    Runs,
-    Type,
-)
+from kms.operation import Call, Caller, External, Field, Operation, Runs, Type
+from pki.declaring import Facts, Kinds
 from pki.est.enrollment import BODY
 from pki.est.service import EstService
-from pki.fields import LIST_FIELDS, clear
+from pki.fields import clear
 from pki.issuance import resolve_issue
 
 _PLACE = (clear("role"), clear("label"))
 _USER = (clear("username"),)
+_PKI = Kinds("pki")
 
 
 def operations(service: EstService) -> list[Operation]:
     """All operations of EST, for the registry."""
 
-    def close(intent: Mapping[str, str | int]) -> External[Any]:
+    def close(intent: Facts) -> External[Any]:
         return resolve_issue(intent, int(service.clock.now()))
 
     def enroll(name: str, act: Callable[[Call], External[bytes]]) -> Operation:
-        return Operation(
-            f"pki.est-{name}",
-            Capability.UPDATE,
-            act,
-            effect=Effect.EXTERNAL,
-            caller=Caller.PROOF,
-            runs=Runs.THREAD,
-            resolve=close,
-            fields=(*_PLACE, Field(BODY, default="")),
-        )
-
-    def public(name: str, act: Callable[[Call], Result]) -> Operation:
-        return Operation(
-            f"pki.est-{name}",
-            Capability.READ,
-            act,
-            caller=Caller.PUBLIC,
-            evidence=Evidence.COUNTED,
-            needs=Needs.UNSEALED,
-            fields=_PLACE,
-        )
+        fields = (*_PLACE, Field(BODY, default=""))
+        return _PKI.external(f"est-{name}", act, close, fields, Runs.THREAD, caller=Caller.PROOF)
 
     enrollment, settings = service.enrollment, service.settings
     config = (
@@ -66,17 +36,16 @@ def operations(service: EstService) -> list[Operation]:
         clear("authenticators", Type.ANY, ""),
     )
     roles = (*_USER, clear("roles", Type.STRINGS, []))
-    update, state = Capability.UPDATE, Effect.STATE
     return [
-        public("cacerts", enrollment.cacerts),
-        public("csrattrs", enrollment.csrattrs),
+        _PKI.document("est-cacerts", enrollment.cacerts, _PLACE),
+        _PKI.document("est-csrattrs", enrollment.csrattrs, _PLACE),
         enroll("simpleenroll", enrollment.simpleenroll),
         enroll("simplereenroll", enrollment.simplereenroll),
         enroll("serverkeygen", enrollment.serverkeygen),
-        Operation("pki.config-est-read", Capability.READ, settings.read),
-        Operation("pki.config-est-write", update, settings.write, effect=state, fields=config),
-        Operation("pki.est-user-write", update, settings.user_create, effect=state, fields=roles),
-        Operation("pki.est-user-read", Capability.READ, settings.user_read, fields=_USER),
-        Operation("pki.est-user-delete", Capability.DELETE, settings.user_delete, effect=state, fields=_USER),
-        Operation("pki.est-users-list", Capability.LIST, settings.user_list, fields=LIST_FIELDS),
+        _PKI.read("config-est-read", settings.read),
+        _PKI.state("config-est-write", settings.write, config),
+        _PKI.state("est-user-write", settings.user_create, roles),
+        _PKI.read("est-user-read", settings.user_read, _USER),
+        _PKI.delete("est-user-delete", settings.user_delete, _USER),
+        _PKI.listing("est-users-list", settings.user_list),
     ]

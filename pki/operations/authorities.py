@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kms.operation import Call, Caller, Capability, Effect, Evidence, External, Field, Operation, Type
+from pki.declaring import Facts
 from pki.fields import (
     CA_FIELDS,
     CSR_FIELDS,
@@ -17,7 +18,7 @@ from pki.fields import (
     clear,
 )
 from pki.issuance import resolve_issue
-from pki.operations.kinds import Facts, external, listing, nothing_happened, read, state
+from pki.operations.kinds import external, listing, nothing_happened, read, state
 from pki.service import PkiService
 
 

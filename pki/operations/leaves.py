@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kms.operation import Call, Caller, Capability, Effect, External, Field, Operation, Outcome, Runs
+from pki.declaring import Facts
 from pki.fields import (
     ISSUE_FIELDS,
     ISSUER,
@@ -17,7 +18,7 @@ from pki.fields import (
     clear,
 )
 from pki.issuance import resolve_issue
-from pki.operations.kinds import Facts, external, listing, read
+from pki.operations.kinds import external, listing, read
 from pki.service import PkiService
 
 

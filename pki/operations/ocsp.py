@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kms.operation import Caller, Capability, Evidence, External, Field, Operation, Runs
+from kms.operation import External, Field, Operation, Runs
+from pki.declaring import Facts
 from pki.fields import ISSUER
-from pki.operations.kinds import Facts, external
+from pki.operations.kinds import PKI
 from pki.responders import OPERATION
 from pki.service import PkiService
 
@@ -17,19 +18,9 @@ def table(service: PkiService) -> list[Operation]:
     def undo(intent: Facts) -> External[Any] | None:
         return service.leftovers.resolve(intent, int(service.clock.now()))
 
-    request = Field("request")
+    request = (Field("request"),)
     return [
-        *(
-            Operation(
-                f"pki.ocsp-{name}",
-                Capability.READ,
-                act,
-                caller=Caller.PUBLIC,
-                evidence=Evidence.COUNTED,
-                runs=Runs.THREAD,
-                fields=(request,),
-            )
-            for name, act in (("post", service.ocsp.post), ("get", service.ocsp.get))
-        ),
-        external(OPERATION.removeprefix("pki."), service.responders.rotate, undo, ISSUER),
+        PKI.document("ocsp-post", service.ocsp.post, request, runs=Runs.THREAD),
+        PKI.document("ocsp-get", service.ocsp.get, request, runs=Runs.THREAD),
+        PKI.external(OPERATION.removeprefix("pki."), service.responders.rotate, undo, ISSUER),
     ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from kms.operation import Needs, Operation
 from pki.fields import ISSUER, clear
-from pki.operations.kinds import document
+from pki.operations.kinds import PKI
 from pki.service import PkiService
 
 
 def table(service: PkiService) -> list[Operation]:
     """Operations of this file, for the registry."""
+    document = partial(PKI.document, needs=Needs.NOTHING)  # rendered when it was signed
     public, crls, serial = service.public, service.crl_documents, (clear("serial"),)
     return [
         document("ca", public.ca),
@@ -34,7 +37,7 @@ def table(service: PkiService) -> list[Operation]:
         document("issuer-crl-delta", crls.delta, ISSUER),
         document("issuer-crl-delta-pem", crls.delta_pem, ISSUER),
         # Certificates lie in sealed rows, with what became of them.
-        document("cert", public.cert, serial, Needs.UNSEALED),
-        document("cert-raw", public.cert_raw, serial, Needs.UNSEALED),
-        document("cert-raw-pem", public.cert_raw_pem, serial, Needs.UNSEALED),
+        PKI.document("cert", public.cert, serial),
+        PKI.document("cert-raw", public.cert_raw, serial),
+        PKI.document("cert-raw-pem", public.cert_raw_pem, serial),
     ]

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from kms.operation import (
-    Call,
-    Caller,
-    Capability,
-    Effect,
-    Evidence,
-    External,
-    Field,
-    Operation,
-    Outcome,
-    Result,
-    Runs,
-    Type,
-)
-from pki.fields import LIST_FIELDS, clear
+from kms.operation import Caller, Capability, Effect, External, Field, Operation, Runs, Type
+from pki.declaring import Facts, Kinds
+from pki.fields import clear
 from pki.ssh import ledger
 from pki.ssh.roles import role_fields
 from pki.ssh.service import SshService
@@ -43,7 +30,7 @@ _CERTIFICATE = (
     clear("extensions", Type.MAP, {}),
 )
 
-Facts = Mapping[str, str | int]
+_SSH = Kinds("ssh")
 
 
 def operations(service: SshService) -> list[Operation]:
@@ -58,18 +45,19 @@ def _authorities(service: SshService) -> list[Operation]:
     admin, made = service.issuers, service.ceremonies
     named = (*_CA, clear("set_default", Type.BOOL, False))
     return [
-        _external("ca-write", made.default_ca, undo, _CA),
-        _external("issuer-import", made.issuer, undo, named),
-        _read("ca-read", admin.read),
-        _state("ca-delete", Capability.DELETE, admin.purge),
-        _list("issuers-list", admin.list),
-        _read("issuer-read", admin.read, _ISSUER),
-        _state("issuer-write", Capability.UPDATE, admin.write, (*_ISSUER, clear("issuer_name"))),
-        _state("issuer-delete", Capability.DELETE, admin.delete, _ISSUER),
-        _read("config-issuers-read", admin.default_read),
-        _state("config-issuers-write", Capability.UPDATE, admin.default_write, (clear("default"),)),
-        _public("public-key", admin.public_key),
-        _public("issuer-public-key", admin.public_key, _ISSUER),
+        _SSH.external("ca-write", made.default_ca, undo, _CA),
+        _SSH.external("issuer-import", made.issuer, undo, named),
+        _SSH.read("ca-read", admin.read),
+        _SSH.delete("ca-delete", admin.purge),
+        _SSH.listing("issuers-list", admin.list),
+        _SSH.read("issuer-read", admin.read, _ISSUER),
+        _SSH.state("issuer-write", admin.write, (*_ISSUER, clear("issuer_name"))),
+        _SSH.delete("issuer-delete", admin.delete, _ISSUER),
+        _SSH.read("config-issuers-read", admin.default_read),
+        _SSH.state("config-issuers-write", admin.default_write, (clear("default"),)),
+        # From sealed rows: what hosts are to trust, nobody may swap on disk.
+        _SSH.document("public-key", admin.public_key),
+        _SSH.document("issuer-public-key", admin.public_key, _ISSUER),
     ]
 
 
@@ -82,14 +70,14 @@ def _certificates(service: SshService) -> list[Operation]:
     named = (*_ISSUER, clear("serial_number"), clear("key_id"), clear("public_key"), clear("fingerprint"))
     sign = (*_ROLE, *_CERTIFICATE, Field("public_key", default=""))
     return [
-        _external("sign", service.issuance.sign, close, sign, Runs.THREAD),
-        _external("issue", service.issuance.issue, close, (*_ROLE, *_CERTIFICATE, *key), Runs.THREAD),
-        _list("certs-list", found.list),
-        _read("cert-read", found.certificate, (clear("serial"),)),
-        _state("revoke", Capability.UPDATE, found.revoke, named),
-        _list("revoked-list", found.revoked),
-        _state("tidy", Capability.UPDATE, found.tidy, (clear("safety_buffer", Type.SECONDS, 0),)),
-        _public("krl", found.krl),
+        _SSH.external("sign", service.issuance.sign, close, sign, Runs.THREAD),
+        _SSH.external("issue", service.issuance.issue, close, (*_ROLE, *_CERTIFICATE, *key), Runs.THREAD),
+        _SSH.listing("certs-list", found.list),
+        _SSH.read("cert-read", found.certificate, (clear("serial"),)),
+        _SSH.state("revoke", found.revoke, named),
+        _SSH.listing("revoked-list", found.revoked),
+        _SSH.state("tidy", found.tidy, (clear("safety_buffer", Type.SECONDS, 0),)),
+        _SSH.document("krl", found.krl),
     ]
 
 
@@ -97,10 +85,10 @@ def _roles(service: SshService) -> list[Operation]:
     roles = service.roles
     fields = (*_ROLE, *role_fields())
     return [
-        _read("role-read", roles.read, _ROLE),
-        _state("role-write", Capability.UPDATE, roles.write, fields),
-        _state("role-delete", Capability.DELETE, roles.delete, _ROLE),
-        _list("roles-list", roles.list),
+        _SSH.read("role-read", roles.read, _ROLE),
+        _SSH.state("role-write", roles.write, fields),
+        _SSH.delete("role-delete", roles.delete, _ROLE),
+        _SSH.listing("roles-list", roles.list),
     ]
 
 
@@ -109,7 +97,7 @@ def _passwords(service: SshService) -> list[Operation]:
     names = (clear("roles", Type.STRINGS, []),)
     asked = (*_ROLE, clear("ip"), clear("username"))
     return [
-        _state("creds", Capability.UPDATE, passwords.create, asked),
+        _SSH.state("creds", passwords.create, asked),
         Operation("ssh.lookup", Capability.UPDATE, passwords.lookup, fields=(clear("ip"),)),
         Operation(
             "ssh.verify",
@@ -119,51 +107,7 @@ def _passwords(service: SshService) -> list[Operation]:
             caller=Caller.PUBLIC,
             fields=(Field("otp", default=""),),
         ),
-        _read("config-zeroaddress-read", passwords.zeroaddress_read),
-        _state("config-zeroaddress-write", Capability.UPDATE, passwords.zeroaddress_write, names),
-        _state("config-zeroaddress-delete", Capability.DELETE, passwords.zeroaddress_delete),
+        _SSH.read("config-zeroaddress-read", passwords.zeroaddress_read),
+        _SSH.state("config-zeroaddress-write", passwords.zeroaddress_write, names),
+        _SSH.delete("config-zeroaddress-delete", passwords.zeroaddress_delete),
     ]
-
-
-def _external(
-    name: str,
-    act: Callable[[Call], Outcome],
-    resolve: Callable[[Facts], External[Any] | None],
-    fields: tuple[Field, ...],
-    runs: Runs = Runs.POOL,
-) -> Operation:
-    return Operation(
-        f"ssh.{name}",
-        Capability.UPDATE,
-        act,
-        effect=Effect.EXTERNAL,
-        runs=runs,
-        resolve=resolve,
-        fields=fields,
-    )
-
-
-def _state(
-    name: str, capability: Capability, act: Callable[[Call], Outcome], fields: tuple[Field, ...] = ()
-) -> Operation:
-    return Operation(f"ssh.{name}", capability, act, effect=Effect.STATE, fields=fields)
-
-
-def _read(name: str, act: Callable[[Call], Result], fields: tuple[Field, ...] = ()) -> Operation:
-    return Operation(f"ssh.{name}", Capability.READ, act, fields=fields)
-
-
-def _list(name: str, act: Callable[[Call], Result]) -> Operation:
-    return Operation(f"ssh.{name}", Capability.LIST, act, fields=LIST_FIELDS)
-
-
-def _public(name: str, act: Callable[[Call], Result], fields: tuple[Field, ...] = ()) -> Operation:
-    """Answered to anybody, and counted. From sealed rows: what hosts are to trust, nobody may swap on disk."""
-    return Operation(
-        f"ssh.{name}",
-        Capability.READ,
-        act,
-        caller=Caller.PUBLIC,
-        evidence=Evidence.COUNTED,
-        fields=fields,
-    )
