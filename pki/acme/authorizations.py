@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
+from collections.abc import Sequence
 
 import msgspec
 
 from kms.operation import Call, Change, Outcome, Result
 from kms.tables import Reader, Row, Store, Transaction
-from pki.acme import answers
+from pki.acme import answers, identifiers
 from pki.acme import jwk as keys
 from pki.acme.callers import Callers, Proven
 from pki.acme.directories import Directory
-from pki.acme.model import Authorization, Challenge, Status
-from pki.acme.problems import malformed, not_found
+from pki.acme.model import (
+    AUTHORIZATION_LIFETIME,
+    AcmeConfig,
+    Authorization,
+    Challenge,
+    Identifier,
+    Status,
+)
+from pki.acme.problems import AcmeProblem, malformed, not_found, rate_limited
 from pki.acme.store import AUTHORIZATIONS
 
 DUE = "due"
+_RETRY = 60
 
 
 class Authorizations:
@@ -42,7 +52,7 @@ class Authorizations:
             row = self._own(tx, call, proven)
             changed = row.value
             if seen(changed, now).status in {Status.PENDING, Status.VALID}:
-                changed = msgspec.structs.replace(changed, status=Status.DEACTIVATED, queue="")
+                changed = msgspec.structs.replace(changed, status=Status.DEACTIVATED, queue="", free_for="")
                 tx.replace(AUTHORIZATIONS, row, changed)
             subject: dict[str, str | int] = {"authorization": changed.id, "status": changed.status}
             return answers.answer(answers.authorization(directory, seen(changed, now)), subject=subject)
@@ -83,6 +93,43 @@ class Authorizations:
         if row is None or row.value.account_id != proven.owner().id:
             raise not_found()
         return row
+
+
+def new_authorization(
+    owner: tuple[str, str, str], name: str, identifier: Identifier, offered: Sequence[str], now: int
+) -> Authorization:
+    """A pending one; `owner` is (mount id, account id, order id or "").
+
+    Raises:
+        AcmeProblem(rejectedIdentifier): the mount offers no way to prove it.
+    """
+    ways = identifiers.ways(identifier, offered)
+    if not ways:
+        raise AcmeProblem(
+            "rejectedIdentifier",
+            f"this mount offers no challenge by which {identifier.value} could be validated",
+        )
+    mount_id, account_id, order_id = owner
+    return Authorization(
+        mount_id=mount_id,
+        id=name,
+        account_id=account_id,
+        order_id=order_id,
+        identifier=Identifier(identifier.type, identifier.base),
+        wildcard=identifier.wildcard,
+        status=Status.PENDING,
+        expires_at=now + AUTHORIZATION_LIFETIME,
+        challenges=tuple(Challenge(type=way, token=keys.base64url(secrets.token_bytes(32))) for way in ways),
+    )
+
+
+def check_pending(tx: Transaction, account_id: str, more: int, config: AcmeConfig) -> None:
+    """Raise AcmeProblem(rateLimited) if an account had too many pending ones with so many more."""
+    open_now = tx.count(AUTHORIZATIONS, {"account_id": account_id, "status": Status.PENDING})
+    if more and config.pending_authorizations and open_now + more > config.pending_authorizations:
+        raise rate_limited(
+            "too many pending authorizations of this account: finish or deactivate some", _RETRY
+        )
 
 
 def seen(authorization: Authorization, now: int) -> Authorization:

@@ -40,7 +40,8 @@ class Entrance:
             meta["caaIdentities"] = list(config.caa_identities)
         if found.default and config.profiles:
             meta["profiles"] = {name: f"role {role}" for name, role in config.profiles.items()}
-        return Result(data={name: found.url(path) for name, path in _RESOURCES.items()} | {"meta": meta})
+        resources = _RESOURCES | ({"newAuthz": "new-authz"} if config.pre_authorization else {})
+        return Result(data={name: found.url(path) for name, path in resources.items()} | {"meta": meta})
 
     def nonce(self, call: Call) -> Result:
         """acme/new-nonce: an empty answer; the nonce is in its header."""

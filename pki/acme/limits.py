@@ -9,6 +9,7 @@ from pki.acme.store import TALLIES
 
 _TEXTS = {
     "order": "too many orders of this account in an hour",
+    "authorization": "too many authorizations in advance of this account in an hour",
     "account": "too many new accounts from this address in an hour",
     "failure": "too many failed validations of this account in an hour",
 }

@@ -53,6 +53,7 @@ class AcmeConfig(msgspec.Struct, frozen=True, kw_only=True):
     website: str = ""
     challenge_types: tuple[str, ...] = ("http-01", "dns-01", "tls-alpn-01")
     allowed_networks: tuple[str, ...] = ()  # narrows the operator's
+    pre_authorization: bool = False  # newAuthz (RFC 8555 7.4.1)
     orders_per_account: int = 300
     pending_authorizations: int = 300  # per account, at one time
     failed_validations: int = 60  # per account
@@ -119,6 +120,8 @@ class Authorization(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one identifier of one order.
 
     Args:
+        order_id: "" for one that was made in advance and not used yet (pki.acme.preauthorizing).
+        free_for: which orders may use that one; "" for all others.
         wildcard: the identifier of the order was a wildcard; `identifier` is the name under it.
         queue: "due" while a challenge is to be validated: what the background work looks for.
         next_at: not before this moment.
@@ -138,6 +141,7 @@ class Authorization(msgspec.Struct, frozen=True, kw_only=True):
     next_at: int = 0
     attempts: int = 0
     thumbprint: str = ""
+    free_for: str = ""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

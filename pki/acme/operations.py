@@ -12,12 +12,10 @@ from kms.operation import (
     Capability,
     Change,
     Effect,
-    Evidence,
     External,
     Field,
     Operation,
     Outcome,
-    Result,
     Runs,
     Type,
 )
@@ -25,8 +23,10 @@ from pki.acme.finalize import resolve_finalize
 from pki.acme.service import AcmeService
 from pki.acme.settings import LIMITS
 from pki.acme.validation import OPERATION
-from pki.fields import LIST_FIELDS, clear
+from pki.declaring import Kinds
+from pki.fields import clear
 
+_PKI = Kinds("pki")
 _PLACE = (clear("role"), clear("issuer_ref"))
 _SIGNED = (*_PLACE, Field(WHOLE_BODY, Type.MAP, {}))
 _ACCOUNT, _ORDER, _AUTHORIZATION = (clear("account"),), (clear("order"),), (clear("authorization"),)
@@ -38,21 +38,11 @@ def operations(service: AcmeService, now: Callable[[], float]) -> list[Operation
 
 
 def _public(service: AcmeService) -> list[Operation]:
-    def public(name: str, act: Callable[[Call], Result], *fields: Field) -> Operation:
-        return Operation(
-            f"pki.acme-{name}",
-            Capability.READ,
-            act,
-            caller=Caller.PUBLIC,
-            evidence=Evidence.COUNTED,
-            runs=Runs.THREAD,
-            fields=(*_PLACE, *fields),
-        )
-
+    entrance, info = service.entrance, (*_PLACE, clear("certificate"))
     return [
-        public("directory", service.entrance.directory),
-        public("new-nonce", service.entrance.nonce),
-        public("renewal-info", service.renewal_info.read, clear("certificate")),
+        _PKI.document("acme-directory", entrance.directory, _PLACE, runs=Runs.THREAD),
+        _PKI.document("acme-new-nonce", entrance.nonce, _PLACE, runs=Runs.THREAD),
+        _PKI.document("acme-renewal-info", service.renewal_info.read, info, runs=Runs.THREAD),
     ]
 
 
@@ -84,6 +74,7 @@ def _signed(service: AcmeService, now: Callable[[], float]) -> list[Operation]:
         proof("account", service.accounts.update, *_ACCOUNT),
         proof("account-orders", service.accounts.orders, *_ACCOUNT, effect=none),
         proof("key-change", service.accounts.change_key),
+        proof("new-authz", service.preauthorizations.create),
         proof("new-order", service.orders.create),
         proof("order", service.orders.read, *_ORDER, effect=none),
         proof("finalize", service.finalizing.finalize, *_ORDER, effect=external, resolve=close),
@@ -100,24 +91,19 @@ def _managed(service: AcmeService) -> list[Operation]:
     fields = (
         clear("enabled", Type.BOOL, False),
         clear("allow_role_ext_key_usage", Type.BOOL, False),
+        clear("pre_authorization", Type.BOOL, False),
         clear("profiles", Type.MAP, {}),
         *(clear(name, Type.STRINGS, []) for name in strings),
         *(clear(name) for name in texts),
         *(clear(name, Type.INT, 0) for name in LIMITS),
     )
-    update, state = Capability.UPDATE, Effect.STATE
+    bindings, settings = service.bindings, service.settings
     return [
-        Operation("pki.config-acme-read", Capability.READ, service.settings.read),
-        Operation("pki.config-acme-write", update, service.settings.write, effect=state, fields=fields),
-        Operation("pki.acme-new-eab", update, service.bindings.create, effect=state, fields=_PLACE),
-        Operation("pki.eab-list", Capability.LIST, service.bindings.list, fields=LIST_FIELDS),
-        Operation(
-            "pki.eab-delete",
-            Capability.DELETE,
-            service.bindings.delete,
-            effect=state,
-            fields=(clear("key_id"),),
-        ),
+        _PKI.read("config-acme-read", settings.read),
+        _PKI.state("config-acme-write", settings.write, fields),
+        _PKI.state("acme-new-eab", bindings.create, _PLACE),
+        _PKI.listing("eab-list", bindings.list),
+        _PKI.delete("eab-delete", bindings.delete, (clear("key_id"),)),
     ]
 
 

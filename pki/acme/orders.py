@@ -9,7 +9,6 @@ whenever somebody looks, so that there is one truth and nothing to keep in step.
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 import msgspec
@@ -18,28 +17,24 @@ from kms.ids import new_uuid
 from kms.operation import Call, Change, Outcome, Result
 from kms.tables import Reader, Row, Store, Transaction
 from pki.acme import answers, identifiers, limits
+from pki.acme.authorizations import check_pending, new_authorization
 from pki.acme.callers import Callers, Proven
 from pki.acme.directories import Directory
-from pki.acme.jwk import base64url
 from pki.acme.model import (
-    AUTHORIZATION_LIFETIME,
     DAY,
     MAX_IDENTIFIERS,
     ORDER_LIFETIME,
     Account,
     Authorization,
-    Challenge,
-    Identifier,
     Order,
     Problem,
     Status,
 )
-from pki.acme.problems import AcmeProblem, malformed, not_found, rate_limited
+from pki.acme.preauthorizing import take
+from pki.acme.problems import AcmeProblem, malformed, not_found
 from pki.acme.replacing import check_replaces
 from pki.acme.store import AUTHORIZATIONS, ORDERS
 from pki.validity import parse_time
-
-_RETRY = 60
 
 
 class Orders:
@@ -76,20 +71,28 @@ class Orders:
             profile=profile,
             replaces=_text(wish, "replaces"),
         )
-        authorizations = [
-            _authorization(order, name, one, directory.config.challenge_types)
+        new = [
+            new_authorization(
+                (order.mount_id, order.account_id, order.id), name, one, directory.config.challenge_types, now
+            )
             for name, one in zip(order.authorizations, wanted, strict=True)
         ]
 
         def write(tx: Transaction) -> Result:
-            self._limit(tx, call, directory, account, len(wanted))
+            # Those that were proven in advance are used, and no new ones made for them.
+            ahead = directory.config.pre_authorization
+            taken = [take(tx, order, one, now) if ahead else None for one in wanted]
+            made = [one for one, instead in zip(new, taken, strict=True) if instead is None]
+            self._limit(tx, call, directory, account, len(made))
             if order.replaces:
                 check_replaces(tx, order)
-            for authorization in authorizations:
+            for authorization in made:
                 tx.insert(AUTHORIZATIONS, f"{order.mount_id}/{authorization.id}", authorization)
-            tx.insert(ORDERS, f"{order.mount_id}/{order.id}", order)
+            used = tuple((instead or one).id for one, instead in zip(new, taken, strict=True))
+            stored = msgspec.structs.replace(order, authorizations=used)
+            tx.insert(ORDERS, f"{order.mount_id}/{order.id}", stored)
             return answers.answer(
-                answers.order(directory, order),
+                answers.order(directory, current(tx, stored, now)),
                 status=201,
                 headers=location(directory, order),
                 subject={"order": order.id, "role": role, "names": _listed(order)},
@@ -134,11 +137,7 @@ class Orders:
         config, now = directory.config, int(call.now)
         limits.spend(tx, call.mount.id, "order", account.id, limit=config.orders_per_account, now=now)
         limits.demand(tx, call.mount.id, "failure", account.id, limit=config.failed_validations, now=now)
-        open_now = tx.count(AUTHORIZATIONS, {"account_id": account.id, "status": Status.PENDING})
-        if config.pending_authorizations and open_now + wanted > config.pending_authorizations:
-            raise rate_limited(
-                "too many pending authorizations of this account: finish or deactivate some", _RETRY
-            )
+        check_pending(tx, account.id, wanted, config)
 
 
 def current(reader: Reader, order: Order, now: int) -> Order:
@@ -173,28 +172,6 @@ def _first_error(failed: Authorization | None) -> Problem | None:
 def location(directory: Directory, order: Order) -> answers.Headers:
     """The order's own URL; RFC 8555 7.4 shows it on every answer about it."""
     return (("Location", directory.url(f"order/{order.id}")),)
-
-
-def _authorization(
-    order: Order, name: str, identifier: Identifier, offered: tuple[str, ...]
-) -> Authorization:
-    ways = identifiers.ways(identifier, offered)
-    if not ways:
-        raise AcmeProblem(
-            "rejectedIdentifier",
-            f"this mount offers no challenge by which {identifier.value} could be validated",
-        )
-    return Authorization(
-        mount_id=order.mount_id,
-        id=name,
-        account_id=order.account_id,
-        order_id=order.id,
-        identifier=Identifier(identifier.type, identifier.base),
-        wildcard=identifier.wildcard,
-        status=Status.PENDING,
-        expires_at=order.created_at + AUTHORIZATION_LIFETIME,
-        challenges=tuple(Challenge(type=way, token=base64url(secrets.token_bytes(32))) for way in ways),
-    )
 
 
 def _moment(wish: dict[str, Any], name: str) -> int:

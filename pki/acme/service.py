@@ -22,6 +22,7 @@ from pki.acme.entrance import Entrance
 from pki.acme.finalize import Finalizing
 from pki.acme.nonces import Nonces
 from pki.acme.orders import Orders
+from pki.acme.preauthorizing import PreAuthorizations
 from pki.acme.problems import as_problem, malformed
 from pki.acme.replacing import RenewalInfo
 from pki.acme.settings import AcmeSettings
@@ -53,6 +54,7 @@ class AcmeService:
         self.accounts = Accounts(store, callers, pki.issuance.blocklist)
         self.orders = Orders(store, callers)
         self.authorizations = Authorizations(store, callers)
+        self.preauthorizations = PreAuthorizations(store, callers)
         self.finalizing = Finalizing(store, callers, self.orders, pki.issuance)
         self.certificates = Certificates(store, callers, self.orders, pki.revocations)
         self.renewal_info = RenewalInfo(store, self.directories)

@@ -199,6 +199,7 @@ def _profiles(_name: str, given: Any) -> dict[str, str]:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "enabled": _flag,
     "allow_role_ext_key_usage": _flag,
+    "pre_authorization": _flag,
     "allowed_roles": _allowed,
     "allowed_issuers": _allowed,
     "default_directory_policy": _text,

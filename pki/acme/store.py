@@ -38,7 +38,7 @@ AUTHORIZATIONS = Table(
     tag="acme.authorization",
     name="acme_authorizations",
     model=Authorization,
-    index=("account_id", "status", "queue", "next_at", "expires_at"),
+    index=("account_id", "status", "queue", "next_at", "expires_at", "free_for"),
 )  # mount/id
 REPLACEMENTS = Table(
     tag="acme.replacement", name="acme_replacements", model=Replacement, index=("delete_after",)

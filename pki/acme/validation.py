@@ -155,8 +155,10 @@ class Validator:
         config = self.directories.config(authorization.mount_id)
         challenge = _processing(authorization)
         account = _account(self.store.reader(), authorization)
-        order = self.store.reader().get(ORDERS, f"{authorization.mount_id}/{authorization.order_id}")
-        if challenge is None or account is None or order is None or not config.enabled:
+        ordered = not authorization.order_id or self.store.reader().get(
+            ORDERS, f"{authorization.mount_id}/{authorization.order_id}"
+        )
+        if challenge is None or account is None or not ordered or not config.enabled:
             raise AcmeProblem("unauthorized", "the account, the order or ACME itself is gone")
         if challenge.type not in config.challenge_types:
             raise AcmeProblem("unauthorized", f"config/acme no longer offers {challenge.type}")
@@ -209,7 +211,9 @@ class Validator:
         config = self.directories.config(held.mount_id)
         _count_failure(tx, held, config.failed_validations, now)
         failed = msgspec.structs.replace(challenge, status=Status.INVALID, error=problem)
-        return msgspec.structs.replace(with_challenge(held, failed), status=Status.INVALID, queue="")
+        return msgspec.structs.replace(
+            with_challenge(held, failed), status=Status.INVALID, queue="", free_for=""
+        )
 
 
 def _too_late(tx: Transaction, held: Authorization, now: int) -> Problem | None:

@@ -24,6 +24,7 @@ _SIGNED = (
     ("account/{account}", "account"),
     ("account/{account}/orders", "account-orders"),
     ("key-change", "key-change"),
+    ("new-authz", "new-authz"),
     ("new-order", "new-order"),
     ("order/{order}", "order"),
     ("order/{order}/finalize", "finalize"),

@@ -174,7 +174,7 @@ def test_every_resource_refuses_whoever_it_is_not_for(
     assert client.post(offered["url"]).ok().json["status"] == "pending"
     for way in ("tls-sni-01", "dns-account-01", "device-attest-01", "http-02", "*"):
         assert client.post(offered["http-01"]["url"].replace("http-01", way), {}).status in {400, 404}
-    for path in ("new-authz", "nothing", "order", "account"):
+    for path in ("new-authz", "nothing", "order", "account"):  # the first is an option that is off
         url = client.directory["newOrder"].replace("new-order", path)
         assert client.post(url, {}).status in {403, 404, 405}
     for name in ("newAccount", "newOrder", "revokeCert", "keyChange"):

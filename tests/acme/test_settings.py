@@ -19,6 +19,7 @@ OURS = {
     "failed_validations",
     "orders_per_account",
     "pending_authorizations",
+    "pre_authorization",
     "profiles",
     "terms_of_service",
     "website",
