@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from kms.operation import Call, Capability, Effect, External, Field, Operation, Runs
+from pki.declaring import Facts
 from pki.fields import CEL_ISSUE_FIELDS, CEL_ROLE_FIELDS, CEL_SIGN_FIELDS, ROLE, clear
 from pki.issuance import resolve_issue
-from pki.operations.kinds import Facts, external, listing, read
+from pki.operations.kinds import external, listing, read
 from pki.service import PkiService
 
 
