@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.errors import integrity, invalid
 from pki.lintocsp import WantedAnswer, check_ocsp_copy
+from pki.lintrules import check_rules
 from pki.model import CRL_EXPIRY_MAX, PublicCrl
 from pki.names import check_dns, check_email, check_uri
 from pki.profiles.draft import CA_PROFILES, Draft, Extensions
@@ -72,6 +73,7 @@ class Linter:
             KmsError(INVALID): pkilint reports an error.
         """
         check_copy(der, draft)
+        check_rules(x509.load_der_x509_certificate(der), ca=draft.profile in CA_PROFILES)
         if self.due(draft.shape) if due is None else due:
             _refuse(self._validators.certificate(der), "certificate")
             self._remember(draft.shape)
