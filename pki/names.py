@@ -146,13 +146,13 @@ def looks_like_ip(text: str) -> bool:
 
 
 def check_text(value: str, maximum: int, what: str) -> str:
-    """A directory string: not empty, bounded, without control characters.
+    """A directory string: not empty, bounded (in octets of UTF-8, as cryptography counts), without control characters.
 
     Raises:
         BadName: with `what` in the text.
     """
-    if not value or len(value) > maximum:
-        raise BadName(f"{what} must have 1 to {maximum} characters")
+    if not value or len(value.encode("utf-8", "surrogatepass")) > maximum:
+        raise BadName(f"{what} must have 1 to {maximum} characters (octets, in UTF-8)")
     # Of ASCII, only the 33 control characters are unprintable, and all of it is in form C.
     if value.isascii() and value.isprintable():
         return value

@@ -122,8 +122,8 @@ def _unable_nss(case: Case, keys: list[object]) -> str:
     usage = extensions.get(x509.KeyUsage)
     if case.purpose == "code":
         return "it wants CAs of code signers marked by an extension of Netscape's"
-    deciphers = isinstance(usage, x509.KeyUsage) and usage.key_encipherment
-    if case.purpose == "server" and isinstance(keys[0], rsa.RSAPublicKey) and not deciphers:
+    bound = isinstance(usage, x509.KeyUsage) and not usage.key_encipherment
+    if case.purpose == "server" and isinstance(keys[0], rsa.RSAPublicKey) and bound:
         return "it wants servers with RSA keys to be able to decipher keys"
     if case.crls and not case.listing and x509.CRLDistributionPoints in extensions:
         return "it uses only what it fetched where a certificate says where its CRL is"
@@ -143,6 +143,8 @@ def _unasked(validator: str, case: Case) -> bool:
     """What makes no sense to a validator."""
     if validator == "openssl4":
         return bool(case.ocsp) or case.listing
+    if validator == "nss" and not case.purpose and x509.ExtendedKeyUsage in _extensions(case.leaf):
+        return not case.listing  # it judges for a use, and knows none of these
     # Java's checker asks for the status of all CAs, or of none.
     status = bool(case.crls or case.ocsp) and not case.listing
     return validator in {"java", "java25"} and status and case.purpose == "ca" and bool(case.chain)

@@ -137,7 +137,9 @@ def test_a_mapped_address_counts_as_the_ipv4_address_that_it_is() -> None:
     assert str(check_ip("::ffff:10.1.2.3")) == "10.1.2.3"
 
 
-@pytest.mark.parametrize("text", ["", "a" * 65, "a\0b", "a\nb", "a\u202eb", "e\u0301"])
+@pytest.mark.parametrize(
+    "text", ["", "a" * 65, "\u00e9" * 33, "\ud800", "a\0b", "a\nb", "a\u202eb", "e\u0301"]
+)
 def test_refused_as_text_of_a_subject(text: str) -> None:
     with pytest.raises(BadName):
         check_text(text, 64, "it")
