@@ -10,8 +10,9 @@ from kms.jobs.maintenance import Errand
 from kms.leases.desk import LeaseDesk
 from kms.leases.store import BARRIERS
 from kms.namespaces import NamespaceTable
-from kms.operation import Operation, Principal
+from kms.operation import Capability, Operation, Principal
 from kms.policy import PolicyService
+from kms.policy.decide import decide
 from kms.policy.passwordadmin import PASSWORDS
 from kms.policy.store import POLICIES
 from kms.system.mount_operations import MountHandlers
@@ -35,7 +36,13 @@ class Tenancy:
         may_see: Callable[[Principal, str], bool],
         remains: Sequence[Remains],
     ) -> None:
-        self._handlers = NamespaceHandlers(namespaces, leases.end_mount, may_see, policies.has_sudo)
+        self._handlers = NamespaceHandlers(
+            namespaces,
+            leases.end_mount,
+            may_see,
+            policies.has_sudo,
+            lambda principal, path: decide(policies.acl_of(principal), path, Capability.LIST).allowed,
+        )
         self._removal = Removal(namespaces, mounts.remove, (*REMAINS, *remains), _settled)
 
     def tables(self) -> list[list[Operation]]:

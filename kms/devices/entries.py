@@ -20,6 +20,7 @@ from kms.operation import ANONYMOUS, WHOLE_BODY, Call, Capability, Principal, Re
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _NAMESPACE: Final = {"id": "root"}
+_BORN: Final = frozenset({"system", "token", "cubbyhole", "identity"})
 _VERSION: Final = "v1.0.0+builtin"
 _TOKENS_KEPT: Final = 512
 _BINARY: Final = "http_raw_body"
@@ -135,11 +136,7 @@ class Writer:
         }
         if principal.entity_id:
             known["entity_id"] = principal.entity_id
-        granting = [
-            {"name": name, "namespace_id": namespace or "root", "type": "acl"}
-            for namespace, _, name in (key.rpartition("/") for key in rule.partition(":")[0].split("+"))
-            if rule and ":" in rule
-        ]
+        granting = [_policy(key, principal) for key in rule.partition(":")[0].split("+") if ":" in rule]
         results: dict[str, Any] = {"allowed": bool(rule)}
         known["policy_results"] = results | ({"granting_policies": granting} if granting else {})
         return known
@@ -234,6 +231,14 @@ def _namespace(call: Call) -> dict[str, str]:
     return {"id": call.namespace.id, "path": call.namespace.path} if call.namespace.id else _NAMESPACE
 
 
+def _policy(key: str, principal: Principal) -> dict[str, str]:
+    namespace, _, name = key.rpartition("/")
+    if not namespace:
+        return {"name": name, "namespace_id": "root", "type": "acl"}
+    below = principal.namespace.path
+    return {"name": name, "namespace_id": namespace, "namespace_path": below, "type": "acl"}
+
+
 def _names(keys: Iterable[str]) -> list[str]:
     """Policies by their names; the namespace of a token is in its accessor."""
     return [key.rpartition("/")[2] for key in keys]
@@ -261,7 +266,8 @@ def _elided(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mounted(call: Call, version: str) -> dict[str, Any]:
     mount = call.mount
-    found = {"mount_point": mount.place, "mount_type": mount.type}
+    born = mount.namespace.id and mount.type in _BORN
+    found = {"mount_point": mount.path, "mount_type": f"ns_{mount.type}" if born else mount.type}
     if mount.accessor:
         found["mount_accessor"] = mount.accessor
     kind = "auth" if mount.place.startswith("auth/") else "secret"

@@ -314,11 +314,16 @@ def test_real_clients(api: Api, bao: Bao, red: Tenant) -> None:
     place = f"-namespace={red.path}"
     bao("namespace", "create", place, "kid")
     assert json.loads(bao("namespace", "list", "-format=json", place)) == ["kid/"]
+    bao("namespace", "create", f"-namespace={red.path}/kid", "baby")
+    assert set(json.loads(bao("namespace", "scan", "-format=json", place))) == {"kid/", "kid/baby/"}
+    some = red.as_token('path "sys/namespaces" { capabilities = ["list"] }')
+    assert some.call("GET", "sys/namespaces?scan=true").data["keys"] == ["kid/"]
+    assert some.call("GET", "sys/namespaces").status == 405
     assert json.loads(bao("secrets", "list", "-format=json", place))["hvac/"]["type"] == "transit"
     bao("write", place, "-f", "hvac/keys/second")
     assert json.loads(bao("list", "-format=json", place, "hvac/keys")) == ["app", "second"]
     assert json.loads(bao("token", "lookup", "-format=json", place))["data"]["policies"] == ["root"]
-    bao("namespace", "delete", place, "kid")
+    bao("namespace", "delete", f"-namespace={red.path}/kid", "baby")
 
 
 def test_every_worker_knows_it_when_the_answer_leaves(api: Api) -> None:

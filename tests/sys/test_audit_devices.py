@@ -117,6 +117,36 @@ def test_lines_are_those_of_the_real_server(
     assert refused[0]["auth"] == {"token_type": "default", "policy_results": {"allowed": False}}
 
 
+def test_lines_name_the_namespace(ours: Side, theirs: Side, server: DevServer, tmp_path: Path) -> None:
+    """In a namespace: whose the mount, the path and the policy are, as the real server says it."""
+    name = f"n-{secrets.token_hex(3)}"
+    here, there = devices_folder(server) / f"{name}.log", tmp_path / "there.log"
+    for side, path in ((ours, here), (theirs, there)):
+        side.data("POST", f"sys/namespaces/{name}", {})
+        with device(side, path):
+            body = {"policies": ["default"]}
+            made = side.ask("POST", "auth/token/create", body, X_Vault_Namespace=name)[1]["auth"]
+            side.ask("GET", f"{name}/auth/token/lookup-self", token=made["client_token"])
+            side.ask("GET", "sys/mounts", X_Vault_Namespace=name, token=made["client_token"])
+    mine, other = lines_of(here), lines_of(there)
+    for asked in ("auth/token/create", "auth/token/lookup-self", "sys/mounts"):
+        for kind in ("request", "response"):
+            a, b = about(mine, asked, kind), about(other, asked, kind)
+            for line in (a, b):
+                line.pop("error", None)
+                line.get("response", {}).get("auth", {}).pop("display_name", None)
+                if asked != "auth/token/create":
+                    line.get("response", {}).pop("data", None)
+            assert form(a, THEIRS_ONLY | {"token_ttl"}) == form(b, THEIRS_ONLY | {"token_ttl"}), (asked, kind)
+            for part in ("mount_point", "mount_type", "mount_class", "path"):
+                assert a["request"][part] == b["request"][part], (asked, part)
+            assert a["request"]["namespace"]["path"] == b["request"]["namespace"]["path"] == f"{name}/"
+    told, real = (about(lines, "auth/token/lookup-self", "request")["auth"] for lines in (mine, other))
+    assert told["policies"] == real["policies"] == ["default"]
+    (granted,), (theirs_granted,) = (each["policy_results"]["granting_policies"] for each in (told, real))
+    assert granted["namespace_path"] == theirs_granted["namespace_path"] == f"{name}/"
+
+
 def test_audit_hash_finds_a_text_again(ours: Side, server: DevServer) -> None:
     """The HMAC in the line is the one that sys/audit-hash tells; another device has another."""
     path, second = (devices_folder(server) / f"{secrets.token_hex(4)}.log" for _ in range(2))

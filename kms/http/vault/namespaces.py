@@ -6,6 +6,7 @@ from kms.http.vault.route import Route
 
 ROUTES: tuple[Route, ...] = (
     Route("LIST", "namespaces", "sys.namespaces.list"),
+    Route("GET", "namespaces", "sys.namespaces.scan"),
     Route("POST", "namespaces/api-lock/lock", "sys.namespaces.lock"),
     Route("POST", "namespaces/api-lock/lock/{path...}", "sys.namespaces.lock"),
     Route("POST", "namespaces/api-lock/unlock", "sys.namespaces.unlock"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from kms.errors import invalid, not_found
+from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.ids import base62
 from kms.namespaces import NAMESPACES, Namespace, NamespaceTable
 from kms.operation import Call, Capability, Change, Effect, Field, Operation, Principal, Record, Result, Type
@@ -28,6 +28,7 @@ class NamespaceHandlers:
         end: puts all that was issued below a path out of force, in the same transaction.
         reaches: whether a principal may do anything at or below a full path.
         has_sudo: whether the principal's rule for a full path carries sudo.
+        may_list: whether the principal may list a full path.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class NamespaceHandlers:
         end: Callable[[Transaction, str], None],
         reaches: Callable[[Principal, str], bool],
         has_sudo: Callable[[Principal, str], bool],
+        may_list: Callable[[Principal, str], bool],
     ) -> None:
         self._namespaces = namespaces
         self._end = end
         self._reaches = reaches
         self._has_sudo = has_sudo
+        self._may_list = may_list
 
     # -- looking --------------------------------------------------------------------------------------
 
@@ -55,6 +58,24 @@ class NamespaceHandlers:
 
     def listing(self, call: Call) -> Result:
         found = self._children(call)
+        if not found:
+            raise not_found()
+        shown = {name: _shown(row) for name, row in found.items()}
+        return Result({"keys": list(found), "key_info": shown}, items=len(found))
+
+    def scan(self, call: Call) -> Result:
+        """All below, at any depth, as far as the caller could come by listing one after the other."""
+        if not call.args.get("scan"):
+            raise KmsError(ErrorKind.UNSUPPORTED, "unsupported operation")
+        above, seen = call.namespace.path, {call.namespace.path}
+        found: dict[str, Row[Namespace]] = {}
+        for path, row in sorted(self._namespaces.rows().items()):  # those above come before those below
+            parent = path[: path[:-1].rfind("/") + 1]
+            if parent not in seen or path == above:
+                continue
+            if parent == above or self._may_list(call.principal, f"{parent}sys/namespaces"):
+                found[path[len(above) :]] = row
+                seen.add(path)
         if not found:
             raise not_found()
         shown = {name: _shown(row) for name, row in found.items()}
@@ -191,6 +212,7 @@ class NamespaceHandlers:
         one = Field("path", default="", record=Record.CLEAR)
         return [
             Operation("sys.namespaces.list", Capability.LIST, self.listing),
+            Operation("sys.namespaces.scan", Capability.LIST, self.scan, fields=(Field("scan", Type.BOOL),)),
             Operation("sys.namespaces.read", Capability.READ, self.read, fields=(path,)),
             Operation(
                 "sys.namespaces.write",

@@ -30,7 +30,7 @@ IN_NAMESPACES: Final = frozenset(
         "sys.internal.counters.requests",
         *(
             f"sys.namespaces.{verb}"
-            for verb in ("list", "read", "write", "patch", "delete", "lock", "unlock")
+            for verb in ("list", "scan", "read", "write", "patch", "delete", "lock", "unlock")
         ),
         "sys.namespaces.seal",
         "sys.namespaces.seal_status",
