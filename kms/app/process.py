@@ -289,6 +289,11 @@ class App:
         """The path below /v1/ that `path` below /.well-known/ stands for, or None."""
         return self.est.well_known(path)
 
+    def page_key(self) -> Sensitive:
+        """Of the proofs in pages for people. Raises KmsError while the server is sealed."""
+        self.state.demand_open()
+        return self.store.derived("sign-in")
+
     # -- (5) the road ----------------------------------------------------------------------------------
 
     def _build_road(self) -> None:

@@ -27,6 +27,9 @@ from kms.http.chains import Chain
 from kms.http.crew import Crew, Done
 from kms.http.crossorigin import Added, Rule, judge
 from kms.http.flask_app import PREPARED, make_flask
+from kms.http.signin import SignIn
+from kms.http.signin.request import MAX_BODY
+from kms.http.vault.body import too_large
 from kms.http.vault.door import Door, Prepared, Rendered, Routed
 from kms.http.vault.errors import render_error
 from kms.operation import Runs
@@ -66,12 +69,14 @@ class Served:
         close: flushes and closes the parts; called once, when no request runs any more.
         leaving: whether the process must end because it holds what it must forget.
         cross_origin: which web pages may read answers.
+        sign_in: the page for people, if there is one.
     """
 
     door: Door
     close: Callable[[], None]
     leaving: Callable[[], bool]
     cross_origin: Rule
+    sign_in: SignIn | None = None
 
 
 class Asgi:
@@ -88,6 +93,7 @@ class Asgi:
         self._served: Served | None = None
         self._door: Door | None = None
         self._cross_origin: Rule | None = None
+        self._sign_in: SignIn | None = None
         self._bodies = Bodies()
         self._pool: WSGIMiddleware | None = None
         self._crew: Crew | None = None
@@ -122,7 +128,7 @@ class Asgi:
     ) -> Rendered | Waits | None:
         """Answer at once; or `WAITS`, and `done` gets the answer; None: this call has to come by `__call__`."""
         door, rule = self._door, self._cross_origin
-        if door is None or rule is None:
+        if door is None or rule is None or SignIn.concerns(method, raw_path, headers):
             return None
         added = judge(rule, method, headers)
         if not added:
@@ -199,6 +205,7 @@ class Asgi:
         self._served = served
         self._door = served.door
         self._cross_origin = served.cross_origin
+        self._sign_in = served.sign_in
         flask: Any = make_flask(served.door)  # a2wsgi types the WSGI environment as its own TypedDict
         self._pool = WSGIMiddleware(flask, workers=POOL_THREADS)
         self._crew = Crew(DIRECT_THREADS, asyncio.get_running_loop())
@@ -215,6 +222,11 @@ class Asgi:
         door = self._door
         if door is None:
             raise RuntimeError("a request arrived before lifespan.startup")
+        if self._sign_in is not None and SignIn.concerns(
+            scope["method"], scope["raw_path"], scope["headers"]
+        ):
+            await send_answer(scope, send, await self._page(self._sign_in, door, scope, receive))
+            return
         added = judge(self._cross_origin, scope["method"], scope["headers"]) if self._cross_origin else ()
         if isinstance(added, Rendered):
             await send_answer(scope, send, added)
@@ -238,6 +250,36 @@ class Asgi:
         if answer is None:
             answer = door.crashed(prepared if isinstance(prepared, Prepared) else None)
         await send_answer(scope, send, answer)
+
+    async def _page(self, sign_in: SignIn, door: Door, scope: Scope, receive: Receive) -> Rendered:
+        """A page for a person: like a login, it waits, so in a thread."""
+        declared = _declared(scope["headers"])
+        if declared > MAX_BODY:
+            return render_error(too_large())
+        try:
+            body = await self._bodies.read(receive, declared) if declared else b""
+        except KmsError as error:
+            return render_error(error)
+        if len(body) > MAX_BODY:
+            return render_error(too_large())
+        if not self._admitted():
+            return _busy()
+        client = scope["client"]
+        try:
+            with Contained(self._log, "request_crashed"):
+                return await asyncio.to_thread(
+                    sign_in.handle,
+                    scope["method"],
+                    scope["raw_path"],
+                    scope["query_string"],
+                    list(scope["headers"]),
+                    body,
+                    client[0] if client else "",
+                    secure=scope["scheme"] == "https",
+                )
+        finally:
+            self._waiting -= 1
+        return door.crashed()
 
     async def _prepare(
         self, door: Door, scope: Scope, receive: Receive, routed: Routed

@@ -11,6 +11,7 @@ from kms.devices import Devices
 from kms.http.crossorigin import Rule
 from kms.http.ports import App
 from kms.jobs.scheduler import Task
+from kms.sensitive import Sensitive
 from kms.shared import Shared
 
 Role = Literal["worker", "jobs", "start"]
@@ -42,6 +43,10 @@ class ServerApp(App, Protocol):
 
     def well_known(self, path: str) -> str | None:
         """The path below /v1/ that `path` below /.well-known/ stands for, or None."""
+        ...
+
+    def page_key(self) -> Sensitive:
+        """Of the proofs in pages for people. Raises KmsError while the server is sealed."""
         ...
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from kms.clock import SystemClock
 from kms.config import Config
 from kms.http.asgi import Asgi, Served
 from kms.http.chains import ClientChains
+from kms.http.signin import SignIn
 from kms.http.vault.door import Door
 from kms.oplog import OperatorLog
 from kms.server import hardening
@@ -131,7 +132,8 @@ def _boot(config: Config, shared: Shared, build: Builder) -> Served:
         inflight=shared.inflight,
         devices=app.devices,
     )
-    return Served(door, app.close, app.leaving, app.cross_origin)
+    sign_in = SignIn(door, app.page_key, SystemClock())
+    return Served(door, app.close, app.leaving, app.cross_origin, sign_in)
 
 
 def _failed(error: BaseException) -> None:

@@ -1,7 +1,7 @@
 """The authorization endpoint: somebody with a token agrees that a client may know who he is, and gets a code for it.
 
-There is no page of a browser here: the caller sends the request with its token, as `bao` or a console does, and takes the
-code to the client's redirect URI itself.
+There is no page of a browser here: the caller sends the request with its token, as `bao` or the page of kms.http.signin does,
+and takes the code to the client's redirect URI itself.
 """
 
 from __future__ import annotations
