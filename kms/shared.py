@@ -52,6 +52,7 @@ _FAULT = _WINDOWS + WINDOW_SETS * WINDOWS_IN_SET * _WINDOW.size
 _SIZE = _FAULT + 8
 
 _MAX_U64 = (1 << 64) - 1
+_FULL = 1 << 63  # beside the process id of a worker
 
 _LOCK_COUNTERS, _LOCK_SLOTS, _LOCK_BUCKETS = 0, 1, 16
 _LOCK_WINDOWS = _LOCK_BUCKETS + BUCKETS
@@ -135,13 +136,27 @@ class Shared:
         """The process `pid` serves no longer."""
         with self._locked(_LOCK_COUNTERS):
             for place in self._places():
-                if _U64.unpack_from(self._page, place)[0] == pid:
+                if self._present(place) & ~_FULL == pid:
                     _U64.pack_into(self._page, place, 0)
 
     def serving(self) -> list[int]:
         """Process ids of the workers that serve requests."""
-        pids = (int(_U64.unpack_from(self._page, place)[0]) for place in self._places())
-        return [pid for pid in pids if pid]
+        return [present & ~_FULL for place in self._places() if (present := self._present(place))]
+
+    def set_full(self, full: bool) -> None:
+        """This process has all the connections that it serves, or has room again. Nothing before `announce`."""
+        pid = os.getpid()
+        with self._locked(_LOCK_COUNTERS):
+            for place in self._places():
+                if self._present(place) & ~_FULL == pid:
+                    _U64.pack_into(self._page, place, pid | _FULL if full else pid)
+
+    def all_full(self) -> bool:
+        """Whether no worker has room."""
+        return all(present & _FULL for place in self._places() if (present := self._present(place)))
+
+    def _present(self, place: int) -> int:
+        return int(_U64.unpack_from(self._page, place)[0])
 
     @staticmethod
     def _places() -> range:

@@ -1,6 +1,6 @@
 """One connection: gunicorn's HTTP/1.1 protocol with the bounds it lacks, and a short way for hot calls.
 
-Bounds. Connections beyond the limit are closed, and so are those that do not finish their first request
+Bounds. Connections beyond the limit are closed where no worker has room (admission.py), and so are those that do not finish their first request
 head in time (gunicorn only times idle kept-alive ones). Refusals of the parser have the form of every
 other error.
 
@@ -68,7 +68,7 @@ class Connection(ASGIProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.worker.shaking.discard(self)
-        if self.worker.nr_conns > self.cfg.worker_connections:
+        if not self.worker.admission.welcome(self.worker.nr_conns):
             transport.abort()
             return
         self.worker.connections.add(self)

@@ -21,9 +21,9 @@ from gunicorn.workers.gasgi import ASGIWorker
 from kms.config import split_address
 from kms.http.documents import DocumentsOnly
 from kms.oplog import OperatorLog
+from kms.server.admission import Admission, Place
 from kms.server.connection import Connection
 
-BACKLOG = 2048
 HANDSHAKE_SECONDS = 10.0
 FRESH_SECONDS = 1.0
 FRESH_TURNS = 20
@@ -40,6 +40,8 @@ class Worker(ASGIWorker):
     loop: Any
     app: Any
     lifespan: Any
+    nr_conns: int
+    admission: Admission
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,19 +75,20 @@ class Worker(ASGIWorker):
             raise SystemExit(BOOT_FAILED)
         extra = {"ssl_handshake_timeout": HANDSHAKE_SECONDS} if context is not None else {}
         documents = self.app.config.documents
+        places: list[Place] = []
         for listener in self.sockets:
             plain = documents is not None and listener.sock.getsockname()[:2] == split_address(
                 documents.listen
             )
-            server = await self.loop.create_server(
-                self._accepted_plain if plain else self._accepted,
-                sock=listener.sock,
-                backlog=1,
-                **({} if plain else {"ssl": context, **extra}),
+            places.append(
+                Place(
+                    listener.sock,
+                    self._accepted_plain if plain else self._accepted,
+                    {} if plain else {"ssl": context, **extra},
+                )
             )
-            # asyncio takes up to `backlog` connections at a time: with 1, workers share them evenly.
-            listener.sock.listen(BACKLOG)
-            self.servers.append(server)
+        self.admission = Admission(places, self.cfg.worker_connections, self.app.shared)
+        await self.admission.open()
 
     def _accepted(self) -> Connection:
         connection = Connection(self)
@@ -111,8 +114,7 @@ class Worker(ASGIWorker):
         Clients keep connections open for long; only those with a request are worth waiting for, and, for
         a moment, those that were made just now, or are being made, and have not sent one.
         """
-        for server in self.servers:
-            server.close()
+        self.admission.close()
         began = self.loop.time()
         while True:
             # At least one turn: what was accepted before the close becomes a connection only now.
@@ -134,6 +136,7 @@ class Worker(ASGIWorker):
             if ticks % _HEARTBEAT_TICKS == 0:
                 self.notify()
             ticks += 1
+            await self.admission.look(self.nr_conns)
             if self.ppid != os.getppid():
                 return
             if self.app.asgi.leaving():

@@ -1,9 +1,10 @@
 """T-58: sockets that say nothing, and sockets that dribble, beside real traffic.
 
-    scripts/slowloris [--seconds 60] [--idle 2000] [--dribbling 500] [--rate 100]
+    scripts/slowloris [--seconds 60] [--idle 2000] [--dribbling 500] [--rate 100] [--clients 0]
 
 Passes when real traffic had no error and 99 of 100 answers came within a second. Each worker takes `limits.connections`
-sockets (1,000); more are closed at once, so what is held open must leave room, or a front proxy must stand before it.
+sockets (1,000); more are closed at once, so what is held open must leave room, or a front proxy must stand before it:
+with `--clients 10000` so many stay connected through one and ask in turn, instead of the sockets that say nothing (crowd.py).
 """
 
 from __future__ import annotations
@@ -16,28 +17,14 @@ import resource
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.drills.crowd import Front, Outcome, gather
 from tests.harness.dev import DevServer
 
 LATE_SECONDS = 1.0
 DRIBBLE_SECONDS = 1.0
 PATIENCE_SECONDS = 30
-
-
-@dataclass
-class Outcome:
-    """What the real traffic saw."""
-
-    seconds: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    held: int = 0
-
-    @property
-    def p99(self) -> float:
-        """Of the answers' times."""
-        return sorted(self.seconds)[int(len(self.seconds) * 0.99)] if self.seconds else float("inf")
 
 
 async def _idle(port: int, ending: asyncio.Event, *, dribbles: bool, outcome: Outcome) -> None:
@@ -120,21 +107,48 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, usual in (("seconds", 60), ("idle", 2000), ("dribbling", 500), ("rate", 100)):
+    usuals = {"seconds": 60, "idle": 2000, "dribbling": 500, "rate": 100, "clients": 0}
+    for name, usual in usuals.items():
         parser.add_argument(f"--{name}", type=int, default=usual)
     wanted = parser.parse_args()
-    need = wanted.idle + wanted.dribbling + 10 * wanted.rate
+    need = wanted.clients or wanted.idle + wanted.dribbling + 10 * wanted.rate
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(need + 256, 1024), most))
     with tempfile.TemporaryDirectory() as name:
         server = DevServer(Path(name) / "server", workers=4)
         server.start()
         try:
-            outcome, held = asyncio.run(siege(server.port, server.token, **vars(wanted)))
+            if wanted.clients:
+                return _crowd(server, Path(name) / "front", wanted.clients, wanted.seconds, wanted.rate)
+            outcome, held = asyncio.run(
+                siege(
+                    server.port,
+                    server.token,
+                    seconds=wanted.seconds,
+                    idle=wanted.idle,
+                    dribbling=wanted.dribbling,
+                    rate=wanted.rate,
+                )
+            )
         finally:
             server.stop()
+    return _verdict(f"{held} sockets held", outcome)
+
+
+def _crowd(server: DevServer, folder: Path, clients: int, seconds: int, rate: int) -> int:
+    front = Front(folder, server.port)
+    try:
+        outcome = asyncio.run(
+            gather(front.port, front.trust, server.token, clients=clients, seconds=seconds, rate=rate)
+        )
+    finally:
+        front.stop()
+    return _verdict(f"{outcome.held} clients connected through the front proxy", outcome)
+
+
+def _verdict(what: str, outcome: Outcome) -> int:
     print(
-        f"{held} sockets held; {len(outcome.seconds)} answers, p99 {outcome.p99:.3f} s, "
+        f"{what}; {len(outcome.seconds)} answers, p99 {outcome.p99:.3f} s, "
         f"slowest {max(outcome.seconds, default=0):.3f} s, {len(outcome.errors)} errors {outcome.errors[:3]}"
     )
     return 0 if not outcome.errors and outcome.p99 < LATE_SECONDS else 1

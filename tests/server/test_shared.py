@@ -171,7 +171,15 @@ def test_presence() -> None:
     assert shared.serving() == [os.getpid()]
     assert _wait(_in_child(shared.announce)) == 0
     (child,) = set(shared.serving()) - {os.getpid()}
+    assert not shared.all_full()
+    shared.set_full(True)
+    assert set(shared.serving()) == {os.getpid(), child}
+    assert not shared.all_full(), "the other one has room"
     shared.withdraw(child)
+    assert shared.all_full()
+    shared.set_full(False)
+    assert not shared.all_full()
+    shared.set_full(True)
     shared.withdraw(os.getpid())
     assert shared.serving() == []
 

@@ -21,6 +21,7 @@ from tests.server.conftest import Starter
 from tests.server.running import Running
 
 HEALTH = b"GET /v1/sys/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+KEPT = HEALTH.replace(b"Connection: close\r\n", b"")
 
 
 def _gone(pids: list[int]) -> bool:
@@ -239,6 +240,38 @@ def test_heads_have_a_deadline(wire: Running) -> None:
                 assert connection.recv(1000) == b""
             except ConnectionResetError:
                 continue
+
+
+def test_a_full_worker_leaves_connections_to_those_with_room(starter: Starter) -> None:
+    running = starter(workers=2, extra="[limits]\nconnections = 5")
+    running.start()
+    other = running.workers()[1]
+    os.kill(other, signal.SIGSTOP)  # so that the first one is full, and alone in accepting
+    held = [running.connect() for _ in range(5)]
+    try:
+        for connection in held:
+            connection.sendall(KEPT)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200"), (
+                "they are kept after their first request"
+            )
+        waits = running.connect()
+        held.append(waits)
+        waits.sendall(KEPT)
+        waits.settimeout(1)
+        with pytest.raises(TimeoutError):
+            waits.recv(65536)
+        os.kill(other, signal.SIGCONT)
+        waits.settimeout(20)
+        assert waits.recv(65536).startswith(b"HTTP/1.1 200")
+        # Room again: both accept.
+        for connection in held:
+            connection.close()
+        for _ in range(8):
+            assert running.talk(HEALTH, quiet=3).statuses == [200]
+    finally:
+        os.kill(other, signal.SIGCONT)
+        for connection in held:
+            connection.close()
 
 
 def test_connections_beyond_the_limit_are_closed(starter: Starter) -> None:
