@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from kms.operation import Call, Operation
+from kms.tables import Transaction
 
 
 class Gate(Protocol):
@@ -20,6 +21,10 @@ class Gate(Protocol):
 
     def enter(self, call: Call) -> None:
         """Raise KmsError unless what a call in a namespace is for may be done there now; asked for no other call."""
+        ...
+
+    def stay(self, tx: Transaction, call: Call) -> None:
+        """Raise KmsError unless the namespace of a call is still there, in the commit of what the call changes."""
         ...
 
     def count(self, call: Call) -> None:

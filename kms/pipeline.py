@@ -283,6 +283,8 @@ class Pipeline:
                 if call.operation.no_credential:
                     raise invalid(call.operation.no_credential) from None
             raise
+        if call.principal.namespace is call.namespace and call.operation.belongs is None:
+            return  # nearly always, and always on a server without namespaces
         looked = _looked_at(call)
         if call.operation.belongs is not None and looked is not call:
             self._gate.enter(looked)
@@ -346,6 +348,8 @@ class Pipeline:
             _demand(call, Effect.STATE, Effect.EXTERNAL)
         self._gate.admit_change(call.operation)
         with self._store.transaction() as tx:
+            if call.namespace.id:
+                self._gate.stay(tx, call)
             result = change.write(tx)
             refusal = result.refusal
             phase: Phase = "done" if refusal is None else "failed"
@@ -393,6 +397,8 @@ class Pipeline:
             self._recorder.intend(event, urgent=call.operation.sudo)
             return
         with self._store.transaction() as tx:
+            if call.namespace.id:
+                self._gate.stay(tx, call)
             external.begin(tx)
             staged = self._recorder.stage(tx, event, urgent=call.operation.sudo)
         self._recorder.publish(staged)
@@ -441,6 +447,7 @@ class Pipeline:
             fields=self._fields(call),
             peer=call.peer,
             generation=call.generation,
+            namespace=call.namespace.id,
         )
 
     def _fields(self, call: Call) -> dict[str, Any]:
@@ -462,6 +469,8 @@ class Pipeline:
 def _looked_at(call: Call) -> Call:
     """The call as policy sees it: what concerns a token, or a lease, is decided on where that one belongs."""
     here = call.principal.namespace if call.operation.of_itself else call.namespace
+    if here is call.namespace and call.operation.belongs is None:
+        return call
     if call.operation.belongs is not None:
         here = call.operation.belongs(call)
     if here == call.namespace:

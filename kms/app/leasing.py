@@ -75,7 +75,8 @@ class Entrance:
     def __init__(
         self, state: ServerState, store: Store, shared: Shared, clock: Clock, namespaces: NamespaceTable
     ) -> None:
-        self.enter = Threshold(namespaces).admit
+        threshold = Threshold(namespaces)
+        self.enter, self.stay = threshold.admit, threshold.stay
         self.admit = state.admit
         self.admit_change = state.admit_change
         self.count = Limiter(store, shared, clock, partial(_role_of, store)).admit

@@ -44,6 +44,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         generation: sequence number of the newest change of the database that the decision saw.
         at: Unix seconds of the decision; the record line holds the time of writing.
         cut: paths of values that were shortened to keep the line within its bound.
+        namespace: ID of the namespace of the request, "" for the root namespace: the path that `resource` begins with
+            may be given again, the ID never is.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     generation: int = 0
     at: float = 0.0
     cut: tuple[str, ...] = ()
+    namespace: str = ""
 
     @property
     def key(self) -> str:

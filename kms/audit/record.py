@@ -185,6 +185,7 @@ class _Cutter:
             fields=self.value(event.fields, "fields", 0),
             generation=event.generation,
             at=event.at,
+            namespace=event.namespace,
         )
         return msgspec.structs.replace(short, cut=tuple(self._cuts))
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kms.errors import ErrorKind, KmsError, invalid, not_found
-from kms.namespaces import NAMESPACES
+from kms.errors import ErrorKind, KmsError, invalid
 from kms.operation import (
     Call,
     Caller,
@@ -16,7 +15,6 @@ from kms.operation import (
     Change,
     Effect,
     Field,
-    NamespaceRef,
     Operation,
     Principal,
     Record,
@@ -228,7 +226,6 @@ class MountHandlers:
         )
 
         def write(tx: Transaction) -> Result:
-            demand_living(tx, call.namespace)
             self._mounts.enable(tx, call.namespace.path + path, mount)
             return Result(subject={"mount": path, "type": kind, "accessor": mount.accessor})
 
@@ -325,13 +322,6 @@ class MountHandlers:
             Operation("sys.internal.mounts", read, self.internal_mounts, caller=Caller.PROOF),
             Operation("sys.internal.mount", read, self.internal_mount, fields=(path,), caller=Caller.PROOF),
         ]
-
-
-def demand_living(tx: Transaction, namespace: NamespaceRef) -> None:
-    """Nothing is added to a namespace that is being removed, or it would be left over."""
-    row = tx.get(NAMESPACES, namespace.path) if namespace.id else None
-    if namespace.id and (row is None or row.value.id != namespace.id or row.value.tainted):
-        raise not_found("namespace not found")
 
 
 def _auth_path(call: Call) -> str:

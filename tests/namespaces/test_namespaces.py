@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 
 import httpx
 import hvac
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509 import ocsp
 
 from tests.harness.api import Api
 from tests.harness.bao import Bao
+from tests.harness.dev import DevServer
+from tests.harness.log import entries
+from tests.harness.processes import wait_for
 from tests.namespaces.tenants import ALL, Tenant, clear, tenant
 
 ENCRYPT = {"plaintext": "c2VjcmV0"}
@@ -248,6 +255,69 @@ def test_what_is_of_the_whole_server_is_not_for_tenants(red: Tenant) -> None:
         for answer in (red.call(verb, path, {} if verb == "POST" else None), red.by_path(verb, path)):
             assert (answer.status, answer.errors) == (400, ["operation unavailable in namespaces"]), path
     assert red.call("GET", "sys/seal-status", token="").json["sealed"] is False
+
+
+def test_a_mount_finds_others_of_its_namespace_only(api: Api, red: Tenant) -> None:
+    other = f"keys-{secrets.token_hex(4)}"
+    api.ok("POST", f"sys/mounts/{other}", {"type": "transit"})
+    api.ok("POST", f"{other}/keys/new", {})
+    kid = red.below("kid")
+    for place in (red, kid):
+        place.mount("keys")
+        place.ok("POST", "keys/keys/app", {})
+    red.mount("archive")
+    red.ok("POST", "archive/keys/new", {})
+    sealed = red.call("POST", "keys/encrypt/app", ENCRYPT).data["ciphertext"]
+    body = {"ciphertext": sealed, "destination": "new", "destination_mount": "archive"}
+    moved = red.call("POST", "keys/reencrypt/app", body).data["ciphertext"]
+    assert red.call("POST", "archive/decrypt/new", {"ciphertext": moved}).data == ENCRYPT
+    for elsewhere in (other, "kid/keys", f"{red.path}/archive"):
+        answer = red.call("POST", "keys/reencrypt/app", {**body, "destination_mount": elsewhere})
+        assert answer.errors == [f"destination_mount '{elsewhere}' is not a transit mount"]
+    api.ok("DELETE", f"sys/mounts/{other}")
+
+
+def test_certificates_of_a_namespace(api: Api, red: Tenant) -> None:
+    red.mount("pki", "pki")
+    root = red.ok("POST", "pki/root/generate/internal", {"common_name": "red root", "key_type": "ec"})
+    red.ok("POST", "pki/roles/web", {"allow_any_name": True, "max_ttl": "1h"})
+    made = red.ok("POST", "pki/issue/web", {"common_name": "red.example.com"})
+    issuer, leaf = (
+        x509.load_pem_x509_certificate(made[name].encode()) for name in ("issuing_ca", "certificate")
+    )
+    leaf.verify_directly_issued_by(issuer)
+    assert root["certificate"] == made["issuing_ca"]
+    asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA256()).build()
+    der = asked.public_bytes(serialization.Encoding.DER)
+    one = base64.b64encode(der).decode()
+    for path in (f"{red.path}/pki/ocsp/{one}", f"{red.path}/pki/crl"):
+        assert httpx.get(f"{api.address}/v1/{path}", trust_env=False).status_code == 200
+    answer = httpx.get(
+        f"{api.address}/v1/pki/ocsp/{one}", headers={"X-Vault-Namespace": red.path}, trust_env=False
+    )
+    told = ocsp.load_der_ocsp_response(answer.content)
+    assert told.certificate_status is ocsp.OCSPCertStatus.GOOD
+    # /.well-known/est/ is one place of the whole server.
+    body = {"enabled": True, "default_mount": True, "default_path_policy": "role:web"}
+    assert red.call("POST", "pki/config/est", body).status == 400
+    body = {"enabled": True, "label_to_path_policy": {"devices": "role:web"}}
+    assert red.call("POST", "pki/config/est", body).status == 200
+    assert httpx.get(f"{api.address}/.well-known/est/devices/cacerts", trust_env=False).status_code == 404
+    assert (
+        httpx.get(f"{api.address}/v1/{red.path}/pki/est/devices/cacerts", trust_env=False).status_code == 200
+    )
+
+
+def test_records_name_the_namespace(server: DevServer, red: Tenant) -> None:
+    namespace_id = str(red.api.ok("GET", f"sys/namespaces/{red.path}")["id"])
+    red.ok("POST", "sys/policies/acl/app", {"policy": ALL})
+    resource = f"{red.path}/sys/policies/acl/app"
+
+    def named() -> set[str]:
+        return {one.event.get("namespace", "") for one in entries(server.audit) if one.resource == resource}
+
+    wait_for(lambda: bool(named()), 30, "the record")
+    assert named() == {namespace_id}
 
 
 def test_a_locked_namespace_answers_nobody(api: Api, red: Tenant) -> None:

@@ -151,6 +151,9 @@ class Road:
     def enter(self, call: Call) -> None:
         del call
 
+    def stay(self, tx: Transaction, call: Call) -> None:
+        del tx, call
+
     def admit_change(self, _operation: Operation) -> None: ...
 
     def count(self, _call: Call) -> None: ...

@@ -89,6 +89,9 @@ class Road:
     def enter(self, call: Call) -> None:
         del call
 
+    def stay(self, tx: Transaction, call: Call) -> None:
+        del tx, call
+
     def admit_change(self, _operation: Operation) -> None:
         if self.refuse_change:
             raise KmsError(ErrorKind.AUDIT_UNAVAILABLE, "the log is behind")

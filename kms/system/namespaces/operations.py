@@ -13,7 +13,6 @@ from kms.errors import ErrorKind, KmsError, invalid, not_found
 from kms.ids import base62
 from kms.namespaces import NAMESPACES, Namespace, NamespaceTable
 from kms.operation import Call, Capability, Change, Effect, Field, Operation, Principal, Record, Result, Type
-from kms.system.mount_operations import demand_living
 from kms.system.namespaces.births import born, checked_name, metadata
 from kms.tables import Row, Transaction
 
@@ -101,7 +100,6 @@ class NamespaceHandlers:
         name, kept = checked_name(call.args["path"]), metadata(call.args.get("custom_metadata"))
 
         def write(tx: Transaction) -> Result:
-            demand_living(tx, call.namespace)
             held = tx.get(NAMESPACES, _path(call))
             if held is None:
                 row = born(tx, call.namespace, name, kept)

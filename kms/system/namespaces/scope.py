@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from kms.errors import ErrorKind, KmsError, invalid
-from kms.namespaces import NamespaceTable
+from kms.errors import ErrorKind, KmsError, invalid, not_found
+from kms.namespaces import NAMESPACES, NamespaceTable
 from kms.operation import Call
+from kms.tables import Transaction
 
 IN_NAMESPACES: Final = frozenset(
     {
@@ -54,7 +55,7 @@ _UNLOCK: Final = "sys.namespaces.unlock"
 
 
 class Threshold:
-    """Step 0 of the road, for requests in namespaces. One per process."""
+    """Step 0 of the road, for requests in namespaces, and a look back in their commits. One per process."""
 
     def __init__(self, namespaces: NamespaceTable) -> None:
         self._namespaces = namespaces
@@ -84,3 +85,13 @@ class Threshold:
                 )
         if call.mount.type == "system" and call.operation.name not in IN_NAMESPACES:
             raise invalid("operation unavailable in namespaces")
+
+    def stay(self, tx: Transaction, call: Call) -> None:
+        """Nothing is added to a namespace that is being removed, or it would be left over.
+
+        Raises:
+            KmsError(NOT_FOUND): it was deleted since the call came in.
+        """
+        row = tx.get(NAMESPACES, call.namespace.path)
+        if row is None or row.value.id != call.namespace.id or row.value.tainted:
+            raise not_found("namespace not found")
