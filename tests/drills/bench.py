@@ -233,6 +233,34 @@ def run(seconds: int, workers: int, wanted: str, console: Console) -> dict[str, 
     }
 
 
+def devices(seconds: int, workers: int, wanted: str, console: Console) -> dict[str, list[float]]:
+    """Server CPU per request in microseconds, with no audit device, one that is a file, and two: row -> figures."""
+    found: dict[str, list[float]] = {row.name: [] for row in ROWS if wanted in row.name}
+    with tempfile.TemporaryDirectory(prefix="keystead-bench-") as name:
+        server = DevServer(Path(name) / "ours", workers=workers)
+        server.start()
+        try:
+            with server.api() as api:
+                token = prepare(api)
+                for count in range(3):
+                    if count:
+                        options = {"file_path": str(server.data / "devices" / f"{count}.log")}
+                        api.ok("POST", f"sys/audit/d{count}", {"type": "file", "options": options})
+                    for row in ROWS:
+                        if row.name in found:
+                            figures = measure(server, token, row, seconds, Path(name))
+                            found[row.name].append(figures.cpu_us)
+        finally:
+            server.stop()
+    shown = Table(title="server CPU per request, with so many audit devices (files) beside the log")
+    for heading in ("request", "none", "one", "two"):
+        shown.add_column(heading, justify="left" if heading == "request" else "right")
+    for name, figures_of in found.items():
+        shown.add_row(name, *(f"{value:,.0f} us" for value in figures_of))
+    console.print(shown)
+    return found
+
+
 def main() -> int:
     """Command line of scripts/bench."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=(__doc__ or "").split("\n\n")[0])
@@ -246,10 +274,15 @@ def main() -> int:
         default=0,
         help="also what so many stored certificates cost, a tenth of them revoked (scripts/many-certificates)",
     )
-    given = parser.parse_args()
-    figures = run(
-        given.seconds, given.workers, given.rows, Console(width=None if sys.stdout.isatty() else 160)
+    parser.add_argument(
+        "--devices", action="store_true", help="instead: what audit devices cost, without a peer"
     )
+    given = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if given.devices:
+        devices(given.seconds, given.workers, given.rows, console)
+        return 0
+    figures = run(given.seconds, given.workers, given.rows, console)
     if given.json:
         given.json.write_text(json.dumps(figures, indent=2) + "\n")
     slower = [line["name"] for line in figures["rows"] if line["ratio"] < 1 and line["like_for_like"]]

@@ -19,3 +19,11 @@ def test_bench_measures_both_servers() -> None:
             assert set(row[side]) == FIGURES
             assert all(value > 0 for value in row[side].values())
         assert row["ratio"] == pytest.approx(row["theirs"]["cpu_us"] / row["ours"]["cpu_us"])
+
+
+@pytest.mark.slow
+def test_what_audit_devices_cost_is_measured() -> None:
+    found = bench.devices(seconds=1, workers=1, wanted="decrypt", console=Console(quiet=True))
+    assert list(found) == ["decrypt"]
+    assert len(found["decrypt"]) == 3
+    assert all(value > 0 for value in found["decrypt"])
