@@ -43,7 +43,7 @@ class PreAuthorizations:
             raise malformed("a wildcard cannot be authorized in advance (RFC 8555 7.4.1): order it")
         ready, authority, _ = self._callers.directories.ready(directory, directory.role)
         identifiers.judge((identifier,), ready.rules, authority)
-        free_for = _free_for(account.id, identifier)
+        free_for = whose(account.id, identifier)
         made = msgspec.structs.replace(
             new_authorization(
                 (call.mount.id, account.id, ""),
@@ -75,7 +75,7 @@ def take(tx: Transaction, order: Order, identifier: Identifier, now: int) -> Aut
     """The valid pre-authorization of the order's account for an identifier, used up by this order; None without one."""
     if identifier.wildcard:
         return None
-    row = _waiting(tx, _free_for(order.account_id, identifier), now)
+    row = _waiting(tx, whose(order.account_id, identifier), now)
     if row is None or row.value.status != Status.VALID or row.value.expires_at < now + _LEFT:
         return None
     taken = msgspec.structs.replace(row.value, order_id=order.id, free_for="")
@@ -90,8 +90,8 @@ def _waiting(reader: Reader, free_for: str, now: int) -> Row[Authorization] | No
     return next(alive, None)
 
 
-def _free_for(account_id: str, identifier: Identifier) -> str:
-    """Account ids are unique in all mounts."""
+def whose(account_id: str, identifier: Identifier) -> str:
+    """What `Authorization.free_for` says. Account ids are unique in all mounts."""
     text = f"{account_id}/{identifier.type}:{identifier.value}"
     return hashlib.sha256(text.encode()).hexdigest()
 
