@@ -19,6 +19,11 @@ class Tenant:
         self.path = path
         self._token = token or api.token
 
+    @property
+    def token_text(self) -> str:
+        """The token that it calls with."""
+        return self._token
+
     def call(self, verb: str, path: str, body: object = None, *, token: str | None = None) -> Answer:
         """By the header. `token` "" sends none."""
         shown = self._token if token is None else token
