@@ -17,6 +17,7 @@ from kms.http.vault.route import Route
 from kms.identity import TokenService
 from kms.identity.entities.model import ENTITIES
 from kms.identity.store import TOKENS
+from kms.identity.within import Within
 from kms.keys import KeyService
 from kms.leases.desk import LeaseDesk
 from kms.operation import NamespaceRef, Operation
@@ -80,7 +81,7 @@ class SystemParts:
         }
         counts = {
             "tokens": lambda here: _tokens(app, here),
-            "entities": lambda _here: app.store.reader().count(ENTITIES, {}),
+            "entities": lambda here: _entities(app, here),
         }
         facts = FactHandlers(app.store, app.config, app.clock, app.shared.inflight, plugins, counts)
         self._tables = [
@@ -97,6 +98,12 @@ class SystemParts:
     def tables(self) -> Sequence[Sequence[Operation]]:
         """Their operations."""
         return self._tables
+
+
+def _entities(app: Parts, namespace: NamespaceRef) -> int:
+    """The same of entities; their keys alone are counted."""
+    reader = app.store.reader()
+    return len(Within(reader, namespace).keys(ENTITIES)) if namespace.id else reader.count(ENTITIES, {})
 
 
 def _tokens(app: Parts, namespace: NamespaceRef) -> int:

@@ -37,16 +37,22 @@ def token(file: Path | None) -> str:
     return found
 
 
+def namespace() -> str:
+    """The namespace that is asked, as the server's other clients are told it: BAO_NAMESPACE or VAULT_NAMESPACE."""
+    return (os.environ.get("BAO_NAMESPACE") or os.environ.get("VAULT_NAMESPACE") or "").strip("/")
+
+
 def ask(
     url: str, method: str, path: str, credential: str = "", body: dict[str, Any] | None = None
 ) -> tuple[int, dict[str, Any]]:
-    """(status, decoded body) of one request to /v1/`path`, with `body` as JSON.
+    """(status, decoded body) of one request to /v1/`path` in `namespace()`, with `body` as JSON.
 
     Raises:
         KmsError(INVALID): the server cannot be reached, or does not answer JSON.
     """
     connection = _connect(url)
     headers = {"X-Vault-Token": credential} if credential else {}
+    headers |= {"X-Vault-Namespace": namespace()} if namespace() else {}
     try:
         connection.request(
             method, f"/v1/{path}", msgspec.json.encode(body) if body is not None else None, headers

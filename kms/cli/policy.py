@@ -19,6 +19,8 @@ from kms.cli.policyfile import Case, load_cases, load_policies, run_case
 from kms.cli.unused import unused_grants
 from kms.clock import SystemClock, rfc3339
 from kms.errors import invalid
+from kms.namespaces import scoped
+from kms.operation import NamespaceRef
 
 _address = click.option("--address", help="The server; BAO_ADDR or VAULT_ADDR otherwise.")
 _token_file = click.option(
@@ -175,16 +177,33 @@ def unused(
         click.echo(json.dumps(rows, sort_keys=True))
     for row in rows if style == "table" else ():
         last = f"last used {rfc3339(row['last'])}" if row["last"] else "not used as far as the log goes"
-        click.echo(f"{row['policy']}: {row['path']}: {last}")
+        click.echo(f"{row['policy'].rpartition('/')[2]}: {row['path']}: {last}")
     sys.exit(1 if rows else 0)
 
 
 def _of_server(address: str | None, token_file: Path | None) -> dict[str, Any]:
     from kms.policy import parse  # noqa: PLC0415  (the parser is slow to load)
+    from kms.policy.service import below  # noqa: PLC0415
 
     url, token = client.address(address), client.token(token_file)
     found = client.demand(url, "LIST", "sys/policies/detailed/acl", token)["data"]["key_info"]
-    return {name: parse(info["policy"]) for name, info in found.items() if info["policy"]}
+    documents = {name: parse(info["policy"]) for name, info in found.items() if info["policy"]}
+    if not client.namespace():
+        return documents
+    here = _namespace(url, token)
+    return {scoped(here, name): below(document, here) for name, document in documents.items()}
+
+
+def _namespace(url: str, token: str) -> NamespaceRef:
+    """The namespace that is asked, with its ID: rules stand in the log under that."""
+    path = client.namespace() + "/"
+    own = client.demand(url, "GET", "auth/token/lookup-self", token)["data"]
+    if own.get("namespace_path") == path:
+        return NamespaceRef(own["accessor"].rpartition(".")[2], path)
+    for entry in client.demand(url, "GET", "sys/locked-users", token)["data"]["by_namespace"]:
+        if entry["namespace_path"] == path:
+            return NamespaceRef(entry["namespace_id"], path)
+    raise invalid(f"the ID of the namespace {path} is not told to this token: use one of the namespace")
 
 
 @policy.command("test")

@@ -176,11 +176,11 @@ class PolicyService:
             if namespace is None:
                 continue
             if name in _INTERNAL:
-                documents[key] = _below(_INTERNAL[name], namespace)  # no row can have this name
+                documents[key] = below(_INTERNAL[name], namespace)  # no row can have this name
                 continue
             row = _find(reader, key, now)
             if row is not None:
-                documents[key] = _below(_document(row), namespace)
+                documents[key] = below(_document(row), namespace)
                 expirations += [row.expiration] if row.expiration else []
         acl = compile_acl(documents, values, root=root, now=now)
         acl.auditor = auditor
@@ -344,7 +344,7 @@ def _find(reader: Reader, key: str, now: float) -> PolicyRow | None:
     return _BUILTIN if unscoped(key)[1] == DEFAULT else None
 
 
-def _below(document: PolicyDocument, namespace: NamespaceRef) -> PolicyDocument:
+def below(document: PolicyDocument, namespace: NamespaceRef) -> PolicyDocument:
     """The rules as they are meant: everything that they name lies in the namespace."""
     if not namespace.path:
         return document

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import sqlite3
+import subprocess
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,7 +15,7 @@ import pyotp
 import pytest
 
 from tests.harness.api import Answer, Api
-from tests.harness.dev import DevServer
+from tests.harness.dev import KEYSTEAD, DevServer, clean_environment
 from tests.namespaces.tenants import ALL, Tenant, clear, tenant
 
 PASSWORD = {"password": "correct horse 5"}
@@ -243,3 +246,33 @@ def leftovers(server: DevServer, namespace_id: str, path: str) -> dict[str, list
         return found
     finally:
         database.close()
+
+
+def test_the_command_speaks_of_the_namespace_that_is_set(
+    api: Api, server: DevServer, red: Tenant, tmp_path: Path
+) -> None:
+    """`keystead policy` with BAO_NAMESPACE, as other clients: by a token of the namespace and by one from above."""
+    red.mount("transit")
+    red.ok("POST", "transit/keys/k", {})
+    text = "\n".join(f'path "transit/keys/{name}" {{ capabilities = ["read"] }}' for name in ("k", "never"))
+    token, _ = red.token(text)
+    assert red.call("GET", "transit/keys/k", token=token).status == 200
+    (name,) = [key for key in red.ok("LIST", "sys/policies/acl")["keys"] if key.startswith("p-")]
+
+    def keystead(credential: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        given = {"BAO_ADDR": server.address, "BAO_TOKEN": credential, "BAO_NAMESPACE": red.path}
+        return subprocess.run(
+            [str(KEYSTEAD), "policy", *arguments],
+            env=clean_environment(tmp_path, **given),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    for credential in (red.token()[0], api.token):
+        told = keystead(credential, "explain", "transit/keys/k", "read", "--policy", name)
+        assert (told.returncode, told.stderr) == (0, ""), told.stdout
+        rows = keystead(credential, "unused", str(server.audit), "--format", "json")
+        listed = [row["path"] for row in json.loads(rows.stdout) if row["policy"].endswith(f"/{name}")]
+        assert listed == [f"{red.path}/transit/keys/never"], rows.stderr

@@ -28,6 +28,7 @@ IN_NAMESPACES: Final = frozenset(
         "sys.internal.openapi",
         "sys.internal.openapi.post",
         "sys.internal.counters.tokens",
+        "sys.internal.counters.entities",
         "sys.internal.counters.requests",
         *(
             f"sys.namespaces.{verb}"
