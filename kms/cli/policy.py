@@ -183,7 +183,7 @@ def unused(
 
 def _of_server(address: str | None, token_file: Path | None) -> dict[str, Any]:
     from kms.policy import parse  # noqa: PLC0415  (the parser is slow to load)
-    from kms.policy.service import below  # noqa: PLC0415
+    from kms.policy.service import below  # noqa: PLC0415  (the same)
 
     url, token = client.address(address), client.token(token_file)
     found = client.demand(url, "LIST", "sys/policies/detailed/acl", token)["data"]["key_info"]
