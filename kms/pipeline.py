@@ -309,8 +309,9 @@ class Pipeline:
             call.capability = Capability.CREATE
         if operation.any_token:
             return _ANY_TOKEN
+        moves = operation.of_itself or operation.belongs is not None
         try:
-            decision = self._decide(call.principal, _looked_at(call))
+            decision = self._decide(call.principal, _looked_at(call) if moves else call)
         except KmsError as error:
             # A value of the caller's identity that cannot stand in a pattern.
             self._recorder.write(self._event(call, "denied", error.kind.value))

@@ -52,9 +52,12 @@ class Mounts(Protocol):
 class Namespaces(Protocol):
     """The tenants of the server."""
 
+    none: bool
+    """That there are none for sure: asked with every request. False also while nobody can know."""
+
     @property
     def some(self) -> bool:
-        """Whether there are any."""
+        """Whether there are any; False also while nobody can know."""
         ...
 
     def named(self, header: str) -> NamespaceRef:

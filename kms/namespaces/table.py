@@ -20,6 +20,9 @@ class NamespaceTable:
     Args:
         ready: whether sealed rows can be read.
         demand_open: returns when they can, or raises why they cannot.
+
+    Attributes:
+        none: there are none for sure; False while nobody has looked.
     """
 
     def __init__(self, store: Store, ready: Callable[[], bool], demand_open: Callable[[], None]) -> None:
@@ -29,6 +32,7 @@ class NamespaceTable:
         self._rows: dict[str, Row[Namespace]] | None = None
         self._by_id: dict[str, NamespaceRef] = {}
         self._epoch = 0
+        self.none = False
         store.watch(NAMESPACES, self)
 
     def drop(self, _key: str) -> None:
@@ -38,6 +42,7 @@ class NamespaceTable:
     def clear(self) -> None:
         """Forget all (kms.tables.CacheListener)."""
         self._epoch += 1
+        self.none = False
         self._rows = None
 
     def rows(self) -> Mapping[str, Row[Namespace]]:
@@ -51,6 +56,7 @@ class NamespaceTable:
             if self._epoch == before:
                 self._by_id = by_id
                 self._rows = rows
+                self.none = not rows
         return rows
 
     @property

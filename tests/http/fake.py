@@ -236,6 +236,7 @@ class NoPages:
 class FakeNamespaces:
     """None at all."""
 
+    none = True
     some = False
 
     def named(self, header: str) -> NamespaceRef:

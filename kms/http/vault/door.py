@@ -254,16 +254,7 @@ class Door:
     def _route(self, method: str, raw_path: bytes, query: bytes, headers: Headers) -> Routed | Rendered:
         self._app.refresh()
         # Who has no namespaces does not look for their header here; one that names some is refused in step 3.
-        header = _namespace_header(headers) if self._namespaces.some else b""
-        if header in _NAMESPACES:
-            return self._route_below("", method, raw_path, query)
-        named = self._namespaces.named(header.decode("latin-1"))
-        routed = self._route_below(named.path, method, raw_path, query)
-        if isinstance(routed, Routed):
-            routed.headed = True
-        return routed
-
-    def _route_below(self, under: str, method: str, raw_path: bytes, query: bytes) -> Routed | Rendered:
+        under = "" if self._namespaces.none else self._under(raw_path, headers)
         for marker in self._opaque:
             if (
                 marker in raw_path
@@ -289,7 +280,14 @@ class Door:
             path += "/"  # policies name folders with the slash; one spelling for both requests
         elif path.endswith("/") and verb in ("POST", "PATCH"):
             raise invalid("cannot write to a path ending in '/'")
-        return self._resolve(method, verb, under + path, fields)
+        return self._resolve(method, verb, under, path, fields)
+
+    def _under(self, raw_path: bytes, headers: Headers) -> str:
+        """The path of the namespace that a header names."""
+        header = _namespace_header(headers)
+        if header in _NAMESPACES or not self._namespaces.some or raw_path.startswith(WELL_KNOWN):
+            return ""  # what is well known is one place of the whole server
+        return self._namespaces.named(header.decode("latin-1")).path
 
     def _well_known(self, raw_path: bytes) -> str | None:
         """The canonical path that a well-known one (RFC 8615) stands for: policy and log see no second spelling."""
@@ -304,17 +302,20 @@ class Door:
         path = canonical(before + marker + OPAQUE)
         if not isinstance(path, str) or method not in ("GET", "HEAD"):
             return None
-        routed = self._resolve(method, "GET", under + path, {})
+        routed = self._resolve(method, "GET", under, path, {})
         if isinstance(routed, Rendered) or routed.match is None or not routed.match.compiled.route.opaque:
             return None
         routed.match = Match(routed.match.compiled, (*routed.match.parameters[:-1], rest.decode("latin-1")))
         return routed
 
-    def _resolve(self, method: str, verb: str, path: str, fields: dict[str, str]) -> Routed | Rendered:
+    def _resolve(
+        self, method: str, verb: str, under: str, path: str, fields: dict[str, str]
+    ) -> Routed | Rendered:
+        headed, path = bool(under), under + path
         found = self._app.mounts.resolve(path)
         if found is None:
             within = self._namespaces.of(path) if self._namespaces.some else ROOT_NAMESPACE
-            return Routed(verb, path, _NO_MOUNT, self._no_route[verb], None, "mount", fields, within)
+            return Routed(verb, path, _NO_MOUNT, self._no_route[verb], None, "mount", fields, within, headed)
         mount, rest = found
         router = self._routers.get(mount.type)
         match = router.match(verb, rest) if router else "path"
@@ -322,11 +323,13 @@ class Door:
             head = router.match(method, rest)  # few resources answer HEAD otherwise than GET
             match = match if isinstance(head, str) else head
         if isinstance(match, str):
-            return Routed(verb, path, mount, self._no_route[verb], None, match, fields, mount.namespace)
+            return Routed(
+                verb, path, mount, self._no_route[verb], None, match, fields, mount.namespace, headed
+            )
         operation = match.compiled.operation
         if method == "HEAD" and operation.caller is not Caller.PUBLIC:
             return nothing(405)
-        return Routed(verb, path, mount, operation, match, "", fields, mount.namespace)
+        return Routed(verb, path, mount, operation, match, "", fields, mount.namespace, headed)
 
     def _fill(self, routed: Routed, headers: Headers, body: bytes, call: Call) -> tuple[str, ...]:
         asked = _read(headers)
