@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.harness import processes
 from tests.harness.validators.case import Case
+from tests.harness.validators.programs import compiled
 
 HERE = Path(__file__).parent
-CACHE = Path(sys.prefix) / "c-cache"
 
 
 def ask(source: str, flags: Sequence[str], cases: Sequence[Case], purposes: dict[str, str]) -> dict[str, str]:
@@ -41,28 +38,9 @@ def _lines(case: Case, purposes: dict[str, str]) -> Iterator[str]:
 
 
 def program(source: str, flags: Sequence[str]) -> Path:
-    """The compiled program; processes that ask at the same time wait for one another."""
-    texts = [(HERE / name).read_bytes() for name in (source, "cases.h")]
-    digest = hashlib.sha256(b"".join(texts) + repr(flags).encode()).hexdigest()[:16]
-    target = CACHE / f"{Path(source).stem}-{digest}"
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            fresh = target.with_suffix(".new")
-            gcc = processes.program("gcc")
-            command = [
-                gcc,
-                "-O1",
-                "-Wall",
-                "-Wextra",
-                "-Werror",
-                "-o",
-                str(fresh),
-                str(HERE / source),
-                *flags,
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            fresh.rename(target)
-    return target
+    """The compiled program."""
+    sources = [HERE / source, HERE / "cases.h"]
+    start = [processes.program("gcc"), "-O1", "-Wall", "-Wextra", "-Werror"]
+    return compiled(
+        Path(source).stem, sources, lambda target: [*start, "-o", str(target), str(sources[0]), *flags]
+    )
