@@ -68,6 +68,9 @@ class Runs(StrEnum):
 
     INLINE = "inline"  # microseconds, nothing that waits
     THREAD = "thread"  # waits, and is called often: a thread, without the web framework around it
+    TOGETHER = (
+        "together"  # as THREAD, but most of its time is a commit: one thread for all of them (kms.together)
+    )
     POOL = "pool"  # management: through the web framework, which costs more than its work
 
 

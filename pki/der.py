@@ -85,6 +85,21 @@ def elements(data: bytes, most: int = 0) -> list[bytes]:
     return found
 
 
+def element(data: bytes, number: int) -> bytes:
+    """One of the elements that stand one after another in `data`, counted from 0.
+
+    Raises:
+        KmsError(INTEGRITY): there are fewer, or one before it is not what `elements` reads.
+    """
+    at = 0
+    for _ in range(number):
+        _, at = _content(data, at)
+    _, end = _content(data, at)
+    if end > len(data):
+        raise integrity("an element of a certificate ends after its container")
+    return data[at:end]
+
+
 def content(element: bytes) -> bytes:
     """What stands inside one element. Raises KmsError(INTEGRITY) when it is not exactly one."""
     start, end = _content(element, 0)

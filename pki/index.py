@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,6 +34,7 @@ from pki.store import CERTIFICATES
 _SPKI = 6  # its place in the to-be-signed bytes (RFC 5280 4.1)
 _LABELS = 10  # of a name, from the right, that can be looked for as a domain
 _PORTION, _PORTIONS = 100, 20
+_KNOWN = 16_384  # digests of terms that are kept: hosts, domains and issuers come again and again
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -88,7 +90,7 @@ def looks(certificate: Certificate) -> Looks:
         return Looks()
     parsed = x509.load_der_x509_certificate(certificate.certificate)
     common = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    spki = der.elements(der.content(parsed.tbs_certificate_bytes))[_SPKI]
+    spki = der.element(der.content(parsed.tbs_certificate_bytes), _SPKI)
     found = Looks(common_name=str(common[0].value) if common else "", key=hashlib.sha256(spki).hexdigest())
     try:
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -117,12 +119,12 @@ def looks_of(leaf: Leaf) -> Looks:
     )
 
 
-def domains(host: str) -> Iterator[str]:
+@lru_cache(maxsize=8192)
+def domains(host: str) -> tuple[str, ...]:
     """The name and the domains that it lies in: a.b.c, b.c. What has one label holds too much to be one."""
+    # Kept, because a mesh asks for the same names for ever.
     labels = host.split(".")[-_LABELS:]
-    yield ".".join(labels)
-    for start in range(1, len(labels) - 1):
-        yield ".".join(labels[start:])
+    return tuple(".".join(labels[start:]) for start in range(max(1, len(labels) - 1)))
 
 
 def terms(certificate: Certificate, seen: Looks) -> set[Term]:
@@ -165,17 +167,18 @@ class CertificateIndex:
 
     store: Store
     derive: Callable[[str], Sensitive]
+    _known: dict[tuple[str, Term], str] = field(default_factory=dict, repr=False)
 
     def prefix(self, mount_id: str, term: Term) -> str:
         """What the lines of a term begin with."""
-        return _prefix(self._key(), mount_id, term)
+        return f"{mount_id}/{self._digest(mount_id, term)}/"
 
     def lines(self, certificate: Certificate, seen: Looks) -> dict[str, Line]:
         """All lines of a new certificate, by their keys."""
-        secret, place = self._key(), position(certificate)
-        digests = _digests(secret, certificate, seen)
-        found = {f"{certificate.mount_id}/{digest}/{place}": _LINE for digest in digests}
-        found[f"{_prefix(secret, certificate.mount_id, ALL)}{place}"] = Line(digests)
+        place, mount_id = position(certificate), certificate.mount_id
+        digests = self._digests(certificate, seen)
+        found = {f"{mount_id}/{digest}/{place}": _LINE for digest in digests}
+        found[f"{self.prefix(mount_id, ALL)}{place}"] = Line(digests)
         return found
 
     def waiting(self, reader: Reader, mount_id: str, limit: int) -> list[str]:
@@ -198,7 +201,7 @@ class CertificateIndex:
         return taken
 
     def _take(self, waiting: list[Row[Waiting]]) -> None:
-        reader, secret = self.store.reader(), self._key()
+        reader = self.store.reader()
         read: dict[str, tuple[str, ...] | None] = {}
         damaged: KmsError | None = None
         for row in waiting:
@@ -211,7 +214,7 @@ class CertificateIndex:
                 damaged = damaged or error  # it must not keep the others waiting
                 continue
             if found is not None:
-                read[row.key] = _digests(secret, found.value, looks(found.value))
+                read[row.key] = self._digests(found.value, looks(found.value))
         with self.store.transaction() as tx:
             for row in waiting:
                 try:
@@ -220,13 +223,29 @@ class CertificateIndex:
                     if error.kind is not ErrorKind.CONFLICT:
                         raise
                     continue  # it changed since it was read, and waits for the next portion
-                first = _prefix(secret, row.key.partition("/")[0], ALL)
+                first = self.prefix(row.key.partition("/")[0], ALL)
                 _write(tx, row.key, first, read[row.key])
         if damaged is not None:
             raise damaged
 
-    def _key(self) -> bytes:
-        return self.derive("pki-index").reveal(ACCESS)
+    def _digests(self, certificate: Certificate, seen: Looks) -> tuple[str, ...]:
+        return tuple(sorted([self._digest(certificate.mount_id, term) for term in terms(certificate, seen)]))
+
+    def _digest(self, mount_id: str, term: Term) -> str:
+        known = self._known.get((mount_id, term))
+        if known is not None:
+            return known
+        kind, text = term
+        secret = self.derive("pki-index").reveal(ACCESS)
+        # BLAKE2 with a key is a MAC by itself (RFC 7693 2.9), at a fifth of what HMAC costs.
+        found = hashlib.blake2b(
+            f"{mount_id}\0{kind}\0{text}".encode(), digest_size=16, key=secret
+        ).hexdigest()
+        if kind != "key":  # each leaf has its own
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[mount_id, term] = found
+        return found
 
 
 def _write(tx: Transaction, waiting: str, prefix: str, digests: tuple[str, ...] | None) -> None:
@@ -248,17 +267,3 @@ def _write(tx: Transaction, waiting: str, prefix: str, digests: tuple[str, ...] 
         tx.insert(INDEX, first, Line(digests))
     elif old is not None and digests is not None and had != want:
         tx.replace(INDEX, old, Line(digests))
-
-
-def _prefix(secret: bytes, mount_id: str, term: Term) -> str:
-    return f"{mount_id}/{_digest(secret, mount_id, term)}/"
-
-
-def _digests(secret: bytes, certificate: Certificate, seen: Looks) -> tuple[str, ...]:
-    return tuple(sorted(_digest(secret, certificate.mount_id, term) for term in terms(certificate, seen)))
-
-
-def _digest(secret: bytes, mount_id: str, term: Term) -> str:
-    kind, text = term
-    # BLAKE2 with a key is a MAC by itself (RFC 7693 2.9), at a fifth of what HMAC costs.
-    return hashlib.blake2b(f"{mount_id}\0{kind}\0{text}".encode(), digest_size=16, key=secret).hexdigest()

@@ -218,6 +218,7 @@ class Act:
     warnings: tuple[str, ...] = ()
     index: CertificateIndex | None = None  # without it: a row, and a commit, before the signature
     row: Row[Certificate] | None = None
+    planned: Certificate | None = None
     lease: Callable[[Transaction], Leased] | None = None
     lines: Mapping[str, Line] = field(default_factory=dict)
     signed: bool = False  # a signature exists in this process
@@ -278,7 +279,8 @@ class Act:
             raise
         self.signed = True
         if self.index is not None and self.stored:
-            row = ledger.done(self._row(), der)
+            self.planned = self._row()
+            row = ledger.done(self.planned, der)
             self.lines = self.index.lines(row, self._looks(row))
         return der
 
@@ -286,7 +288,7 @@ class Act:
         if self.row is not None:
             ledger.issued(tx, self.row, der)
         else:
-            ledger.store(tx, self._row(), der, self.lines)
+            ledger.store(tx, self.planned or self._row(), der, self.lines)
         result = self.answer(der)
         if self.lease is None:
             return result

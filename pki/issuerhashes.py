@@ -69,5 +69,5 @@ def _hashes(known: list[Issuer]) -> Hashes:
 
 def key_hash(spki: bytes, name: str = "sha1") -> bytes:
     """Digest of a public key's bits, without tag, length and the count of unused bits."""
-    bits = der.content(der.elements(der.content(spki))[1])[1:]
+    bits = der.content(der.element(der.content(spki), 1))[1:]
     return hashlib.new(name, bits, usedforsecurity=False).digest()

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.errors import integrity, invalid
+from kms.together import aside
 from pki.lintocsp import WantedAnswer, check_ocsp_copy
 from pki.lintrules import check_rules
 from pki.model import CRL_EXPIRY_MAX, PublicCrl
@@ -75,7 +76,8 @@ class Linter:
         check_copy(der, draft)
         check_rules(x509.load_der_x509_certificate(der), ca=draft.profile in CA_PROFILES)
         if self.due(draft.shape) if due is None else due:
-            _refuse(self._validators.certificate(der), "certificate")
+            # Milliseconds, and seldom: the other calls of this thread do not wait for it.
+            _refuse(aside(lambda: self._validators.certificate(der)), "certificate")
             self._remember(draft.shape)
 
     def crl(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kms.errors import integrity
 from pki import schemes
-from pki.der import BIT_STRING, SEQUENCE, content, elements, tlv
+from pki.der import BIT_STRING, SEQUENCE, content, element, tlv
 from pki.hsmkey import CaRef, CaToken, DrySigner, HsmSigner, private_key
 from pki.lint import Linter
 from pki.profiles import Draft, Leaf, builder
@@ -104,7 +104,7 @@ def _says(signed: x509.Certificate, draft: Draft | Leaf) -> bool:
         signed.serial_number == draft.serial
         and signed.not_valid_before_utc.timestamp() == draft.not_before
         and signed.not_valid_after_utc.timestamp() == draft.not_after
-        and elements(content(signed.tbs_certificate_bytes))[_SPKI] == draft.spki
+        and element(content(signed.tbs_certificate_bytes), _SPKI) == draft.spki
     )
 
 

@@ -33,6 +33,7 @@ from kms.hsm.failures import AbsentError, DoubtfulError, NotBegunError, TokenLos
 from kms.hsm.login import connect
 from kms.hsm.model import HsmConfig
 from kms.hsm.module import Module, unavailable
+from kms.together import aside
 
 T = TypeVar("T")
 Work = Callable[[Connection, Any], T]
@@ -43,6 +44,8 @@ LAST_DELAY: Final = 2.0
 DRAIN_SECONDS: Final = 5.0
 TURN_SECONDS: Final = 1.0
 RECYCLE_SECONDS: Final = 60.0
+QUICK_SECONDS: Final = 0.002  # calls that take less are not worth a change of threads
+MEAN_OF: Final = 8  # calls, about
 
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 
@@ -81,6 +84,7 @@ class Gate:
         self._stale = False
         self._runner = Runner(config.deadline_seconds) if config.deadline_seconds else None
         self._hung_since = 0.0
+        self._mean = 0.0  # seconds that a call takes
         self._next_attempt = 0.0
         self._delay = FIRST_DELAY
         self.files = TokenFolder(config.softhsm2_conf)
@@ -130,13 +134,23 @@ class Gate:
         Raises:
             KmsError
         """
-        if self._runner is None:
-            return self._run(work, repeat, data_refused, needs)
+        runner = self._runner
+
+        def go() -> T:
+            if runner is None:
+                return self._run(work, repeat, data_refused, needs)
+            return runner.run(lambda: self._run(work, repeat, data_refused, needs), slow=slow)
+
+        began = self._clock.monotonic()
+        # A token that takes its time, or has to be opened, must not keep a thread's other calls waiting.
+        quick = self._mean < QUICK_SECONDS and runner is None and self._connection is not None
         try:
-            return self._runner.run(lambda: self._run(work, repeat, data_refused, needs), slow=slow)
+            return go() if quick else aside(go)
         except HungError as error:
             self._hang()
             raise unavailable("the HSM does not answer in time; it is tried again") from error
+        finally:
+            self._mean += (self._clock.monotonic() - began - self._mean) / MEAN_OF
 
     def _run(self, work: Work[T], repeat: bool, data_refused: str | None, needs: Mechanism | None) -> T:
         try:

@@ -2,7 +2,8 @@
 
 A hot call (`Operation.runs` is inline and its `inline_if` agrees) takes microseconds: a thread switch
 would cost more than the work. What may block runs in a bounded pool; when that is full, callers get 503
-at once instead of a queue without end.
+at once instead of a queue without end. Calls whose time goes mostly into a commit run on the event loop up to it,
+and share it (kms.together).
 
 A server that has the whole request in hand may call `hot` instead of the ASGI interface: it answers such
 a call in one synchronous step, and says None for every other.
@@ -34,6 +35,7 @@ from kms.http.vault.door import Door, Prepared, Rendered, Routed
 from kms.http.vault.errors import render_error
 from kms.operation import Runs
 from kms.oplog import Contained, OperatorLog
+from kms.together import Gathering
 
 Scope = MutableMapping[str, Any]
 Header = tuple[bytes, bytes]
@@ -43,6 +45,7 @@ POOL_THREADS = 8
 # They wait for one disk: the more wait together, the more share a sync (kms.storage.group). Those that do not wait
 # only pass the interpreter to and fro, so no more than that needs.
 DIRECT_THREADS = 8
+ASIDE_THREADS = 4  # for the slow parts of calls that are taken together
 POOL_QUEUE = 128
 
 
@@ -97,6 +100,7 @@ class Asgi:
         self._bodies = Bodies()
         self._pool: WSGIMiddleware | None = None
         self._crew: Crew | None = None
+        self._gathering: Gathering | None = None
         self._waiting = 0
         self._log = OperatorLog(role="worker")
 
@@ -181,7 +185,17 @@ class Asgi:
     def _in_thread(self, door: Door, prepared: Prepared, done: Done) -> Rendered | Waits:
         if self._crew is None or not self._admitted():
             return _busy()
-        self._crew.submit(partial(door.contained, prepared), partial(self._left, done))
+        # An audit device may take its time, which is nobody else's.
+        together = prepared.call.operation.runs is Runs.TOGETHER and not door.waits
+        if together and self._gathering is not None:
+            answer: Rendered | None = self._gathering.start(
+                partial(door.contained, prepared), partial(self._left, done)
+            )
+            if answer is not None:
+                self._waiting -= 1
+                return answer
+        else:
+            self._crew.submit(partial(door.contained, prepared), partial(self._left, done))
         return WAITS
 
     def _left(self, done: Done, answer: Rendered) -> None:
@@ -209,8 +223,11 @@ class Asgi:
         flask: Any = make_flask(served.door)  # a2wsgi types the WSGI environment as its own TypedDict
         self._pool = WSGIMiddleware(flask, workers=POOL_THREADS)
         self._crew = Crew(DIRECT_THREADS, asyncio.get_running_loop())
+        self._gathering = Gathering(asyncio.get_running_loop(), ASIDE_THREADS)
 
     def _stop(self) -> None:
+        if self._gathering is not None:
+            self._gathering.close()
         if self._crew is not None:
             self._crew.close()
         if self._pool is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from contextvars import ContextVar
 
 from kms.identity.entities.model import Standing
 from kms.identity.model import Token
@@ -11,12 +11,8 @@ from kms.namespaces import scoped
 from kms.operation import NO_VALUES, NamespaceRef, Principal
 from kms.policy import ROOT
 
-
-class LastUse(threading.local):
-    """What this thread's request used up: it may still look at itself."""
-
-    key: str = ""
-    token: Token | None = None
+# What this request used up, by its row key: it may still look at itself.
+last_use: ContextVar[tuple[str, Token | None]] = ContextVar("last_use", default=("", None))
 
 
 def principal_of(key: str, token: Token, standing: Standing | None, namespace: NamespaceRef) -> Principal:

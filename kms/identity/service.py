@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from kms.clock import Clock
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.identity.batch import BatchTokens, is_batch
-from kms.identity.bearer import LastUse, principal_of
+from kms.identity.bearer import last_use, principal_of
 from kms.identity.consent.model import CONSENTS
 from kms.identity.entities.model import Standing
 from kms.identity.entities.standing import Directory
@@ -74,7 +74,6 @@ class TokenService:
         self._cache = Cache(store, TOKENS, _CACHED)
         self.directory = Directory(store)
         self._principals: dict[str, tuple[Row[Token], Standing | None, Principal]] = {}
-        self._last_use = LastUse()
 
     # -- the hot path -----------------------------------------------------------------------------
 
@@ -119,7 +118,7 @@ class TokenService:
         key, held = self.presented(text) or ("", None)
         if held is None or (held.bound_cidrs and not permits(held.bound_cidrs, peer)):
             raise refused()
-        self._last_use.key, self._last_use.token = key, held
+        last_use.set((key, held))
         return self._principal(key, held, self._standing(held))
 
     def presented(
@@ -187,7 +186,7 @@ class TokenService:
             # Out of force, and deleted by `reap`: this very request may still look into its cubbyhole.
             tx.replace(TOKENS, row, replace(row.value, expires_at=REVOKED))
         spent = replace(row.value, num_uses=-1)
-        self._last_use.key, self._last_use.token = key, spent
+        last_use.set((key, spent))
         return spent
 
     # -- looking up -------------------------------------------------------------------------------
@@ -240,7 +239,8 @@ class TokenService:
         row = self.live(principal.token_id)
         if row is not None:
             return row.value
-        return self._last_use.token if self._last_use.key == principal.token_id else None
+        key, token = last_use.get()
+        return token if key == principal.token_id else None
 
     def key_of_accessor(
         self, accessor: str, namespace: NamespaceRef | None, reader: Reader | None = None

@@ -22,7 +22,7 @@ from kms.http.chains import ClientChains
 from kms.http.signin import SignIn
 from kms.http.vault.door import Door
 from kms.oplog import OperatorLog
-from kms.server import hardening
+from kms.server import hardening, placing
 from kms.server.logs import GunicornLog
 from kms.server.parts import Builder
 from kms.server.tls import requesting_context, server_context
@@ -98,6 +98,7 @@ def _settings(config: Config, listeners: Sequence[int]) -> dict[str, Any]:
         "umask": hardening.UMASK,
         "logger_class": GunicornLog,
         "proc_name": "keystead",
+        "pre_fork": _pre_fork,
         "post_fork": _post_fork,
         "child_exit": _child_exit,
     }
@@ -111,7 +112,15 @@ def _settings(config: Config, listeners: Sequence[int]) -> dict[str, Any]:
     return settings
 
 
+def _pre_fork(arbiter: Any, worker: Any) -> None:
+    # In the arbiter, which forks one worker after the other and knows who lives.
+    worker.processor = placing.free(
+        arbiter.app.config.workers, [other.processor for other in arbiter.WORKERS.values()]
+    )
+
+
 def _post_fork(_arbiter: object, worker: Any) -> None:
+    placing.stay(worker.processor)
     hardening.die_with(worker.ppid)
     hardening.undumpable()
 

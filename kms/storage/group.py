@@ -6,6 +6,9 @@ the one that fills the group, commits for all. Everybody returns only when that 
 `transaction` promises holds for each. A member whose block raises is rolled back to its savepoint, alone;
 when the commit itself fails, it fails for all.
 
+Calls that one thread takes together (kms.together) are members one after the other, of a group that nobody leaves
+before all of them are in; their commit is waited for in another thread.
+
 What a member reads may be uncommitted work of the members before it. It commits with them or not at all.
 """
 
@@ -23,8 +26,10 @@ from kms.errors import KmsError
 from kms.storage.rows import SqliteTransaction
 from kms.storage.sqlite import execute, unavailable
 from kms.storage.turn import Turn
+from kms.together import Gathering, gathering
 
 MOST_MEMBERS: Final = 16  # bounds how long the first member waits for the others
+_ROLLED_BACK: Final = "the database rolled back; free space, and try again"
 
 
 @dataclass
@@ -68,6 +73,10 @@ class Writers:
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:
         """Run a block in a transaction; on disk when the context manager exits without an exception."""
+        together = gathering()
+        if together is not None:
+            yield from self._gathered(together)
+            return
         with self._count:
             self._waiting += 1
         with self._lock:
@@ -84,12 +93,62 @@ class Writers:
         if group.failure is not None:
             raise group.failure
 
-    def _begin(self) -> _Group:
-        db = self._db()
-        self._turn.take()
+    def _gathered(self, together: Gathering) -> Iterator[SqliteTransaction]:
+        _refuse(together.enter(self))
+        group = self._group
+        if group is None:
+            raise unavailable(_ROLLED_BACK)
+        yield from self._member(group, alone=False)
+        _refuse(together.rest())
+        if group.failure is not None:
+            raise group.failure
+
+    # -- for kms.together: the lock is taken by one thread and given back by another ---------------
+
+    def try_open(self) -> bool:
+        """Begin a group, if nobody writes (kms.together.Commits)."""
+        if not self._lock.acquire(blocking=False):
+            return False
         begun = False
         try:
-            execute(db.conn, "BEGIN IMMEDIATE")
+            if self._group is None and self._turn.try_take():
+                self._start()
+                begun = True
+        except KmsError:
+            return False  # `open` meets it again, and says it
+        finally:
+            if not begun:
+                self._lock.release()
+        return begun
+
+    def open(self) -> None:
+        """Begin a group, or go on with one that another thread left open (kms.together.Commits)."""
+        self._lock.acquire()
+        begun = False
+        try:
+            if self._group is None:
+                self._begin()
+            begun = True
+        finally:
+            if not begun:
+                self._lock.release()
+
+    def shut(self) -> None:
+        """Commit for all members (kms.together.Commits)."""
+        try:
+            if self._group is not None:
+                self._commit(self._group)
+        finally:
+            self._lock.release()
+
+    def _begin(self) -> _Group:
+        self._turn.take()
+        return self._start()
+
+    def _start(self) -> _Group:
+        begun = False
+        try:
+            execute(self._db().conn, "BEGIN IMMEDIATE")
             begun = True
         finally:
             if not begun:
@@ -97,9 +156,10 @@ class Writers:
         self._group = _Group()
         return self._group
 
-    def _member(self, group: _Group) -> Iterator[SqliteTransaction]:
+    def _member(self, group: _Group, *, alone: bool = True) -> Iterator[SqliteTransaction]:
         db = self._db()
-        first = not group.members
+        # Alone, the first has no need of a savepoint: if it fails, everything is taken back.
+        first = alone and not group.members
         tx = self._make(db)
         tx.lasting = group.lasting
         if not first:
@@ -126,14 +186,19 @@ class Writers:
                 connection.execute("RELEASE member")
                 others_intact = True
         finally:
-            if others_intact:
+            if others_intact and gathering() is not None:
+                pass  # the gathering shuts the group
+            elif others_intact:
                 self._hand_over_or_commit(group)
             else:
-                self._end(group, unavailable("the database rolled back; free space, and try again"))
+                self._end(group, unavailable(_ROLLED_BACK))
 
     def _hand_over_or_commit(self, group: _Group) -> None:
         if self._waiting and len(group.members) < MOST_MEMBERS:
             return  # whoever waits for the lock goes on with this group
+        self._commit(group)
+
+    def _commit(self, group: _Group) -> None:
         failure: KmsError | None = unavailable("the commit did not finish; try again")
         try:
             execute(self._db().conn, "COMMIT")
@@ -163,3 +228,11 @@ class Writers:
         if self._database is None:
             self._database = self._connect()
         return self._database
+
+
+def _refuse(failure: BaseException | None) -> None:
+    """What kept a group from beginning or ending is told to each member: with an error of its own, where it is one."""
+    if isinstance(failure, KmsError):
+        raise unavailable("the storage is not available; try again shortly") from failure
+    if failure is not None:
+        raise failure

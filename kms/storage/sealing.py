@@ -31,6 +31,7 @@ Index = str | int | float | bytes
 # made after a theft carries a second secret behind its sealing key, which takes over what can be taken over.
 DERIVATION_TERM = 0
 KEY_BYTES = 32
+_LENGTH = struct.Struct(">cI").pack
 
 
 def derive(secret: Sensitive, label: str) -> Sensitive:
@@ -40,19 +41,20 @@ def derive(secret: Sensitive, label: str) -> Sensitive:
 
 
 def _encode(parts: Sequence[Index]) -> bytes:
-    out = bytearray()
-    for part in parts:
-        # The type letter keeps the integer 1 and the string "1" apart.
-        if isinstance(part, bytes):
-            kind, raw = b"b", part
-        elif isinstance(part, str):
-            kind, raw = b"s", part.encode()
-        elif isinstance(part, float):
-            kind, raw = b"f", struct.pack(">d", part)
-        else:
-            kind, raw = b"i", str(part).encode()
-        out += kind + struct.pack(">I", len(raw)) + raw
-    return bytes(out)
+    return b"".join([_part(part) for part in parts])
+
+
+def _part(part: Index) -> bytes:
+    # The type letter keeps the integer 1 and the string "1" apart.
+    if isinstance(part, str):
+        raw = part.encode()
+        return _LENGTH(b"s", len(raw)) + raw
+    if isinstance(part, bytes):
+        return _LENGTH(b"b", len(part)) + part
+    if isinstance(part, float):
+        return _LENGTH(b"f", 8) + struct.pack(">d", part)
+    raw = b"%d" % part
+    return _LENGTH(b"i", len(raw)) + raw
 
 
 class RowSealer:
@@ -75,6 +77,7 @@ class RowSealer:
     ) -> None:
         self._instance = instance
         self._load_term = load_term
+        self._places: dict[str, bytes] = {}  # how the associated data of a table's rows begins
         self.ended = ended
         self._derivations = {DERIVATION_TERM: terms[DERIVATION_TERM]}
         self._derived: dict[str, Sensitive] = {}  # from that term, which never changes
@@ -157,7 +160,10 @@ class RowSealer:
         return derive(self._derivations[max(self._derivations)], label)
 
     def _aad(self, tag: str, key: str, term: int, revision: int, index: Sequence[Index]) -> bytes:
-        return _encode([self._instance, tag, "body", key, term, revision, *index])
+        place = self._places.get(tag)
+        if place is None:
+            place = self._places[tag] = _encode([self._instance, tag, "body"])
+        return place + _encode([key, term, revision, *index])
 
     def seal(
         self, tag: str, key: str, term: int, revision: int, index: Sequence[Index], body: bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +36,6 @@ class _Local(threading.local):
     db: Database | None = None
     version: int = -1
     reader: SqliteReader | None = None
-    writing: bool = False
 
 
 class Announcements(Protocol):
@@ -59,6 +59,7 @@ class SqliteStore:
         self._heard = -1  # of the announcements; the caches hold at least that
         self._look_at = 0.0  # monotonic
         self._local = _Local()
+        self._writing = ContextVar("writing", default=False)  # of one call: a thread may have several
         self._sealer: RowSealer | None = None
         self._listeners: dict[str, list[CacheListener]] = {}
         self._seen = 0
@@ -138,14 +139,14 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:
-        if self._local.writing:
-            raise RuntimeError("a transaction is already open on this thread")
-        self._local.writing = True
+        if self._writing.get():
+            raise RuntimeError("a transaction is already open in this call")
+        self._writing.set(True)
         try:
             with self._writers.transaction() as tx:
                 yield tx
         finally:
-            self._local.writing = False
+            self._writing.set(False)
         if tx.announced:
             # Our own caches must know before the caller goes on.
             self.refresh()

@@ -28,6 +28,14 @@ class Turn:
         """Wait for the turn among the processes. Not for two threads of one process at once."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
+    def try_take(self) -> bool:
+        """Take the turn if nobody has it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     def give_back(self) -> None:
         """Let the next process write."""
         fcntl.flock(self._file, fcntl.LOCK_UN)

@@ -49,7 +49,7 @@ def table(service: PkiService) -> list[Operation]:
 
     def once(name: str, act: Callable[[Call], External[bytes]], fields: tuple[Field, ...]) -> Operation:
         guard = service.idempotency
-        return external(name, guard.guard(act), guard.closing(close), fields, Runs.THREAD)
+        return external(name, guard.guard(act), guard.closing(close), fields, Runs.TOGETHER)
 
     def renew(call: Call) -> Outcome:
         return service.reissue.renew(call, service.idempotency.guard)
@@ -68,7 +68,7 @@ def table(service: PkiService) -> list[Operation]:
             renew,
             effect=Effect.EXTERNAL,
             caller=Caller.PROOF,
-            runs=Runs.THREAD,
+            runs=Runs.TOGETHER,
             resolve=service.idempotency.closing(close),
             fields=RENEW_FIELDS,
         ),

@@ -77,7 +77,7 @@ def learn(tbs: bytes, constants: int) -> Splice:
 
 def key_identifier(spki: bytes) -> bytes:
     """SubjectKeyIdentifier extension: SHA-1 over the key's bits (RFC 5280 4.2.1.2, method 1)."""
-    bits = der.content(der.elements(der.content(spki))[1])[1:]  # the first octet counts unused bits
+    bits = der.content(der.element(der.content(spki), 1))[1:]  # the first octet counts unused bits
     digest = hashlib.sha1(bits, usedforsecurity=False).digest()
     return der.extension(_SKI, der.tlv(der.OCTET_STRING, digest))
 
