@@ -109,7 +109,7 @@ def test_a_changed_row_is_refused(store: SqliteStore, tmp_path: Path, sql: str) 
 def test_another_instance_cannot_read_the_row(store: SqliteStore, tmp_path: Path, sealer: RowSealer) -> None:
     put(store, "a")
     other = RowSealer.__new__(RowSealer)
-    other.__dict__.update(sealer.__dict__, _instance="another")
+    other.__dict__.update(sealer.__dict__, _instance="another", _places={})
     stranger = make_store(tmp_path, other)
     with pytest.raises(KmsError) as error:
         stranger.reader().get(ITEMS, "a")
