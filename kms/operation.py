@@ -227,6 +227,7 @@ class Call:
         mfa: what the caller shows of second factors, `METHOD:CODE` each; only identity reads it.
         headers: what limits say about the call; the door sends them with its answer, a refusal too.
         idempotency_key: chosen by the caller for this request and its repetitions, "" for none.
+        noted: the fields as records of this call have them, once the first was made.
         audited_headers: name -> values, and whether only their HMACs are kept; those that audit devices ask for.
     """
 
@@ -253,6 +254,7 @@ class Call:
     headers: tuple[tuple[str, str], ...] = ()
     mfa: tuple[str, ...] = ()
     audited_headers: Mapping[str, tuple[list[str], bool]] = field(default_factory=lambda: NO_HEADERS)
+    noted: dict[str, Any] | None = None
     namespace: NamespaceRef = ROOT_NAMESPACE
 
     @property

@@ -452,6 +452,11 @@ class Pipeline:
         )
 
     def _fields(self, call: Call) -> dict[str, Any]:
+        if call.noted is None:  # intent and outcome say the same
+            call.noted = self._note(call)
+        return {**call.noted, "control_group": dict(call.facts)} if call.facts else call.noted
+
+    def _note(self, call: Call) -> dict[str, Any]:
         kinds = self._kinds.get(call.operation.name)
         if kinds is None:
             # Few fields of many are given: look those up, and not all of them for each record.
@@ -464,7 +469,7 @@ class Pipeline:
                 continue
             value = call.args.get(name)
             kept[name] = value if kind is Record.CLEAR else self._recorder.hmac(str(value).encode())
-        return {**kept, "control_group": dict(call.facts)} if call.facts else kept
+        return kept
 
 
 def _looked_at(call: Call) -> Call:

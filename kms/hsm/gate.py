@@ -134,21 +134,21 @@ class Gate:
         Raises:
             KmsError
         """
+        if self._runner is None:
+            return self._unwatched(lambda: self._run(work, repeat, data_refused, needs))
         runner = self._runner
-
-        def go() -> T:
-            if runner is None:
-                return self._run(work, repeat, data_refused, needs)
-            return runner.run(lambda: self._run(work, repeat, data_refused, needs), slow=slow)
-
-        began = self._clock.monotonic()
-        # A token that takes its time, or has to be opened, must not keep a thread's other calls waiting.
-        quick = self._mean < QUICK_SECONDS and runner is None and self._connection is not None
         try:
-            return go() if quick else aside(go)
+            return aside(lambda: runner.run(lambda: self._run(work, repeat, data_refused, needs), slow=slow))
         except HungError as error:
             self._hang()
             raise unavailable("the HSM does not answer in time; it is tried again") from error
+
+    def _unwatched(self, go: Callable[[], T]) -> T:
+        """Without a deadline. A token that takes its time, or has to be opened, keeps no thread's other calls waiting."""
+        began = self._clock.monotonic()
+        try:
+            quick = self._mean < QUICK_SECONDS and self._connection is not None
+            return go() if quick else aside(go)
         finally:
             self._mean += (self._clock.monotonic() - began - self._mean) / MEAN_OF
 
