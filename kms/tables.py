@@ -11,10 +11,10 @@ Keys are strings, ordered bytewise; compound keys are joined with '/', which no 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -126,6 +126,10 @@ class Transaction(Reader, Protocol):
 
     def delete(self, table: Table[T], row: Row[T]) -> None:
         """Remove exactly this revision. Raises KmsError(CONFLICT) when it moved or is gone."""
+        ...
+
+    def delete_all(self, table: Table[Any], keys: Sequence[str]) -> None:
+        """Remove rows, whatever they hold, from a table that is neither cached nor digested; what is not there is passed over."""
         ...
 
     def end_terms(self, below: int) -> None:

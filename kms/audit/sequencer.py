@@ -342,10 +342,7 @@ def _add_taken(gathered: _Gathered, segment: str, taken: Taken) -> None:
 
 
 def _drop_covered(tx: Transaction, gathered: _Gathered) -> None:
-    for key in gathered.outbox:
-        event = tx.get(OUTBOX, key)
-        if event is not None:
-            tx.delete(OUTBOX, event)
+    tx.delete_all(OUTBOX, gathered.outbox)
     for segments, state in ((gathered.closed, "closed"), (gathered.voided, "voided")):
         for key in segments:
             segment = tx.get(SEGMENTS, key)

@@ -11,8 +11,8 @@ What an entity, an alias or a group is called all over the server ends in the na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from kms.ids import new_uuid
 from kms.namespaces import scoped_prefix
@@ -123,6 +123,9 @@ class Writing(Within):
 
     def insert_all(self, table: Table[T], rows: Mapping[str, T]) -> None:
         self._tx.insert_all(table, {self._prefix + key: value for key, value in rows.items()})
+
+    def delete_all(self, table: Table[Any], keys: Sequence[str]) -> None:
+        self._tx.delete_all(table, [self._prefix + key for key in keys])
 
     def replace(self, table: Table[T], row: Row[T], value: T) -> Row[T]:
         stored = self._tx.replace(table, self.stored(row), value)

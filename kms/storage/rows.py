@@ -15,6 +15,7 @@ from sqlite_utils import Database
 
 from kms.errors import ErrorKind, KmsError, integrity
 from kms.storage.sealing import Index, RowSealer
+from kms.storage.sqlite import storage_errors
 from kms.tables import Row, T, Table
 
 _UNSEALED = 0  # the term column of tables that are not sealed
@@ -187,6 +188,15 @@ class SqliteTransaction(SqliteReader):
         old = self._stored(table, row)
         self._execute(f"DELETE FROM {table.name} WHERE key = ?", [row.key])  # noqa: S608  (declared name)
         self._account(table, row.key, old, None)
+
+    def delete_all(self, table: Table[Any], keys: Sequence[str]) -> None:
+        if table.cached or table.digest:
+            raise TypeError(f"a row of {table.tag} does not go unseen: use delete")
+        with storage_errors():
+            self._db.conn.executemany(
+                f"DELETE FROM {table.name} WHERE key = ?",  # noqa: S608  (declared name)
+                [(key,) for key in keys],
+            )
 
     def end_terms(self, below: int) -> None:
         """Nobody seals under a term below this one from this commit on (see `RowSealer.end` for reading).

@@ -446,7 +446,7 @@ def test_a_process_that_has_not_heard_of_an_ended_term_writes_nothing_under_it(t
     store.close()
 
 
-def test_many_plain_rows_are_added_in_one_statement_or_not_at_all(store: SqliteStore) -> None:
+def test_many_plain_rows_come_and_go_in_one_statement_each(store: SqliteStore) -> None:
     with store.transaction() as tx:
         tx.insert_all(PLAINS, {f"k{number}": Row(f"n{number}") for number in range(100)})
         tx.insert_all(PLAINS, {})
@@ -459,3 +459,9 @@ def test_many_plain_rows_are_added_in_one_statement_or_not_at_all(store: SqliteS
     assert len(store.reader().keys(PLAINS)) == 100
     with pytest.raises(TypeError, match="use insert"), store.transaction() as tx:
         tx.insert_all(ITEMS, {"x": Row("n")})
+    with store.transaction() as tx:
+        tx.delete_all(PLAINS, ["k7", "k8", "not there"])
+        tx.delete_all(PLAINS, [])
+    assert len(store.reader().keys(PLAINS)) == 98
+    with pytest.raises(TypeError, match="use delete"), store.transaction() as tx:
+        tx.delete_all(ITEMS, ["x"])
