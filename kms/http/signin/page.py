@@ -22,6 +22,7 @@ from kms.http.signin.markup import METHODS, page, protecting
 from kms.http.signin.request import (
     BadRequestError,
     Headers,
+    Place,
     Typed,
     asked,
     bare_provider,
@@ -86,16 +87,16 @@ class SignIn:
         """The answer; never an error text of anything below."""
         bare = bare_provider(method, raw_path, headers)
         if bare is not None:
-            place = f"/ui/vault/identity/oidc/provider/{bare}/authorize?{query.decode('latin-1')}"
-            return Rendered(303, b"", "text/html; charset=utf-8", (("Location", place),))
-        provider = provider_of(raw_path)
-        if provider is None or method not in {"GET", "HEAD", "POST"}:
+            shown = f"/ui/vault/{bare.path}?{query.decode('latin-1')}"
+            return Rendered(303, b"", "text/html; charset=utf-8", (("Location", shown),))
+        place = provider_of(raw_path)
+        if place is None or method not in {"GET", "HEAD", "POST"}:
             return _stop(404, "There is no such page.")
         try:
             if method == "POST":
-                return self._post(provider, dict(headers), body, peer, secure=secure)
+                return self._post(place, dict(headers), body, peer, secure=secure)
             return self._form(
-                provider, asked(fields(query)), Typed("userpass", "", "", "", ""), "", secure=secure
+                place, asked(fields(query)), Typed("userpass", "", "", "", ""), "", secure=secure
             )
         except BadRequestError as error:
             return _stop(400, str(error))
@@ -103,7 +104,7 @@ class SignIn:
             return _stop(503, "The server cannot answer now. Try again later.")
 
     def _form(
-        self, provider: str, wanted: dict[str, str], filled: Typed, said: str, *, secure: bool
+        self, place: Place, wanted: dict[str, str], filled: Typed, said: str, *, secure: bool
     ) -> Rendered:
         cookie, now = secrets.token_urlsafe(32), int(self._clock.now())
         target = destination(wanted["redirect_uri"])
@@ -114,7 +115,7 @@ class SignIn:
             "scope": ", ".join(["who you are", *scopes]),
             "said": said,
             "asked": wanted,
-            "proof": f"{now}.{self._proof(cookie, provider, now, wanted)}",
+            "proof": f"{now}.{self._proof(cookie, place, now, wanted)}",
             "methods": METHODS,
             "method": filled.method,
             "mount": filled.mount,
@@ -128,25 +129,25 @@ class SignIn:
         return shown
 
     def _post(
-        self, provider: str, headers: Mapping[bytes, bytes], body: bytes, peer: str, *, secure: bool
+        self, place: Place, headers: Mapping[bytes, bytes], body: bytes, peer: str, *, secure: bool
     ) -> Rendered:
         if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != _FORM:
             raise BadRequestError("The request cannot be read.")
         found = fields(body)
         wanted, filled = asked(found), typed(found)
-        self._check_proof(provider, headers, wanted, filled.proof, secure=secure)
-        token = filled.secret if filled.method == "token" else self._login(filled, peer)
+        self._check_proof(place, headers, wanted, filled.proof, secure=secure)
+        token = filled.secret if filled.method == "token" else self._login(place, filled, peer)
         if not token:
-            return self._form(provider, wanted, filled, _FAILED, secure=secure)
+            return self._form(place, wanted, filled, _FAILED, secure=secure)
         try:
-            answer = self._call(f"identity/oidc/provider/{provider}/authorize", wanted, peer, token)
+            answer = self._call(place.path, wanted, peer, token)
         finally:
             if filled.method != "token":
                 self._call("auth/token/revoke-self", {}, peer, token)
-        return self._sent_on(provider, wanted, filled, answer, secure=secure)
+        return self._sent_on(place, wanted, filled, answer, secure=secure)
 
     def _sent_on(
-        self, provider: str, wanted: dict[str, str], filled: Typed, answer: Rendered, *, secure: bool
+        self, place: Place, wanted: dict[str, str], filled: Typed, answer: Rendered, *, secure: bool
     ) -> Rendered:
         said = _document(answer)
         if answer.status == 200 and isinstance(said.get("code"), str):
@@ -158,16 +159,18 @@ class SignIn:
             none = protecting("default-src 'none'; frame-ancestors 'none'")
             return Rendered(303, b"", "text/html; charset=utf-8", (("Location", uri), gone, *none))
         if answer.status in {401, 403} and "error" not in said:
-            return self._form(provider, wanted, filled, _FAILED, secure=secure)
+            return self._form(place, wanted, filled, _FAILED, secure=secure)
         known = _REFUSED.get(str(said.get("error")))
         return _stop(400, known or "The service that sent you here asked for something that is not possible.")
 
-    def _login(self, filled: Typed, peer: str) -> str:
+    def _login(self, place: Place, filled: Typed, peer: str) -> str:
         """A token of the person's, or "": whatever was wrong, it reads the same."""
         if not filled.username:
             return ""
         name = quote(filled.username, safe="")
-        answer = self._call(f"auth/{filled.mount}/login/{name}", {"password": filled.secret}, peer)
+        answer = self._call(
+            f"{place.namespace}auth/{filled.mount}/login/{name}", {"password": filled.secret}, peer
+        )
         auth = _document(answer).get("auth")
         token = auth.get("client_token") if isinstance(auth, dict) and answer.status == 200 else None
         return str(token or "")
@@ -180,13 +183,13 @@ class SignIn:
             "POST", f"/v1/{path}".encode(), b"", headers, json.dumps(dict(body)).encode(), peer
         )
 
-    def _proof(self, cookie: str, provider: str, at: int, wanted: Mapping[str, str]) -> str:
-        text = json.dumps([cookie, provider, at, sorted(wanted.items())])
+    def _proof(self, cookie: str, place: Place, at: int, wanted: Mapping[str, str]) -> str:
+        text = json.dumps([cookie, place.path, at, sorted(wanted.items())])
         return hmac.new(self._key().reveal(ACCESS), text.encode(), hashlib.sha256).hexdigest()
 
     def _check_proof(
         self,
-        provider: str,
+        place: Place,
         headers: Mapping[bytes, bytes],
         wanted: Mapping[str, str],
         proof: str,
@@ -201,7 +204,7 @@ class SignIn:
             raise old
         if not 0 <= self._clock.now() - int(at) <= SECONDS:
             raise old
-        expected = self._proof(cookie, provider, int(at), wanted)
+        expected = self._proof(cookie, place, int(at), wanted)
         if not hmac.compare_digest(expected.encode(), mac.encode("utf-8", "replace")):
             raise old
 

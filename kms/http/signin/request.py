@@ -25,8 +25,10 @@ ASKED: Final = (
 TYPED: Final = ("method", "mount", "username", "secret", "proof")
 MAX_VALUE: Final = 4096
 MAX_BODY: Final = 64 * 1024
-_PLACE: Final = re.compile(rb"/ui/vault/identity/oidc/provider/([A-Za-z0-9_.-]{1,128})/authorize\Z")
-_BARE: Final = re.compile(rb"/v1/identity/oidc/provider/([A-Za-z0-9_.-]{1,128})/authorize\Z")
+# Namespaces as `kms.system.namespaces` lets them be called; whether there is one of the name, the door knows.
+_PROVIDER: Final = rb"((?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}/){0,16})identity/oidc/provider/([A-Za-z0-9_.-]{1,128})/authorize\Z"
+_PLACE: Final = re.compile(rb"/ui/vault/" + _PROVIDER)
+_BARE: Final = re.compile(rb"/v1/" + _PROVIDER)
 _MOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64}){0,4}\Z")
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}\Z|\[[0-9A-Fa-f:.]{2,45}\]\Z")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,63}\Z")
@@ -50,13 +52,29 @@ class Typed:
     proof: str
 
 
-def provider_of(raw_path: bytes) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A provider. `namespace` is the full path of its namespace, which ends in '/'; "" for the root namespace."""
+
+    namespace: str
+    provider: str
+
+    @property
+    def path(self) -> str:
+        """Of its authorization endpoint, below /v1/."""
+        return f"{self.namespace}identity/oidc/provider/{self.provider}/authorize"
+
+
+def _place(match: re.Match[bytes] | None) -> Place | None:
+    return Place(match[1].decode("ascii"), match[2].decode("ascii")) if match else None
+
+
+def provider_of(raw_path: bytes) -> Place | None:
     """The provider whose page a path is, or None."""
-    match = _PLACE.match(raw_path)
-    return match[1].decode("ascii") if match else None
+    return _place(_PLACE.match(raw_path))
 
 
-def bare_provider(method: str, raw_path: bytes, headers: Headers) -> str | None:
+def bare_provider(method: str, raw_path: bytes, headers: Headers) -> Place | None:
     """The provider that a browser without a token came to the API of, or None."""
     match = _BARE.match(raw_path) if method == "GET" else None
     if match is None:
@@ -64,7 +82,7 @@ def bare_provider(method: str, raw_path: bytes, headers: Headers) -> str | None:
     held = dict(headers)
     if b"x-vault-token" in held or b"authorization" in held or b"text/html" not in held.get(b"accept", b""):
         return None
-    return match[1].decode("ascii")
+    return _place(match)
 
 
 def fields(text: bytes) -> dict[str, str]:

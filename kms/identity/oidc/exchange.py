@@ -188,7 +188,7 @@ class Exchange:
         code: str,
     ) -> Change:
         agreed, now = row.value, self._clock.now()
-        access = new_token()
+        access = new_token(call.namespace.id)
         standing = self._directory.standing(agreed.entity_id)
         if standing is None:
             raise OAuthError("invalid_request", "identity entity associated with the request not found")
@@ -248,7 +248,8 @@ class Exchange:
     @staticmethod
     def _access_token(call: Call, client: Client, code: Code, now: float) -> Token:
         return Token(
-            accessor=new_accessor(),
+            accessor=new_accessor(call.namespace.id),
+            namespace=call.namespace.id,
             parent="",
             expires_at=now + client.access_token_ttl,
             policies=(OIDC_ACCESS,),
