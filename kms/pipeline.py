@@ -14,13 +14,13 @@ There is no other way to an operation's handler: doors hold names, and only `Reg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from msgspec import structs
 
-from kms.audit.event import Actor, Event, Phase
+from kms.audit.event import Phase
 from kms.audit.receipt import Receipt
 from kms.audit.recorder import Recorder
 from kms.clock import Clock
@@ -28,6 +28,7 @@ from kms.devices import Witnesses
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.gate import Gate, Meter
 from kms.ids import new_event_id
+from kms.notes import Notes
 from kms.operation import (
     ANONYMOUS,
     Call,
@@ -41,7 +42,6 @@ from kms.operation import (
     Operation,
     Outcome,
     Principal,
-    Record,
     Result,
 )
 from kms.policy import Decision
@@ -97,7 +97,7 @@ class Pipeline:
         self._clock = clock
         self._consents = consents or NoConsents()
         self._alarm = alarm
-        self._kinds: dict[str, dict[str, Record]] = {}  # operation -> field -> how it is recorded
+        self._notes = Notes(recorder)
 
     def run(self, call: Call) -> tuple[Result, Receipt | None]:
         """Take one call down the whole road.
@@ -121,7 +121,7 @@ class Pipeline:
 
     def crashed(self, call: Call) -> None:
         """Leave the record of a call that ended in an unexpected exception; called by the door's last resort."""
-        self._recorder.write(self._event(call, "failed", ErrorKind.INTERNAL.value))
+        self._recorder.write(self._notes.event(call, "failed", ErrorKind.INTERNAL.value))
 
     def chore(self, operation: Operation, resource: str, work: Change | External[Any]) -> Result:
         """Run background work of this server with the records of a request.
@@ -188,7 +188,7 @@ class Pipeline:
         try:
             witnesses.request(decision.rule)
         except KmsError as error:
-            self._recorder.write(self._event(call, "failed", error.kind.value, rule=decision.rule))
+            self._recorder.write(self._notes.event(call, "failed", error.kind.value, rule=decision.rule))
             raise
         try:
             answer = act()
@@ -212,7 +212,7 @@ class Pipeline:
         self._gate.admit_change(call.operation)
         with self._store.transaction() as tx:
             result = self._consents.defer(tx, call, demand)
-            event = self._event(call, "done", "ok", rule=rule, result=result)
+            event = self._notes.event(call, "done", "ok", rule=rule, result=result)
             event = structs.replace(
                 event, operation=ASKED, subject={**event.subject, "operation": call.operation.name}
             )
@@ -269,7 +269,7 @@ class Pipeline:
             self._gate.count(call)
         except KmsError as error:
             # Whoever asks too often must not fill the log with that.
-            self._recorder.refuse(self._event(call, "refused", error.kind.value))
+            self._recorder.refuse(self._notes.event(call, "refused", error.kind.value))
             raise
 
     def _identify(self, call: Call) -> None:
@@ -279,7 +279,7 @@ class Pipeline:
             if error.kind is ErrorKind.UNAUTHENTICATED:
                 # Anonymous callers must not be able to fill the log: the recorder writes the first
                 # few of a source in full and counts the rest.
-                self._recorder.refuse(self._event(call, "refused", error.kind.value))
+                self._recorder.refuse(self._notes.event(call, "refused", error.kind.value))
                 if call.operation.no_credential:
                     raise invalid(call.operation.no_credential) from None
             raise
@@ -290,7 +290,7 @@ class Pipeline:
             self._gate.enter(looked)
         if not call.principal.namespace.covers(looked.namespace):
             # A policy cannot reach out of its namespace; this is for what every token may do.
-            self._recorder.write(self._event(call, "denied", ErrorKind.DENIED.value))
+            self._recorder.write(self._notes.event(call, "denied", ErrorKind.DENIED.value))
             raise KmsError(ErrorKind.DENIED, "permission denied")
 
     def _sees(self, call: Call) -> Callable[[str, Capability], bool]:
@@ -314,10 +314,12 @@ class Pipeline:
             decision = self._decide(call.principal, _looked_at(call) if moves else call)
         except KmsError as error:
             # A value of the caller's identity that cannot stand in a pattern.
-            self._recorder.write(self._event(call, "denied", error.kind.value))
+            self._recorder.write(self._notes.event(call, "denied", error.kind.value))
             raise
         if not decision.allowed:
-            self._recorder.write(self._event(call, "denied", ErrorKind.DENIED.value, rule=decision.rule))
+            self._recorder.write(
+                self._notes.event(call, "denied", ErrorKind.DENIED.value, rule=decision.rule)
+            )
             raise KmsError(ErrorKind.DENIED, "permission denied")
         return decision
 
@@ -338,7 +340,7 @@ class Pipeline:
         if call.operation.evidence is Evidence.COUNTED:
             self._recorder.count(call.operation.name)
             return result, None
-        event = self._event(call, "done", "ok", rule=rule, result=result)
+        event = self._notes.event(call, "done", "ok", rule=rule, result=result)
         if call.operation.caller is not Caller.TOKEN and call.principal is ANONYMOUS:
             # Whoever it is may ask without end; the first few of a source are written in full.
             return result, self._recorder.refuse(event)
@@ -355,7 +357,7 @@ class Pipeline:
             refusal = result.refusal
             phase: Phase = "done" if refusal is None else "failed"
             outcome = "ok" if refusal is None else refusal.kind.value
-            event = self._event(call, phase, outcome, rule=rule, result=result)
+            event = self._notes.event(call, phase, outcome, rule=rule, result=result)
             staged = self._recorder.stage(tx, event, urgent=call.operation.sudo)
         if change.after is not None:
             change.after()
@@ -374,16 +376,18 @@ class Pipeline:
             if external.begin is None and external.answer is not None:
                 result = external.answer(done)
                 return result, self._recorder.conclude(
-                    self._event(call, "outcome", "ok", rule=rule, result=result)
+                    self._notes.event(call, "outcome", "ok", rule=rule, result=result)
                 )
             with self._store.transaction() as tx:
                 result = external.conclude(tx, done)
-                event = self._event(call, "outcome", "ok", rule=rule, result=result)
+                event = self._notes.event(call, "outcome", "ok", rule=rule, result=result)
                 staged = self._recorder.stage(tx, event)
         except KmsError as error:
             with self._store.transaction() as tx:
                 external.abandon(tx, error)
-                event = self._event(call, "outcome", error.kind.value, rule=rule, subject=external.intent)
+                event = self._notes.event(
+                    call, "outcome", error.kind.value, rule=rule, subject=external.intent
+                )
                 staged = self._recorder.stage(tx, event)
             self._recorder.publish(staged)
             error.recorded = True
@@ -393,7 +397,7 @@ class Pipeline:
         return result, self._recorder.publish(staged)
 
     def _intend(self, call: Call, rule: str, external: External[Any]) -> None:
-        event = self._event(call, "intent", "ok", rule=rule, subject=external.intent)
+        event = self._notes.event(call, "intent", "ok", rule=rule, subject=external.intent)
         if external.begin is None:
             self._recorder.intend(event, urgent=call.operation.sudo)
             return
@@ -410,66 +414,12 @@ class Pipeline:
         # When the log itself is the trouble there is nothing to write to; nothing was done either.
         if error.kind is ErrorKind.AUDIT_UNAVAILABLE:
             return
-        event = self._event(call, "failed", error.kind.value, rule=rule)
+        event = self._notes.event(call, "failed", error.kind.value, rule=rule)
         # Nor must a proof that failed fill the log: until it holds, nobody knows who it is.
         if call.operation.caller is not Caller.TOKEN and not call.principal.accessor:
             self._recorder.refuse(event)
         else:
             self._recorder.write(event)
-
-    def _event(
-        self,
-        call: Call,
-        phase: Phase,
-        outcome: str,
-        *,
-        rule: str = "",
-        result: Result | None = None,
-        subject: Mapping[str, str | int] | None = None,
-    ) -> Event:
-        principal = call.principal
-        facts = subject if subject is not None else (result.subject if result is not None else {})
-        return Event(
-            id=call.request_id,
-            phase=phase,
-            door=call.door,
-            operation=call.operation.name,
-            resource=call.path,
-            principal=Actor(
-                accessor=principal.accessor,
-                display_name=principal.display_name,
-                entity_id=principal.entity_id,
-                policies=principal.policies,
-            ),
-            rule=rule,
-            outcome=outcome,
-            items=result.items if result is not None else 0,
-            subject=dict(facts),
-            fields=self._fields(call),
-            peer=call.peer,
-            generation=call.generation,
-            namespace=call.namespace.id,
-        )
-
-    def _fields(self, call: Call) -> dict[str, Any]:
-        if call.noted is None:  # intent and outcome say the same
-            call.noted = self._note(call)
-        return {**call.noted, "control_group": dict(call.facts)} if call.facts else call.noted
-
-    def _note(self, call: Call) -> dict[str, Any]:
-        kinds = self._kinds.get(call.operation.name)
-        if kinds is None:
-            # Few fields of many are given: look those up, and not all of them for each record.
-            kinds = {field.name: field.record for field in call.operation.fields}
-            self._kinds[call.operation.name] = kinds
-        kept: dict[str, Any] = {}
-        for name in sorted(call.given):
-            kind = kinds.get(name, Record.OMIT)
-            if kind is Record.OMIT:
-                continue
-            value = call.args.get(name)
-            kept[name] = value if kind is Record.CLEAR else self._recorder.hmac(str(value).encode())
-        return kept
 
 
 def _looked_at(call: Call) -> Call:
