@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from kms.operation import Call, Operation
@@ -38,3 +39,15 @@ class Meter(Protocol):
     def observe(self, operation: str, outcome: str, seconds: float) -> None:
         """One finished request."""
         ...
+
+
+def looked_at(call: Call) -> Call:
+    """The call as policy sees it: what concerns a token, or a lease, is decided on where that one belongs."""
+    here = call.principal.namespace if call.operation.of_itself else call.namespace
+    if here is call.namespace and call.operation.belongs is None:
+        return call
+    if call.operation.belongs is not None:
+        here = call.operation.belongs(call)
+    if here == call.namespace:
+        return call
+    return replace(call, path=here.path + call.place, namespace=here)

@@ -26,7 +26,7 @@ from kms.audit.recorder import Recorder
 from kms.clock import Clock
 from kms.devices import Witnesses
 from kms.errors import ErrorKind, KmsError, invalid
-from kms.gate import Gate, Meter
+from kms.gate import Gate, Meter, looked_at
 from kms.ids import new_event_id
 from kms.notes import Notes
 from kms.operation import (
@@ -285,7 +285,7 @@ class Pipeline:
             raise
         if call.principal.namespace is call.namespace and call.operation.belongs is None:
             return  # nearly always, and always on a server without namespaces
-        looked = _looked_at(call)
+        looked = looked_at(call)
         if call.operation.belongs is not None and looked is not call:
             self._gate.enter(looked)
         if not call.principal.namespace.covers(looked.namespace):
@@ -311,7 +311,7 @@ class Pipeline:
             return _ANY_TOKEN
         moves = operation.of_itself or operation.belongs is not None
         try:
-            decision = self._decide(call.principal, _looked_at(call) if moves else call)
+            decision = self._decide(call.principal, looked_at(call) if moves else call)
         except KmsError as error:
             # A value of the caller's identity that cannot stand in a pattern.
             self._recorder.write(self._notes.event(call, "denied", error.kind.value))
@@ -420,18 +420,6 @@ class Pipeline:
             self._recorder.refuse(event)
         else:
             self._recorder.write(event)
-
-
-def _looked_at(call: Call) -> Call:
-    """The call as policy sees it: what concerns a token, or a lease, is decided on where that one belongs."""
-    here = call.principal.namespace if call.operation.of_itself else call.namespace
-    if here is call.namespace and call.operation.belongs is None:
-        return call
-    if call.operation.belongs is not None:
-        here = call.operation.belongs(call)
-    if here == call.namespace:
-        return call
-    return replace(call, path=here.path + call.place, namespace=here)
 
 
 def _wraps(call: Call) -> bool:
