@@ -188,6 +188,8 @@ class MountRef:
     Args:
         token_type: of an auth mount: service, batch, default-service (the same as "") or default-batch.
         lockout: of an auth mount, where it is tuned.
+        passes: names of request headers that its operations may see, in lower case.
+        answers: names of response headers that its operations may set, in lower case.
     """
 
     id: str
@@ -199,6 +201,8 @@ class MountRef:
     token_type: str = ""
     lockout: LockoutRule | None = None
     namespace: NamespaceRef = ROOT_NAMESPACE
+    passes: frozenset[str] = frozenset()
+    answers: frozenset[str] = frozenset()
 
     @property
     def place(self) -> str:
@@ -287,6 +291,7 @@ class Result:
         wrap: where the real answer waits instead: the `wrap_info` object. All else is empty then.
         status: code of the answer, in dialects where the operation chooses it (ACME).
         headers: of the answer, in such dialects.
+        modified: since when a document is what it is, in whole seconds; 0 for what is always sent.
         refusal: what the caller is told instead, though what was changed counts: a failed try. Of a `Change` only.
         lease: what the caller can renew and give back, where the answer is for a time.
     """
@@ -304,6 +309,7 @@ class Result:
     headers: tuple[tuple[str, str], ...] = ()
     lease: Leased | None = None
     refusal: KmsError | None = None
+    modified: int = 0
 
 
 @dataclass(frozen=True, slots=True)

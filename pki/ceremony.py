@@ -185,7 +185,7 @@ class RootAct:
             raise integrity("a root was signed without a recorded intent")
         ledger.issued(tx, self.row, root.der)
         install(tx, mount_id, self._issuer(root.der), root.crl)
-        settle(tx, mount_id)
+        settle(tx, mount_id, self.now)
         text = self.form.document(root.der)
         data: dict[str, Any] = {
             "certificate": text,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from kms.errors import not_found
 from kms.operation import Call, Result
 from pki import marks
@@ -14,6 +16,7 @@ from pki.freshness import FreshCrls
 from pki.marks import Scope
 from pki.model import PublicCrl
 from pki.public import PublicDocuments, unrevoked
+from pki.unchanged import latest
 
 PKIX_CRL = "application/pkix-crl"
 PEM_FILE = "application/x-pem-file"
@@ -72,11 +75,15 @@ class CrlDocuments:
 
     def _crl(self, call: Call, kind: Kind) -> PublicCrl | None:
         issuer = self.documents.find(call)
-        return self.crls.get(kind(call.mount.id, issuer.id)) if issuer is not None else None
+        crl = self.crls.get(kind(call.mount.id, issuer.id)) if issuer is not None else None
+        if issuer is None or crl is None:
+            return None
+        # The default issuer may change, and with it whose list this is.
+        return msgspec.structs.replace(crl, modified=latest(crl.modified, issuer.modified))
 
 
 def _der(crl: PublicCrl | None) -> Result:
-    return Result(raw=(crl.der, PKIX_CRL)) if crl is not None else Result()
+    return Result(raw=(crl.der, PKIX_CRL), modified=crl.modified) if crl is not None else Result()
 
 
 def _text(crl: PublicCrl) -> str:
@@ -84,15 +91,19 @@ def _text(crl: PublicCrl) -> str:
 
 
 def _pem(crl: PublicCrl | None) -> Result:
-    return Result(raw=((_text(crl) + "\n").encode(), PEM_FILE)) if crl is not None else Result()
+    if crl is None:
+        return Result()
+    return Result(raw=((_text(crl) + "\n").encode(), PEM_FILE), modified=crl.modified)
 
 
 def _json(crl: PublicCrl | None) -> Result:
-    return Result(data={"crl": _text(crl) + "\n" if crl is not None else ""})
+    if crl is None:
+        return Result(data={"crl": ""})
+    return Result(data={"crl": _text(crl) + "\n"}, modified=crl.modified)
 
 
 def _certificate(crl: PublicCrl | None) -> Result:
     if crl is None:
         raise no_default_issuer()
     data: dict[str, Any] = unrevoked(_text(crl))
-    return Result(data=data)
+    return Result(data=data, modified=crl.modified)

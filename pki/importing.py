@@ -236,7 +236,7 @@ class Imports:
             for issuer in plan.issuers:
                 install(tx, mount_id, issuer, crls.get(issuer.id))
             _default_key(tx, plan)
-            settle(tx, mount_id)
+            settle(tx, mount_id, int(call.now))
             return result
 
         return External(plan.facts, _nothing, perform, conclude, _no_trace)

@@ -63,7 +63,7 @@ class IssuerRevocation:
 
     def _mark(self, tx: Transaction, mount_id: str, revoked: Issuer, warnings: tuple[str, ...]) -> Result:
         store_issuer(tx, mount_id, revoked)
-        settle(tx, mount_id)
+        settle(tx, mount_id, revoked.revoked_at)
         data = issuer_data(tx, mount_id, revoked)
         return Result(data=data, warnings=warnings, subject={"issuer": revoked.id, "serial": revoked.serial})
 

@@ -27,6 +27,7 @@ from pki.store import (
     mount_config,
     put,
 )
+from pki.unchanged import moment
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_-])?\Z")
 _MAX_CHAIN = 10
@@ -113,7 +114,7 @@ def choose_default(tx: Transaction, mount_id: str, issuer: Issuer) -> None:
         put(tx, MOUNTS, mount_id, changed)
 
 
-def settle(tx: Transaction, mount_id: str) -> None:
+def settle(tx: Transaction, mount_id: str, now: int) -> None:
     """Recompute all chains and the public documents after any change to the set of issuers."""
     known = issuers(tx, mount_id)
     parsed = {issuer.id: x509.load_der_x509_certificate(issuer.certificate) for issuer in known}
@@ -129,16 +130,17 @@ def settle(tx: Transaction, mount_id: str) -> None:
             certificate=issuer.certificate,
             chain=tuple(by_id[above].certificate for above in chain),
         )
-        _publish(tx, f"{mount_id}/{issuer.id}", public)
+        _publish(tx, f"{mount_id}/{issuer.id}", public, now)
         shards.note(tx, mount_id, issuer, config)
         if issuer.id == config.default_issuer:
-            _publish(tx, f"{mount_id}/{DEFAULT}", public)
+            _publish(tx, f"{mount_id}/{DEFAULT}", public, now)
 
 
-def _publish(tx: Transaction, key: str, public: PublicIssuer) -> None:
+def _publish(tx: Transaction, key: str, public: PublicIssuer, now: int) -> None:
     row = tx.get(PUBLIC_ISSUERS, key)
-    if row is None or row.value != public:
-        put(tx, PUBLIC_ISSUERS, key, public)
+    before = row.value.modified if row is not None else 0
+    if row is None or msgspec.structs.replace(row.value, modified=0) != public:
+        put(tx, PUBLIC_ISSUERS, key, msgspec.structs.replace(public, modified=moment(now, before)))
 
 
 def _chain(start: str, parsed: dict[str, x509.Certificate]) -> tuple[str, ...]:
@@ -168,7 +170,7 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def settings(tx: Transaction, mount_id: str, config: MountConfig) -> None:
+def settings(tx: Transaction, mount_id: str, config: MountConfig, now: int) -> None:
     """Store changed settings of a mount; the default issuer may be among them."""
     put(tx, MOUNTS, mount_id, config)
-    settle(tx, mount_id)
+    settle(tx, mount_id, now)

@@ -70,7 +70,7 @@ class IssuersAdmin:
 
         def write(tx: Transaction) -> Result:
             store_issuer(tx, call.mount.id, changed)
-            settle(tx, call.mount.id)
+            settle(tx, call.mount.id, int(call.now))
             current = next(each for each in issuers(tx, call.mount.id) if each.id == changed.id)
             return Result(data=issuer_data(tx, call.mount.id, current), subject={"issuer": changed.id})
 
@@ -87,7 +87,7 @@ class IssuersAdmin:
             if issuer is None:
                 return Result()
             was_default = remove_issuer(tx, call.mount.id, issuer.id)
-            settle(tx, call.mount.id)
+            settle(tx, call.mount.id, int(call.now))
             gone = _DEFAULT_GONE.format(id=issuer.id, ref=_ref(call))
             return Result(warnings=(gone,) if was_default else (), subject={"issuer": issuer.id})
 

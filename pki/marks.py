@@ -15,6 +15,7 @@ from kms.errors import ErrorKind, KmsError
 from kms.tables import Reader, Transaction
 from pki.model import CrlMark, CrlNumber, PublicCrl, Revocation
 from pki.store import CRL_JOURNAL, CRL_MARKS, CRL_NUMBERS, PUBLIC_CRLS, put
+from pki.unchanged import moment
 
 COMPLETE, DELTA = "complete", "delta"
 CLAIM_SECONDS = 10  # whoever claimed a CRL and did not publish it by then has died
@@ -154,7 +155,9 @@ def publish(
     """Store a CRL for everybody to fetch, unless a newer one is there; and give the claim up."""
     mark = _unclaimed(mark_of(tx, scope), claimant)
     if crl.number > mark.built:
-        put(tx, PUBLIC_CRLS, scope.public_key, crl)
+        before = tx.get(PUBLIC_CRLS, scope.public_key)
+        made = moment(crl.this_update, before.value.modified if before is not None else 0)
+        put(tx, PUBLIC_CRLS, scope.public_key, msgspec.structs.replace(crl, modified=made))
         mark = msgspec.structs.replace(
             mark,
             built=crl.number,

@@ -193,6 +193,7 @@ class PublicCrl(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     der: bytes
     base: int = 0  # of a delta
+    modified: int = 0  # pki.unchanged
 
 
 class PublicIssuer(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +203,7 @@ class PublicIssuer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     certificate: bytes
     chain: tuple[bytes, ...]
+    modified: int = 0  # pki.unchanged
 
 
 class TidyOptions(msgspec.Struct, frozen=True, kw_only=True):

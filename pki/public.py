@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from kms.clock import rfc3339
 from kms.errors import ErrorKind, KmsError, not_found
 from kms.operation import Call, Result
@@ -32,12 +34,12 @@ class PublicDocuments:
     def ca(self, call: Call) -> Result:
         """The issuer's certificate in DER; nothing (204) while there is none."""
         issuer = self.find(call)
-        return Result(raw=(issuer.certificate, PKIX_CERT)) if issuer is not None else Result()
+        return _raw(issuer.certificate, PKIX_CERT, issuer) if issuer is not None else Result()
 
     def ca_pem(self, call: Call) -> Result:
         """The same in PEM."""
         issuer = self.find(call)
-        return Result(raw=(_armour([issuer.certificate]), PEM_CHAIN)) if issuer is not None else Result()
+        return _raw(_armour([issuer.certificate]), PEM_CHAIN, issuer) if issuer is not None else Result()
 
     def ca_chain(self, call: Call) -> Result:
         """The issuer and what is above it, PEM (under the peer's content type, which says DER)."""
@@ -55,20 +57,24 @@ class PublicDocuments:
                 "ca_chain": [pem(der) + "\n" for der in issuer.chain],
                 "issuer_id": issuer.id,
                 "issuer_name": issuer.name,
-            }
+            },
+            modified=issuer.modified,
         )
 
     def issuer_der(self, call: Call) -> Result:
         """issuer/:ref/der."""
-        return Result(raw=(self._known(call).certificate, PKIX_CERT))
+        issuer = self._known(call)
+        return _raw(issuer.certificate, PKIX_CERT, issuer)
 
     def issuer_pem(self, call: Call) -> Result:
         """issuer/:ref/pem."""
-        return Result(raw=(_armour([self._known(call).certificate]), PEM_CHAIN))
+        issuer = self._known(call)
+        return _raw(_armour([issuer.certificate]), PEM_CHAIN, issuer)
 
     def cert_ca(self, call: Call) -> Result:
         """cert/ca."""
-        return Result(data=unrevoked(pem(self._known(call).certificate)))
+        issuer = self._known(call)
+        return Result(data=unrevoked(pem(issuer.certificate)), modified=issuer.modified)
 
     def cert_ca_chain(self, call: Call) -> Result:
         """cert/ca_chain."""
@@ -103,7 +109,8 @@ class PublicDocuments:
             return row.value if row is not None else None
         for other in self._store.reader().scan(PUBLIC_ISSUERS, f"{call.mount.id}/"):
             if other.value.name == ref:
-                return other.value
+                # A name may move to another issuer, whose document is older than what somebody fetched before.
+                return msgspec.structs.replace(other.value, modified=0)
         raise KmsError(ErrorKind.INVALID, f"unable to find PKI issuer for reference: {ref}", status=500)
 
     def _known(self, call: Call) -> PublicIssuer:
@@ -119,6 +126,10 @@ class PublicDocuments:
         if row is None or not row.value.certificate:
             raise not_found()
         return row.value
+
+
+def _raw(body: bytes, kind: str, issuer: PublicIssuer) -> Result:
+    return Result(raw=(body, kind), modified=issuer.modified)
 
 
 def _armour(ders: Any) -> bytes:

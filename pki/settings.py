@@ -119,7 +119,7 @@ class Settings:
     def _configure(self, call: Call, change: Any, show: Any) -> Change:
         def write(tx: Transaction) -> Result:
             config = change(mount_config(tx, call.mount.id))
-            settings(tx, call.mount.id, config)
+            settings(tx, call.mount.id, config, int(call.now))
             return Result(data=show(config))
 
         return Change(write)

@@ -168,7 +168,7 @@ def run(tx: Transaction, mount_id: str, options: TidyOptions, now: int, *, autom
     """One run, in the caller's transaction."""
     certificates, revocations = _delete(tx, mount_id, options, now)
     gone = (
-        _expired_issuers(tx, mount_id, now - options.issuer_safety_buffer)
+        _expired_issuers(tx, mount_id, now - options.issuer_safety_buffer, now)
         if options.tidy_expired_issuers
         else 0
     )
@@ -223,7 +223,7 @@ def _owed(tx: Transaction, revocation: Revocation) -> bool:
     return any(row is not None and row.value.this_update <= revocation.not_after for row in rows)
 
 
-def _expired_issuers(tx: Transaction, mount_id: str, before: int) -> int:
+def _expired_issuers(tx: Transaction, mount_id: str, before: int, now: int) -> int:
     """Issuers that ended before `before`, but for the default; their keys stay."""
     default = mount_config(tx, mount_id).default_issuer
     gone = [
@@ -232,7 +232,7 @@ def _expired_issuers(tx: Transaction, mount_id: str, before: int) -> int:
     for issuer_id in gone:
         remove_issuer(tx, mount_id, issuer_id)
     if gone:
-        settle(tx, mount_id)
+        settle(tx, mount_id, now)
     return len(gone)
 
 

@@ -393,7 +393,7 @@ def response_headers(answer: Rendered, https: bool) -> list[Header]:
     headers = [(b"Content-Type", kind), _SERVER]
     if not any(name == "Cache-Control" for name, _ in answer.headers):
         headers.insert(0, _NO_STORE)
-    if answer.status != 204:
+    if answer.status not in {204, 304}:
         headers.append((b"Content-Length", b"%d" % len(answer.body)))
     if https:
         headers.append(_HSTS)

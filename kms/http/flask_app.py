@@ -6,12 +6,18 @@ already read, so that a slow client never holds a thread. Under a plain WSGI ser
 
 from __future__ import annotations
 
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from flask import Flask, Response, request
+from werkzeug.datastructures import Headers
 
 from kms.http.vault.body import MAX_BODY_BYTES
 from kms.http.vault.door import Door, Prepared, Rendered
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 PREPARED = "keystead.prepared"
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "LIST", "OPTIONS", "SCAN"]
@@ -43,8 +49,18 @@ def _answer(door: Door) -> Rendered:
     return door.handle(request.method, raw_path, request.query_string, headers, request.get_data(), peer)
 
 
+class _Whole(Response):
+    """As it was rendered: werkzeug takes Last-Modified from a 304, which RFC 9110 15.4.5 leaves to the server."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        headers = super().get_wsgi_headers(environ)
+        if self.status_code == HTTPStatus.NOT_MODIFIED and self.last_modified is not None:
+            headers["Last-Modified"] = self.headers["Last-Modified"]
+        return headers
+
+
 def _response(answer: Rendered) -> Response:
-    response = Response(answer.body, status=answer.status, content_type=answer.content_type)
+    response = _Whole(answer.body, status=answer.status, content_type=answer.content_type)
     response.autocorrect_location_header = False
     response.headers["Cache-Control"] = "no-store"
     response.headers["Server"] = "keystead"

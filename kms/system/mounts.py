@@ -221,6 +221,8 @@ def reference(row: Row[Mount]) -> MountRef:
         token_type=mount.token_type,
         lockout=mount.lockout,
         namespace=mount.within,
+        passes=frozenset(name.lower() for name in mount.passthrough_request_headers),
+        answers=frozenset(name.lower() for name in mount.allowed_response_headers),
     )
 
 

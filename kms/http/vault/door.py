@@ -29,6 +29,7 @@ from kms.http.ports import NO_ROUTE, App
 from kms.http.vault import body as bodies
 from kms.http.vault.canonical import PREFIX, WELL_KNOWN, Redirect, canonical, query_fields, wants_list
 from kms.http.vault.coerce import wrap_seconds
+from kms.http.vault.conditional import SINCE, conditional, since
 from kms.http.vault.errors import OPERATIONAL, multi, nothing, render_error
 from kms.http.vault.idempotency import idempotency_key
 from kms.http.vault.render import render
@@ -78,6 +79,7 @@ class Routed:
     reason: str  # why nothing matched: "mount", "path", "verb"; "" when it did
     query: dict[str, str]
     namespace: NamespaceRef = ROOT_NAMESPACE
+    since: int = 0  # If-Modified-Since, of a mount that passes it
     headed: bool = False  # a header that names a namespace is part of the path
 
     @property
@@ -338,6 +340,8 @@ class Door:
             call.audited_headers = _audited(headers, wanted)
         if asked.namespace not in _NAMESPACES and not routed.headed:
             self._demand_none(routed, asked.namespace)
+        if SINCE in routed.mount.passes:
+            routed.since = since(headers)
         if asked.wrap_ttl:
             call.wrap_ttl = wrap_seconds(asked.wrap_ttl)
         if asked.idempotency_key:
@@ -371,6 +375,8 @@ class Door:
         if match is None:
             raise KmsError(ErrorKind.NO_ROUTE, "")
         answer = render(match.compiled.route, result, call.request_id, prepared.warnings)
+        if result.modified:
+            answer = conditional(answer, result.modified, prepared.routed.since, call.mount)
         if receipt is not None:
             answer.headers = _receipted(answer.headers, receipt.header())
         return answer
