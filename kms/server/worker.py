@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -48,6 +49,15 @@ class Worker(ASGIWorker):
         self.connections: set[Connection] = set()
         # Accepted, and still in the TLS handshake. One that fails there says nothing, and is collected.
         self.shaking: WeakSet[Connection] = WeakSet()
+        self._told = asyncio.Event()  # to end
+
+    def handle_exit_signal(self) -> None:
+        super().handle_exit_signal()
+        self._told.set()
+
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._told.set()
 
     async def _serve(self) -> None:
         self.lifespan = LifespanManager(self.asgi, self.log, self.state)
@@ -142,7 +152,8 @@ class Worker(ASGIWorker):
             if self.app.asgi.leaving():
                 self.alive = False
                 return
-            await asyncio.sleep(_TICK_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), _TICK_SECONDS)
 
 
 def _spare_the_collector() -> None:

@@ -16,7 +16,7 @@ from weakref import WeakSet
 import httpx
 
 from tests.harness import processes
-from tests.harness.api import Api
+from tests.harness.api import NO_TLS, Api
 
 KEYSTEAD = Path(sys.prefix) / "bin" / "keystead"
 START_SECONDS = 60
@@ -133,7 +133,7 @@ class DevServer:
 
     def answers(self) -> bool:
         """Whether sys/health says initialised and unsealed."""
-        with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=5) as client:
+        with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=5, verify=NO_TLS) as client:
             return client.get(f"{self.address}/v1/sys/health").status_code == 200
         return False
 
@@ -199,7 +199,7 @@ class ConfiguredServer(DevServer):
 
     def answers(self) -> bool:
         """Whether it serves, initialised or not; initialises it at the first time."""
-        with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=20) as client:
+        with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=20, verify=NO_TLS) as client:
             status = client.get(f"{self.address}/v1/sys/health").status_code
             if status == 501:
                 body = {"recovery_shares": 1, "recovery_threshold": 1}
