@@ -31,6 +31,7 @@ from kms.operation import (
     Runs,
     Type,
 )
+from kms.sensitive import Sensitive
 from kms.shared import Shared
 
 ROOT = "root"
@@ -276,6 +277,9 @@ class FakeApp:
     def well_known(self, path: str) -> str | None:
         del path
         return None
+
+    def page_key(self) -> Sensitive:
+        return Sensitive(bytes(32))
 
     def leaving(self) -> bool:
         return self._shared is not None and self._shared.seal_epoch() != self._epoch
