@@ -11,9 +11,11 @@ from kms.errors import KmsError
 from kms.identity.oidc.keyadmin import ROTATE, OidcKeys, named
 from kms.identity.oidc.model import KEYS, OidcKey
 from kms.identity.oidc.signing import MOUNT, SigningKeys
+from kms.identity.remains import signing_keys
+from kms.identity.within import Within
 from kms.keys.model import VersionState
 from kms.keys.store import KEY_VERSIONS, NAMED_KEYS
-from kms.operation import Call, Change, External, Result
+from kms.operation import Call, Change, External, NamespaceRef, Result
 from tests.keys.rig import Rig
 
 CLAIMS = {"sub": "entity"}
@@ -107,6 +109,38 @@ def test_a_key_rotates_when_its_period_is_over_and_the_old_one_ends_later(soft: 
     assert first not in {entry.kid for entry in soft.get("k").ring}
     assert soft.rig.store.reader().get(NAMED_KEYS, f"{MOUNT}/{first}") is None
     # What signs now verifies, and its name is not reachable below any mount of the API.
+    assert soft.verifies("k", soft.signing.sign(soft.get("k"), CLAIMS))
+
+
+def test_keys_of_one_name_in_two_namespaces_rotate_each_for_itself(soft: Named) -> None:
+    team = NamespaceRef("Ab3dEf", "team/")
+    settings: dict[str, Any] = {"algorithm": "ES256", "protection": "software", "rotation_period": 600}
+    soft.write("k", **settings, verification_ttl=600)
+    call = soft.call(name="k", **settings | {"rotation_period": 3600}, verification_ttl=600)
+    call.namespace = team
+    soft.run(soft.keys.write(call))
+    own = Within(soft.rig.store.reader(), team)
+    before, announced = own.get(KEYS, "k"), soft.get("k").next
+    assert before is not None
+    assert before.value.signing not in set(soft.documents("k"))
+    soft.rig.clock.sleep(601)
+    assert soft.chores() == 1
+    assert own.get(KEYS, "k") == before
+    assert soft.get("k").signing == announced
+    soft.rig.clock.sleep(3000)
+    while soft.chores():
+        pass
+    after = own.get(KEYS, "k")
+    assert after is not None
+    assert after.value.signing == before.value.next
+    # The namespace goes, and its signing keys with it; those of the same name elsewhere stay.
+    with soft.rig.store.transaction() as tx:
+        assert signing_keys(soft.signing.retire)(tx, team, 100) == 1
+        assert signing_keys(soft.signing.retire)(tx, team, 100) == 0
+    reader = soft.rig.store.reader()
+    assert [reader.get(NAMED_KEYS, f"{MOUNT}/{entry.kid}") for entry in after.value.ring] == [None] * len(
+        after.value.ring
+    )
     assert soft.verifies("k", soft.signing.sign(soft.get("k"), CLAIMS))
 
 
