@@ -79,8 +79,8 @@ class Routed:
     reason: str  # why nothing matched: "mount", "path", "verb"; "" when it did
     query: dict[str, str]
     namespace: NamespaceRef = ROOT_NAMESPACE
-    since: int = 0  # If-Modified-Since, of a mount that passes it
     headed: bool = False  # a header that names a namespace is part of the path
+    since: int = 0  # If-Modified-Since, of a mount that passes it
 
     @property
     def inline(self) -> bool:
