@@ -27,21 +27,52 @@ command exists to print them. Everyday use goes through any client of the API.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import Final
 
 import click
 
 from kms import __version__
-from kms.cli.auditing import audit
-from kms.cli.ca import ca
-from kms.cli.doctor import doctor
-from kms.cli.policy import policy
-from kms.cli.recovering import backup, recover, restore
-from kms.cli.remote import recover_compromise, rotate_root, status
-from kms.cli.serving import dev, init, serve
+from kms.cli.loading import loading
 from kms.errors import KmsError
 
+# Where each command is. Only the one that is asked for is loaded: some need the whole server, others a file.
+_PLACES: Final = {
+    "dev": "serving",
+    "init": "serving",
+    "serve": "serving",
+    "status": "remote",
+    "rotate-root": "remote",
+    "recover-compromise": "remote",
+    "doctor": "doctor",
+    "audit": "auditing",
+    "policy": "policy",
+    "ca": "ca",
+    "backup": "recovering",
+    "restore": "recovering",
+    "recover": "recovering",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_PLACES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in _PLACES:
+            with loading():
+                module = import_module(f"kms.cli.{_PLACES[cmd_name]}")
+            found = getattr(module, cmd_name.replace("-", "_"))
+            if not isinstance(found, click.Command):
+                raise TypeError(f"{cmd_name} is no command")
+            self.add_command(found)
+        return found
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 def keystead() -> None:
     """HSM-backed keys, certificates and secrets behind the Vault HTTP API."""
 
@@ -52,28 +83,10 @@ def version() -> None:
     click.echo(f"keystead {__version__}")
 
 
-for _command in (
-    dev,
-    init,
-    serve,
-    status,
-    doctor,
-    audit,
-    policy,
-    ca,
-    rotate_root,
-    recover_compromise,
-    backup,
-    restore,
-    recover,
-):
-    keystead.add_command(_command)
-
-
 def main() -> None:
     """The entry point of the distribution."""
     try:
-        keystead()
+        keystead(prog_name="keystead")
     except KmsError as error:
         click.echo(f"error: {error.detail}", err=True)
         sys.exit(1)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from kms import __version__
+from kms.cli.loading import loading
 from kms.clock import SystemClock
 from kms.config import (
     AcmeSection,
@@ -148,7 +149,8 @@ def serve(path: Path) -> None:
 
 
 def _builder() -> Callable[..., Any]:
-    from kms.app import build  # noqa: PLC0415  (loads every part; help and status need none)
+    with loading():
+        from kms.app import build  # noqa: PLC0415  (loads every part; help and status need none)
 
     return build
 

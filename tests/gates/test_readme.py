@@ -17,7 +17,10 @@ README = (TOP / "README.md").read_text()
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
-        for child, inner in command.commands.items():
+        context = click.Context(command)
+        for child in command.list_commands(context):
+            inner = command.get_command(context, child)
+            assert inner is not None, child
             yield from commands(inner, f"{name} {child}")
     else:
         yield name, command
