@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import hvac
 import pyotp
 import pytest
 
 from tests.harness.api import Answer, Api
+from tests.harness.bao import Bao
 from tests.harness.dev import KEYSTEAD, DevServer, clean_environment
 from tests.namespaces.tenants import ALL, Tenant, clear, tenant
 
@@ -276,3 +278,34 @@ def test_the_command_speaks_of_the_namespace_that_is_set(
         rows = keystead(credential, "unused", str(server.audit), "--format", "json")
         listed = [row["path"] for row in json.loads(rows.stdout) if row["policy"].endswith(f"/{name}")]
         assert listed == [f"{red.path}/transit/keys/never"], rows.stderr
+
+
+def test_real_clients_in_a_namespace(api: Api, bao: Bao, red: Tenant) -> None:
+    """Hvac and `bao` with their own ways of naming a namespace."""
+    client = hvac.Client(api.address, api.token, namespace=red.path)
+    client.sys.enable_auth_method("userpass", path="people")
+    client.auth.userpass.create_or_update_user("kim", password="correct horse 5", mount_point="people")
+    login = hvac.Client(api.address, namespace=red.path)
+    auth = login.auth.userpass.login("kim", "correct horse 5", mount_point="people")["auth"]
+    entity = client.secrets.identity.read_entity(auth["entity_id"])["data"]
+    made = client.secrets.identity.create_or_update_group("owners", member_entity_ids=[entity["id"]])["data"]
+    assert client.secrets.identity.lookup_group(group_id=made["id"])["data"]["name"] == "owners"
+    root = hvac.Client(api.address, api.token)
+    assert root.secrets.identity.lookup_group(group_id=made["id"]).status_code == 204
+    assert login.auth.token.lookup_self()["data"]["namespace_path"] == f"{red.path}/"
+
+    # `bao login` keeps the token; the lease is found from the root namespace too, by its own end.
+    kept = bao.field(
+        "token", "login", f"-namespace={red.path}", "-no-store", "-method=userpass", "-path=people",
+        "username=kim", "password=correct horse 5",
+    )  # fmt: skip
+    (lease, *_) = client.sys.list_leases(prefix="auth/people/login/kim")["data"]["keys"]
+    whole = f"auth/people/login/kim/{lease}"
+    assert (
+        json.loads(bao("lease", "lookup", "-format=json", whole))["data"]["namespace_path"] == f"{red.path}/"
+    )
+    listed = json.loads(bao("list", "-format=json", f"-namespace={red.path}", "identity/entity/name"))
+    assert entity["name"] in listed
+    bao("lease", "revoke", f"-namespace={red.path}", "-prefix", "auth/people/")
+    for token in (kept, auth["client_token"]):
+        assert red.call("GET", "auth/token/lookup-self", token=token).status == 403
