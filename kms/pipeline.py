@@ -286,7 +286,7 @@ class Pipeline:
         if call.principal.namespace is call.namespace and call.operation.belongs is None:
             return  # nearly always, and always on a server without namespaces
         looked = looked_at(call)
-        if call.operation.belongs is not None and looked is not call:
+        if looked is not call and looked.namespace.id:
             self._gate.enter(looked)
         if not call.principal.namespace.covers(looked.namespace):
             # A policy cannot reach out of its namespace; this is for what every token may do.

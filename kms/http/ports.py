@@ -52,8 +52,10 @@ class Mounts(Protocol):
 class Namespaces(Protocol):
     """The tenants of the server."""
 
-    none: bool
-    """That there are none for sure: asked with every request. False also while nobody can know."""
+    @property
+    def none(self) -> bool:
+        """That there are none for sure: asked with every request. False also while nobody can know."""
+        ...
 
     @property
     def some(self) -> bool:

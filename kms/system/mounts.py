@@ -12,6 +12,7 @@ from kms.ids import base62, new_id, new_uuid
 from kms.namespaces import NAMESPACES
 from kms.operation import ROOT_NAMESPACE, LockoutRule, MountRef, NamespaceRef
 from kms.tables import Reader, Row, Store, Table, Transaction
+from kms.wholetable import WholeTable
 
 # One canonical spelling: lower- and upper-case letters, digits, '_', '-', '.', segments joined by '/'.
 _PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.\-]*/)+\Z")
@@ -95,33 +96,12 @@ class MountTable:
     """
 
     def __init__(self, store: Store, demand_open: Callable[[], None]) -> None:
-        self._store = store
+        self._all = WholeTable(store, MOUNTS, reference)
         self._demand_open = demand_open
-        self._rows: dict[str, Row[Mount]] | None = None
-        self._refs: dict[str, MountRef] = {}
-        self._epoch = 0
-        store.watch(MOUNTS, self)
-
-    def drop(self, _key: str) -> None:
-        """A mount changed (kms.tables.CacheListener)."""
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all mounts (kms.tables.CacheListener)."""
-        self._epoch += 1
-        self._rows = None
 
     def rows(self) -> Mapping[str, Row[Mount]]:
         """Path -> row."""
-        rows = self._rows
-        if rows is None:
-            # A change that arrives while we read must not be hidden by what we read before it.
-            before = self._epoch
-            rows = {row.key: row for row in self._store.reader().scan(MOUNTS)}
-            if self._epoch == before:
-                self._refs = {path: reference(row) for path, row in rows.items()}
-                self._rows = rows
-        return rows
+        return self._all.get().rows
 
     def within(self, namespace: NamespaceRef) -> dict[str, Row[Mount]]:
         """The mounts of one namespace, by the path that they have inside it."""
@@ -149,12 +129,13 @@ class MountTable:
         Raises:
             KmsError(UNINITIALIZED, SEALED, HSM_UNAVAILABLE): any other path, while nobody can know.
         """
-        refs = self._refs
-        if self._rows is None:
+        known = self._all.current
+        if known is None:
             if path.startswith(SYSTEM.path):
                 return SYSTEM, path[len(SYSTEM.path) :]
             self._demand_open()
-            refs = {key: reference(row) for key, row in self.rows().items()}
+            known = self._all.get()
+        refs = known.made
         for end in _slashes(path):
             ref = refs.get(path[:end])
             if ref is not None:
@@ -188,12 +169,12 @@ def demand_free(
     tx: Transaction, path: str, namespace: NamespaceRef, told: str = "path is already in use at {}"
 ) -> None:
     """Raise KmsError(INVALID), saying where, unless a mount of this namespace may have this full path."""
-    for row in tx.scan(MOUNTS):
-        if row.key.startswith(path) or path.startswith(row.key):
-            taken = row.key[len(namespace.path) :].removeprefix("auth/")
-            raise invalid(told.format(taken))
-    for key in tx.keys(NAMESPACES):
-        if len(key) > len(namespace.path) and path.startswith(key):
+    above = [path[:end] for end in _slashes(path)]
+    taken = next((key for key in above if tx.get(MOUNTS, key) is not None), None)
+    for key in [taken] if taken is not None else tx.keys(MOUNTS, path, limit=1):
+        raise invalid(told.format(key[len(namespace.path) :].removeprefix("auth/")))
+    for key in above:
+        if len(key) > len(namespace.path) and tx.get(NAMESPACES, key) is not None:
             raise invalid(f"existing mount at {key[len(namespace.path) :]}")
 
 

@@ -17,24 +17,24 @@ class Tenant:
     def __init__(self, api: Api, path: str, token: str = "") -> None:
         self.api = api
         self.path = path
-        self._token = token or api.token
+        self.shown = token or api.token
 
     @property
     def token_text(self) -> str:
         """The token that it calls with."""
-        return self._token
+        return self.shown
 
     def call(self, verb: str, path: str, body: object = None, *, token: str | None = None) -> Answer:
         """By the header. `token` "" sends none."""
-        shown = self._token if token is None else token
-        headers = {"X-Vault-Namespace": self.path, "X-Vault-Token": shown}
+        sent = self.shown if token is None else token
+        headers = {"X-Vault-Namespace": self.path, "X-Vault-Token": sent}
         if verb == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
         return self.api.call(verb, path, body, headers=headers)
 
     def by_path(self, verb: str, path: str, body: object = None) -> Answer:
         """By the path."""
-        return self.api.call(verb, f"{self.path}/{path}", body, headers={"X-Vault-Token": self._token})
+        return self.api.call(verb, f"{self.path}/{path}", body, headers={"X-Vault-Token": self.shown})
 
     def ok(self, verb: str, path: str, body: object = None) -> dict[str, Any]:
         """Must succeed; its data."""
@@ -44,7 +44,7 @@ class Tenant:
 
     def call_wrapped(self, verb: str, path: str, body: object = None) -> dict[str, Any]:
         """Its answer is wrapped; the wrap_info."""
-        headers = {"X-Vault-Namespace": self.path, "X-Vault-Token": self._token, "X-Vault-Wrap-TTL": "5m"}
+        headers = {"X-Vault-Namespace": self.path, "X-Vault-Token": self.shown, "X-Vault-Wrap-TTL": "5m"}
         info: dict[str, Any] = self.api.call(verb, path, body, headers=headers).json["wrap_info"]
         return info
 

@@ -96,9 +96,9 @@ def test_a_policy_of_a_namespace_never_reaches_out_of_it(api: Api, red: Tenant, 
     api.ok("POST", f"sys/mounts/{name}", {"type": "transit"})
     mine = red.as_token(ALL)
     assert mine.call("GET", "keys/keys/app").status == 200
-    assert Tenant(api, kid.path, mine._token).call("GET", "keys/keys/app").status == 200
+    assert Tenant(api, kid.path, mine.shown).call("GET", "keys/keys/app").status == 200
     for other in (blue.path, "root"):
-        outside = Tenant(api, other, mine._token)
+        outside = Tenant(api, other, mine.shown)
         for verb, path in (
             ("GET", "keys/keys/app"),
             ("GET", "sys/mounts"),
@@ -111,7 +111,7 @@ def test_a_policy_of_a_namespace_never_reaches_out_of_it(api: Api, red: Tenant, 
             assert (answer.status, answer.errors) == (403, ["1 error occurred:\n\t* permission denied\n\n"])
     for text in ('path "../*"', f'path "/{blue.path}/*"', f'path "{blue.path}/*"', 'path "+/keys/*"'):
         tried = red.as_token(f'{text} {{ capabilities = ["read"] }}')
-        assert Tenant(api, blue.path, tried._token).call("GET", "keys/keys/app").status == 403
+        assert Tenant(api, blue.path, tried.shown).call("GET", "keys/keys/app").status == 403
     api.ok("DELETE", f"sys/mounts/{name}")
 
 
@@ -330,6 +330,8 @@ def test_a_locked_namespace_answers_nobody(api: Api, red: Tenant) -> None:
     for place in (red, mine, kid):
         answer = place.call("GET", "sys/mounts")
         assert (answer.status, answer.errors) == (503, [f"{text} to gain access."])
+    # Not even from outside may a token of it look at itself.
+    assert Tenant(api, "root", mine.shown).call("GET", "auth/token/lookup-self").status == 503
     assert api.ok("GET", f"sys/namespaces/{red.path}")["locked"] is True
     bare = _token(api, 'path "sys/namespaces/*" { capabilities = ["update"] }')
     unlock = f"sys/namespaces/api-lock/unlock/{red.path}"

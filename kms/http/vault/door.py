@@ -317,7 +317,9 @@ class Door:
         found = self._app.mounts.resolve(path)
         if found is None:
             within = self._namespaces.of(path) if self._namespaces.some else ROOT_NAMESPACE
-            return Routed(verb, path, _NO_MOUNT, self._no_route[verb], None, "mount", fields, within, headed)
+            return Routed(
+                verb, path, _NO_MOUNT, self._no_route[verb], None, "mount", fields, within, headed=headed
+            )
         mount, rest = found
         router = self._routers.get(mount.type)
         match = router.match(verb, rest) if router else "path"
@@ -326,12 +328,12 @@ class Door:
             match = match if isinstance(head, str) else head
         if isinstance(match, str):
             return Routed(
-                verb, path, mount, self._no_route[verb], None, match, fields, mount.namespace, headed
+                verb, path, mount, self._no_route[verb], None, match, fields, mount.namespace, headed=headed
             )
         operation = match.compiled.operation
         if method == "HEAD" and operation.caller is not Caller.PUBLIC:
             return nothing(405)
-        return Routed(verb, path, mount, operation, match, "", fields, mount.namespace, headed)
+        return Routed(verb, path, mount, operation, match, "", fields, mount.namespace, headed=headed)
 
     def _fill(self, routed: Routed, headers: Headers, body: bytes, call: Call) -> tuple[str, ...]:
         asked = _read(headers)

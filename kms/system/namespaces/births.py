@@ -13,7 +13,7 @@ from kms.ids import base62, new_uuid
 from kms.namespaces import NAMESPACES, Namespace
 from kms.namespaces.model import ID_LENGTH
 from kms.operation import NamespaceRef
-from kms.system.mounts import BUILTIN, MOUNTS, new_mount
+from kms.system.mounts import BUILTIN, MOUNTS, demand_free, new_mount
 from kms.tables import Row, Transaction
 
 MAX_NAME: Final = 128
@@ -71,9 +71,7 @@ def born(tx: Transaction, above: NamespaceRef, name: str, kept: dict[str, str]) 
     path = f"{above.path}{name}/"
     if len(path) > MAX_PATH:
         raise invalid(f"the full path of a namespace has at most {MAX_PATH} characters")
-    for key in tx.keys(MOUNTS):
-        if key.startswith(path) or path.startswith(key):
-            raise invalid(f"new namespace conflicts with existing mount: {key[len(above.path) :]}")
+    demand_free(tx, path, above, "new namespace conflicts with existing mount: {}")
     row = tx.insert(NAMESPACES, path, Namespace(id=base62(ID_LENGTH), uuid=new_uuid(), custom_metadata=kept))
     for place, kind, description in BUILTIN:
         accessor = "auth_token" if kind == "token" else kind

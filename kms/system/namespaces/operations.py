@@ -133,7 +133,7 @@ class NamespaceHandlers:
             row = tx.get(NAMESPACES, path)
             if row is None:
                 return Result(warnings=(_NONE,), subject={"namespace": path, "removed": 0})
-            if any(key != path for key in tx.keys(NAMESPACES, path)):
+            if len(tx.keys(NAMESPACES, path, limit=2)) > 1:
                 raise invalid("unable to delete namespace containing child namespaces")
             if not row.value.tainted:
                 tx.replace(NAMESPACES, row, replace(row.value, tainted=True))
