@@ -142,7 +142,7 @@ def _told(here: Tenant, spot: Spot, value: str, ids: dict[str, str], others: boo
     for said in sorted(ids.values(), key=len, reverse=True):
         for spelled in (said, said.lower(), said.rpartition("/")[2]):
             text = text.replace(spelled, "ID")
-    text = re.sub(r'"request_id": "[^"]*"|"id": "[A-Za-z0-9]{6}"', "", text)
+    text = re.sub(r'"request_id": "[^"]*"|"id": "[A-Za-z0-9]{6}"|"(ttl|lease_duration)": [0-9]+', "", text)
     for pattern, told in ((re.compile(TIME.pattern.removesuffix(r"\Z")), "<time>"), *NEW):
         text = pattern.sub(told, text)
     return answer.status, text
