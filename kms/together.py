@@ -86,6 +86,7 @@ class Gathering:
         self._commits: Commits | None = None
         self._failure: BaseException | None = None  # of what the call that goes on now has waited for
         self._planned = False  # a group will be opened soon
+        self._seen = 0  # calls that waited for it a turn ago
         self._busy = False  # a group is open, or about to be
         self._away = 0  # calls whose slow part is done elsewhere
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="aside")
@@ -155,10 +156,15 @@ class Gathering:
     def _plan(self) -> None:
         if not self._planned and not self._busy:
             self._planned = True
-            # In two turns of the loop: whose request has arrived by then begins before, and shares the commit.
-            self._loop.call_soon(lambda: self._loop.call_soon(self._open_planned))
+            self._seen = 0
+            self._loop.call_soon(self._open_planned)
 
     def _open_planned(self) -> None:
+        """Open a group, once a turn of the loop has brought no further call: those that come share the commit."""
+        if self._seen < len(self._entering) < MOST and not self._busy:
+            self._seen = len(self._entering)
+            self._loop.call_soon(self._open_planned)
+            return
         self._planned = False
         if self._entering and not self._busy:
             self._open()
