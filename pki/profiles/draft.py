@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,8 +10,11 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
+from kms.clock import SystemClock
+
 CA_PROFILE = "ca"  # of CAs that a role makes
 CA_PROFILES = frozenset({"root", "intermediate", CA_PROFILE})
+_now = SystemClock().now
 Extensions = tuple[tuple[x509.ExtensionType, bool], ...]
 
 
@@ -51,7 +53,7 @@ def new_serial(at: int | None = None) -> int:
     octets = bytearray(secrets.token_bytes(20))
     octets[0] = 0x40 | (octets[0] & 0x3F)
     if at is not None:
-        passed = (time.time_ns() % 1_000_000_000 << 24) // 1_000_000_000
+        passed = int(_now() % 1 * (1 << 24))
         octets[:8] = ((0x40 << 56) + (at << 24) + passed).to_bytes(8, "big")
     return int.from_bytes(octets, "big")
 
