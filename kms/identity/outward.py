@@ -10,10 +10,11 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +24,8 @@ from kms.errors import invalid
 
 SECONDS: Final = 5.0
 MAX_BYTES: Final = 256 * 1024
+_LABEL: Final = "[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_HOST: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 
 
 class UnreachableError(Exception):
@@ -55,6 +58,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     most: int = MAX_BYTES,
     guarded: bool = False,
+    names: Sequence[str] = (),
 ) -> Answer:
     """GET, or POST where there is a body.
 
@@ -65,6 +69,8 @@ def ask(
         headers: of the request; none has a default but Accept.
         most: bytes of an answer.
         guarded: the address was chosen by somebody else than the operator, so nothing on this machine or link is asked.
+        names: whose certificate is taken, in place of the URL's host: names or addresses of `check_server_name`. That
+            it leads to an authority of the context is verified as ever.
 
     Raises:
         UnreachableError: no connection, no TLS, no answer within `SECONDS`, or one that is too long.
@@ -72,6 +78,8 @@ def ask(
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port
+    if names:
+        context.check_hostname = False  # whose it is, `_check_names` says instead
     connection = (
         http.client.HTTPSConnection(host, port, timeout=SECONDS, context=context)
         if secure
@@ -86,6 +94,8 @@ def ask(
     target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     try:
         connection.connect()
+        if names and secure:
+            _check_names(connection.sock, names)
         with _deadline(connection):
             connection.request(
                 "GET" if body is None else "POST",
@@ -102,6 +112,39 @@ def ask(
     if len(found) > most:
         raise UnreachableError("the answer is too long")
     return Answer(answer.status, found)
+
+
+def _check_names(connected: socket.socket, names: Sequence[str]) -> None:
+    """Raise UnreachableError unless the certificate, whose path was verified, is for one of the names (RFC 6125)."""
+    shown: Any = connected.getpeercert() if isinstance(connected, ssl.SSLSocket) else None
+    found = (shown or {}).get("subjectAltName", ())
+    if not any(_is_for(kind, value, name) for kind, value in found for name in names):
+        raise UnreachableError("its certificate is for none of the names that are allowed")
+
+
+def _is_for(kind: str, value: str, name: str) -> bool:
+    address = _address(name)
+    if address is not None:
+        return kind == "IP Address" and _address(value) == address
+    if kind != "DNS":
+        return False
+    said, wanted = value.lower().split("."), name.lower().split(".")
+    if said[0] == "*" and len(said) > 2:  # one whole label, never a whole top-level domain
+        said, wanted = said[1:], wanted[1:]
+    return said == wanted
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def check_server_name(name: str) -> None:
+    """Raise KmsError(INVALID) unless it is a host name or an address, as a certificate has them."""
+    if _address(name) is None and not _HOST.fullmatch(name):
+        raise invalid(f"{name[:64]!r} is no host name or address of a certificate")
 
 
 def _elsewhere(host: str, port: int) -> tuple[str, int]:

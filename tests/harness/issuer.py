@@ -20,15 +20,15 @@ from jwt.algorithms import RSAAlgorithm
 
 
 class Issuer:
-    """Serves until `stop`. `keys` by kid may be changed while it runs."""
+    """Serves until `stop`; see `loopback_certificate` for names. `keys` by kid may be changed while it runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *names: str) -> None:
         self.keys: dict[str, rsa.RSAPrivateKey] = {}
         self.asked: list[str] = []
         self.redirect = ""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.ca = loopback_certificate(folder)
+        self.ca = loopback_certificate(folder, *names)
         context.load_cert_chain(folder / "issuer.pem", folder / "issuer.key")
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = f"https://127.0.0.1:{self._server.server_port}"
@@ -83,12 +83,16 @@ class Issuer:
         return Handler
 
 
-def loopback_certificate(folder: Path) -> str:
-    """issuer.pem and issuer.key in the folder: a server on 127.0.0.1 that is its own authority; the PEM."""
+def loopback_certificate(folder: Path, *names: str) -> str:
+    """issuer.pem and issuer.key in the folder: a server on 127.0.0.1 that is its own authority; the PEM.
+
+    With names the certificate is for those, and not for 127.0.0.1.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
     now = dt.datetime.now(dt.UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    subjects: list[x509.GeneralName] = [x509.DNSName(each) for each in names] or [address]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -97,7 +101,7 @@ def loopback_certificate(folder: Path) -> str:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -10,12 +10,19 @@ from msgspec.structs import asdict
 from kms.errors import invalid
 from kms.identity.jwt import token
 from kms.identity.jwt.keys import given_keys
-from kms.identity.jwt.store import JwtConfig
-from kms.identity.outward import check_url
+from kms.identity.jwt.store import JwksPair, JwtConfig
+from kms.identity.outward import check_server_name, check_url, trusting
 from kms.operation import Field, Record, Type
 
-_SOURCES: Final = ("jwt_validation_pubkeys", "jwks_url", "oidc_discovery_url")
-_LISTS: Final = ("jwt_supported_algs", "jwt_validation_pubkeys", "oidc_response_types")
+_SOURCES: Final = ("jwt_validation_pubkeys", "jwks_url", "jwks_pairs", "oidc_discovery_url")
+_LISTS: Final = (
+    "jwt_supported_algs",
+    "jwt_validation_pubkeys",
+    "oidc_response_types",
+    "override_allowed_server_names",
+)
+MAX_PAIRS: Final = 16
+MAX_NAMES: Final = 64
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 _RESPONSES: Final = {"code", "id_token"}
 
@@ -25,6 +32,7 @@ CONFIG_FIELDS: Final = (
         for name in ("bound_issuer", "default_role", "jwks_url", "oidc_discovery_url", "oidc_client_id")
     ),
     Field("jwks_ca_pem"),
+    Field("jwks_pairs", Type.ANY),
     Field("oidc_discovery_ca_pem"),
     Field("jwt_supported_algs", Type.STRINGS, record=Record.CLEAR),
     Field("jwt_validation_pubkeys", Type.STRINGS),
@@ -40,11 +48,11 @@ CONFIG_FIELDS: Final = (
 
 def configuration(args: Mapping[str, Any], given: Collection[str]) -> tuple[JwtConfig, tuple[str, ...]]:
     """(the configuration, whole, warnings). Raises KmsError(INVALID)."""
-    for name in ("provider_config", "override_allowed_server_names"):
-        if args.get(name):
-            raise invalid(f"{name} is not available on this server")
+    if args.get("provider_config"):
+        raise invalid("provider_config is not available on this server")
     read = {name: args[name] for name in JwtConfig.__struct_fields__ if name in given}
     read |= {name: tuple(read.get(name) or ()) for name in _LISTS}
+    read["jwks_pairs"] = _pairs(args.get("jwks_pairs"))
     read["default_role"] = (read.get("default_role") or "").lower()
     url = read.get("oidc_discovery_url") or ""
     warnings: tuple[str, ...] = ()
@@ -59,7 +67,7 @@ def configuration(args: Mapping[str, Any], given: Collection[str]) -> tuple[JwtC
 def _check(config: JwtConfig) -> None:
     if sum(bool(getattr(config, name)) for name in _SOURCES) != 1:
         raise invalid(
-            "exactly one of 'jwt_validation_pubkeys', 'jwks_url' or 'oidc_discovery_url' must be set"
+            "exactly one of 'jwt_validation_pubkeys', 'jwks_url', 'jwks_pairs' or 'oidc_discovery_url' must be set"
         )
     if bool(config.oidc_client_id) != bool(config.oidc_client_secret):
         raise invalid("both 'oidc_client_id' and 'oidc_client_secret' must be set for OIDC")
@@ -74,9 +82,50 @@ def _check(config: JwtConfig) -> None:
         raise invalid(f'invalid response_mode: "{config.oidc_response_mode[:32]}"')
     if config.implicit and config.oidc_response_mode != "form_post":
         raise invalid("query response_mode may not be used with an id_token response_type")
+    _check_places(config)
+
+
+def _check_places(config: JwtConfig) -> None:
     given_keys(config.jwt_validation_pubkeys)
-    if not config.jwt_validation_pubkeys:
+    if config.jwks_url or config.oidc_discovery_url:
         check_url(config.jwks_url or config.oidc_discovery_url)
+    _check_pairs(config)
+    if len(config.override_allowed_server_names) > MAX_NAMES:
+        raise invalid(f"override_allowed_server_names holds at most {MAX_NAMES} names")
+    for name in config.override_allowed_server_names:
+        check_server_name(name)
+
+
+def _pairs(given: Any) -> tuple[JwksPair, ...]:
+    """`jwks_pairs` as it was sent. Raises KmsError(INVALID)."""
+    if not given:
+        return ()
+    if not isinstance(given, list) or len(given) > MAX_PAIRS:
+        raise invalid(f"jwks_pairs is a list of at most {MAX_PAIRS} objects with jwks_url and jwks_ca_pem")
+    return tuple(_pair(each) for each in given)
+
+
+def _pair(given: Any) -> JwksPair:
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise invalid("each of jwks_pairs is an object of two texts, jwks_url and jwks_ca_pem")
+    unknown = set(given) - set(JwksPair.__struct_fields__)
+    if unknown:
+        raise invalid(f"jwks_pairs: unknown member {min(unknown)[:64]!r}; jwks_url and jwks_ca_pem are known")
+    return JwksPair(jwks_url=given.get("jwks_url", ""), jwks_ca_pem=given.get("jwks_ca_pem", ""))
+
+
+def _check_pairs(config: JwtConfig) -> None:
+    if not config.jwks_pairs:
+        return
+    if config.jwks_ca_pem:
+        raise invalid("CA PEMs must be provided as part of the 'jwks_pairs' when using multiple JWKS URLs")
+    if config.bound_issuer:
+        raise invalid("Bound issuer is not supported for use with 'jwks_pairs'; bind 'iss' in each role")
+    for pair in config.jwks_pairs:
+        check_url(pair.jwks_url)
+        trusting(pair.jwks_ca_pem)
+    if len({pair.jwks_url for pair in config.jwks_pairs}) < len(config.jwks_pairs):
+        raise invalid("jwks_pairs: a jwks_url stands there twice")
 
 
 def shown_config(config: JwtConfig) -> dict[str, Any]:
@@ -85,5 +134,9 @@ def shown_config(config: JwtConfig) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
     }
     del data["oidc_client_secret"]
-    absent: dict[str, Any] = {"provider_config": {}, "override_allowed_server_names": []}
+    if config.jwks_pairs:
+        data["jwks_pairs"] = [asdict(pair) for pair in config.jwks_pairs]
+    else:
+        del data["jwks_pairs"]
+    absent: dict[str, Any] = {"provider_config": {}}
     return {**data, **absent, "status": "valid"}

@@ -1,6 +1,6 @@
-"""The issuer's keys: given in the configuration, or fetched and kept for a while.
+"""The issuer's keys: given in the configuration, or fetched, from one place or several, and kept for a while.
 
-A token with an unknown `kid` causes at most one fetch in ten seconds, whoever sends how many.
+A token with an unknown `kid` causes at most one fetch of each place in ten seconds, whoever sends how many.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
+from msgspec.structs import replace
 
 from kms.clock import Clock
 from kms.errors import KmsError, invalid
@@ -66,14 +67,35 @@ class KeySources:
         """
         if config.jwt_validation_pubkeys:
             return given_keys(config.jwt_validation_pubkeys)
-        held = self._current(mount_id, config)
-        with held.lock:
-            age = self._clock.monotonic() - held.at
-            unknown = bool(kid) and all(name != kid for name, _ in held.keys)
-            if age > FRESH_SECONDS or (unknown and age > RETRY_SECONDS):
-                held.at = self._clock.monotonic()  # a failure is not repeated at once either
-                held.keys = self.fetch(config)
-            return [key for name, key in held.keys if not kid or not name or name == kid]
+        places = [self._current(f"{mount_id}/{at}", each) for at, each in enumerate(_places(config))]
+        held, failure = self._held_by(places, FRESH_SECONDS)
+        if kid and all(name != kid for name, _ in held):
+            held, again = self._held_by(places, RETRY_SECONDS)
+            failure = failure or again
+        found = [key for name, key in held if not kid or not name or name == kid]
+        if failure is not None and not found:
+            raise failure  # the place that did not answer may be the one
+        return found
+
+    def _held_by(
+        self, places: list[_Fetched], oldest: float
+    ) -> tuple[list[tuple[str, PublicKey]], KmsError | None]:
+        """Keys of all places, none held for longer than `oldest` seconds; and why a place could not be asked.
+
+        One that is down keeps out its own tokens and nobody else's.
+        """
+        found: list[tuple[str, PublicKey]] = []
+        failure = None
+        for held in places:
+            with held.lock:
+                if self._clock.monotonic() - held.at > oldest:
+                    held.at = self._clock.monotonic()  # a failure is not repeated at once either
+                    try:
+                        held.keys = self._fetched(held.config)
+                    except KmsError as error:
+                        failure = error
+                found += held.keys
+        return found, failure
 
     def _current(self, mount_id: str, config: JwtConfig) -> _Fetched:
         with self._lock:
@@ -84,10 +106,13 @@ class KeySources:
 
     def fetch(self, config: JwtConfig) -> list[tuple[str, PublicKey]]:
         """Ask the issuer now; (kid, key) of each key that can be used. Raises KmsError(INVALID)."""
+        return [pair for place in _places(config) for pair in self._fetched(place)]
+
+    def _fetched(self, config: JwtConfig) -> list[tuple[str, PublicKey]]:
         url, ca = config.jwks_url, config.jwks_ca_pem
         if config.oidc_discovery_url:
             url, ca = str(self.discover(config).get("jwks_uri") or ""), config.oidc_discovery_ca_pem
-        found = self._get(url, ca).get("keys")
+        found = self._get(url, ca, config).get("keys")
         if not isinstance(found, list):
             raise invalid("error checking jwks URL: the answer has no keys")
         return [pair for entry in found[:MAX_KEYS] if (pair := _usable(entry)) is not None]
@@ -95,20 +120,30 @@ class KeySources:
     def discover(self, config: JwtConfig) -> dict[str, Any]:
         """The provider's metadata (OpenID Connect Discovery). Raises KmsError(INVALID)."""
         place = f"{config.oidc_discovery_url.rstrip('/')}/.well-known/openid-configuration"
-        document = self._get(place, config.oidc_discovery_ca_pem)
+        document = self._get(place, config.oidc_discovery_ca_pem, config)
         if document.get("issuer") != config.oidc_discovery_url:
             raise invalid("error checking oidc discovery URL: it speaks for another issuer")
         return document
 
-    def _get(self, url: str, ca: str) -> dict[str, Any]:
+    def _get(self, url: str, ca: str, config: JwtConfig) -> dict[str, Any]:
         check_url(url)
         try:
-            answer = ask(url, context=trusting(ca))
+            answer = ask(url, context=trusting(ca), names=config.override_allowed_server_names)
             if answer.status != HTTPStatus.OK:
                 raise invalid(f"error checking {url}: it answers {answer.status}")
             return answer.document()
         except UnreachableError as error:
             raise invalid(f"error checking {url}: {error}") from None
+
+
+def _places(config: JwtConfig) -> list[JwtConfig]:
+    """A configuration for each place that has keys: one place, or one of each pair."""
+    if not config.jwks_pairs:
+        return [config]
+    return [
+        replace(config, jwks_pairs=(), jwks_url=pair.jwks_url, jwks_ca_pem=pair.jwks_ca_pem)
+        for pair in config.jwks_pairs
+    ]
 
 
 def _usable(entry: Any) -> tuple[str, PublicKey] | None:

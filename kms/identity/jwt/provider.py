@@ -237,7 +237,13 @@ class Provider:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        return ask(url, context=trusting(config.oidc_discovery_ca_pem), body=body, headers=headers)
+        return ask(
+            url,
+            context=trusting(config.oidc_discovery_ca_pem),
+            body=body,
+            headers=headers,
+            names=config.override_allowed_server_names,
+        )
 
 
 def _check_audience(said: Claims, config: JwtConfig, role: JwtRole) -> None:

@@ -11,13 +11,22 @@ from kms.identity.methods.params import TokenParams
 from kms.tables import Table
 
 
+class JwksPair(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several places with keys, and the authorities (PEM) of its certificate; "" for the system's."""
+
+    jwks_url: str
+    jwks_ca_pem: str = ""
+
+
 class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose tokens are taken. Exactly one of the three sources of keys is set.
+    """Whose tokens are taken. Exactly one of the four sources of keys is set.
 
     Args:
         oidc_client_id: set, with the secret and a discovery URL, where people log in with a browser.
         oidc_response_mode: "query" (or "") or "form_post": how the provider's answer travels through the browser.
         oidc_response_types: "code" (the default) or "id_token".
+        jwks_pairs: several JWKS; a token may be signed with a key of any of them.
+        override_allowed_server_names: whose certificate every place that is asked may show, in place of its URL's host.
     """
 
     bound_issuer: str = ""
@@ -33,6 +42,8 @@ class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
     oidc_response_mode: str = ""
     oidc_response_types: tuple[str, ...] = ()
     namespace_in_state: bool = True
+    jwks_pairs: tuple[JwksPair, ...] = ()
+    override_allowed_server_names: tuple[str, ...] = ()
 
     @property
     def browser(self) -> bool:
