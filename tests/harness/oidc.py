@@ -121,6 +121,8 @@ class Liar:
         self.nonce = ""
         self.challenge = ""
         self.exchanges = 0
+        self.graph: tuple[int, Any] = (200, {"value": []})
+        self.graphed: list[tuple[str, str, bytes]] = []
 
     @property
     def keys(self) -> Any:
@@ -144,7 +146,6 @@ class Liar:
         return jwt.encode(claims, self.keys["one"], "RS256", {"kid": "one"})
 
     def _handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any]:
-        del method, headers
         if path == "/.well-known/openid-configuration":
             names = ("authorization", "token", "userinfo")
             places = {f"{name}_endpoint": f"{self.url}/{name}" for name in names}
@@ -154,8 +155,12 @@ class Liar:
             return 200, self._issuer.jwks()
         if path == "/userinfo":
             return 200, self.userinfo
-        if path != "/token":
-            return 404, {}
+        if path.startswith("/v1.0/"):  # as Microsoft Graph, which a token with too many groups points to
+            self.graphed.append((f"{method} {path}", headers.get("Authorization", ""), body))
+            return self.graph
+        return self._exchange(body) if path == "/token" else (404, {})
+
+    def _exchange(self, body: bytes) -> tuple[int, Any]:
         self.exchanges += 1
         asked = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         digest = hashlib.sha256(asked.get("code_verifier", "").encode()).digest()

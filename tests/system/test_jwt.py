@@ -219,7 +219,10 @@ def test_where_keys_are_fetched(method: Method, issuer: Issuer, api: Api) -> Non
         ({"jwt_validation_pubkeys": ["no key"]}, "error parsing public key"),
         ({"jwks_url": issuer.url, "jwt_supported_algs": ["HS256"]}, "unsupported signing algorithm"),
         ({"jwks_url": issuer.url, "oidc_client_id": "x"}, "both 'oidc_client_id' and"),
-        ({"jwks_url": issuer.url, "provider_config": {"provider": "azure"}}, "not available"),
+        (
+            {"jwks_url": issuer.url, "provider_config": {"provider": "gsuite"}},
+            'provider "gsuite" is not available',
+        ),
     ):
         answer = api.post(config, body)
         assert answer.status == 400, body

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kms.errors import KmsError, invalid
@@ -18,7 +18,7 @@ _MISSING: Final = object()
 def check(
     claims: Mapping[str, Any], config: JwtConfig, role: JwtRole, now: float, *, any_audience: bool = False
 ) -> None:
-    """Raise KmsError(INVALID) unless the token is in force, for us, from the issuer, and says what it must.
+    """Raise KmsError(INVALID) unless the token is in force, for us, and from the issuer. `check_bound` says the rest.
 
     `any_audience`: a program judges the audience.
     """
@@ -31,7 +31,6 @@ def check(
         raise _bad("invalid subject (sub) claim")
     if not any_audience:
         _audience(claims, role)
-    check_bound(claims, role)
 
 
 def check_bound(claims: Mapping[str, Any], role: JwtRole) -> None:
@@ -141,13 +140,39 @@ def _matches(want: Any, said: Any, how: str) -> bool:
     return type(want) is type(said) and not isinstance(want, dict | list) and bool(want == said)
 
 
+def find(claims: Mapping[str, Any], name: str) -> Any:
+    """A claim by its name or JSON pointer; None where there is none."""
+    value = _find(claims, name)
+    return None if value is _MISSING else value
+
+
+def replaced(claims: Mapping[str, Any], name: str, value: Any) -> Mapping[str, Any]:
+    """The claims with another value of one that is there, by its name or JSON pointer."""
+    path = [name] if not name.startswith("/") else list(_pointer(name))
+    changed: Mapping[str, Any] = _with(claims, path, value)
+    return changed
+
+
+def _with(at: Any, path: list[str], value: Any) -> Any:
+    if not path:
+        return value
+    if isinstance(at, list):
+        index = int(path[0])
+        return [*at[:index], _with(at[index], path[1:], value), *at[index + 1 :]]
+    return {**at, path[0]: _with(at[path[0]], path[1:], value)}
+
+
+def _pointer(name: str) -> Iterator[str]:
+    for token in name[1:].split("/"):
+        yield token.replace("~1", "/").replace("~0", "~")
+
+
 def _find(claims: Mapping[str, Any], name: str) -> Any:
     """A claim by its name, or by a JSON pointer (RFC 6901) when it begins with a slash."""
     if not name.startswith("/"):
         return claims.get(name, _MISSING)
     at: Any = claims
-    for token in name[1:].split("/"):
-        part = token.replace("~1", "/").replace("~0", "~")
+    for part in _pointer(name):
         if isinstance(at, dict) and part in at:
             at = at[part]
         elif isinstance(at, list) and part.isascii() and part.isdigit() and int(part) < len(at):

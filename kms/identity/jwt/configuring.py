@@ -9,6 +9,7 @@ from msgspec.structs import asdict
 
 from kms.errors import invalid
 from kms.identity.jwt import token
+from kms.identity.jwt.grouping import provider_of
 from kms.identity.jwt.keys import given_keys
 from kms.identity.jwt.store import JwksPair, JwtConfig
 from kms.identity.outward import check_server_name, check_url, trusting
@@ -48,9 +49,8 @@ CONFIG_FIELDS: Final = (
 
 def configuration(args: Mapping[str, Any], given: Collection[str]) -> tuple[JwtConfig, tuple[str, ...]]:
     """(the configuration, whole, warnings). Raises KmsError(INVALID)."""
-    if args.get("provider_config"):
-        raise invalid("provider_config is not available on this server")
     read = {name: args[name] for name in JwtConfig.__struct_fields__ if name in given}
+    read["provider"] = provider_of(args.get("provider_config"))
     read |= {name: tuple(read.get(name) or ()) for name in _LISTS}
     read["jwks_pairs"] = _pairs(args.get("jwks_pairs"))
     read["default_role"] = (read.get("default_role") or "").lower()
@@ -138,5 +138,5 @@ def shown_config(config: JwtConfig) -> dict[str, Any]:
         data["jwks_pairs"] = [asdict(pair) for pair in config.jwks_pairs]
     else:
         del data["jwks_pairs"]
-    absent: dict[str, Any] = {"provider_config": {}}
-    return {**data, **absent, "status": "valid"}
+    provider = data.pop("provider")
+    return {**data, "provider_config": {"provider": provider} if provider else {}, "status": "valid"}

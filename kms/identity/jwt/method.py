@@ -14,6 +14,7 @@ from kms.identity.jwt.cellogin import PREFIX, CelLogins
 from kms.identity.jwt.celroles import CelRoles
 from kms.identity.jwt.configuring import configuration, shown_config
 from kms.identity.jwt.fields import check_bounds, role_changes, shown_role
+from kms.identity.jwt.grouping import regrouped
 from kms.identity.jwt.keys import KeySources
 from kms.identity.jwt.store import CEL_ROLES, CONFIGS, ROLES, JwtRole
 from kms.identity.methods.logins import Logins, Proved, elsewhere
@@ -141,8 +142,10 @@ class JwtMethod:
         if not permits(row.value.token_bound_cidrs, call.peer):
             raise elsewhere()
         keys = self._sources.keys(call.mount.id, config, token.key_id(presented))
-        said = token.verified(presented, keys, config.jwt_supported_algs)
+        said: Mapping[str, Any] = token.verified(presented, keys, config.jwt_supported_algs)
         claims.check(said, config, row.value, call.now)
+        said = regrouped(said, config, row.value)
+        claims.check_bound(said, row.value)
         who = proved(call.mount, row.key.removeprefix(f"{call.mount.id}/"), row.value, said)
 
         def write(tx: Transaction) -> Result:

@@ -22,6 +22,7 @@ from kms.clock import Clock
 from kms.errors import KmsError, invalid
 from kms.identity.jwt import token
 from kms.identity.jwt.claims import DEFAULT_SKEW
+from kms.identity.jwt.grouping import regrouped
 from kms.identity.jwt.keys import FRESH_SECONDS, KeySources
 from kms.identity.jwt.store import Attempt, JwtConfig, JwtRole
 from kms.identity.outward import Answer, UnreachableError, ask, check_url, trusting
@@ -135,7 +136,11 @@ class Provider:
             raise failed("No code or id_token received.")
         said = self._verified(mount_id, config, role, nonce, id_token, access)
         handed = {f"oauth2_{name}": str(tokens.get(name) or "") for name in role.oauth2_metadata}
-        return Said({**self._userinfo(mount_id, config, access, said), **said}, handed)
+        told = {**self._userinfo(mount_id, config, access, said), **said}
+        try:
+            return Said(dict(regrouped(told, config, role, access)), handed)
+        except KmsError as error:
+            raise failed(error.detail) from None
 
     def _exchanged(self, mount_id: str, config: JwtConfig, attempt: Attempt, code: str) -> Mapping[str, Any]:
         if not code:

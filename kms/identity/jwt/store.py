@@ -26,6 +26,7 @@ class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
         oidc_response_mode: "query" (or "") or "form_post": how the provider's answer travels through the browser.
         oidc_response_types: "code" (the default) or "id_token".
         jwks_pairs: several JWKS; a token may be signed with a key of any of them.
+        provider: of `grouping`, whose groups are said in ways of its own; "" for all others.
         override_allowed_server_names: whose certificate every place that is asked may show, in place of its URL's host.
     """
 
@@ -44,6 +45,7 @@ class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
     namespace_in_state: bool = True
     jwks_pairs: tuple[JwksPair, ...] = ()
     override_allowed_server_names: tuple[str, ...] = ()
+    provider: str = ""
 
     @property
     def browser(self) -> bool:
