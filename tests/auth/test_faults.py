@@ -7,6 +7,7 @@ fails instead of running. In this process, on a real store, with the real counte
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import sys
 import threading
@@ -34,6 +35,7 @@ from kms.operation import Call, Change, External, MountRef, Operation, Result
 from tests.auth.papers import authority, crl, leaf
 from tests.harness.cluster import DEFAULT, Cluster
 from tests.harness.documents import Documents
+from tests.harness.issuer import Issuer
 from tests.harness.oidc import Liar
 from tests.harness.slapd import GROUPS, PEOPLE, SEARCHER, Slapd
 from tests.identity.wire import Server
@@ -245,6 +247,55 @@ def test_oidc(world: World, tmp_path: Path) -> None:
         _check(world, prepare, 500)
     finally:
         liar.stop()
+
+
+def test_oidc_with_groups_in_graph(world: World, tmp_path: Path) -> None:
+    liar = Liar(tmp_path)
+    source = {"endpoint": f"{liar.url}/v1.0/users/ann/getMemberObjects"}
+    liar.change = {"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": source}}
+    liar.graph = (200, {"value": ["ops"]})
+    config: dict[str, Any] = {"oidc_discovery_url": liar.url, "oidc_discovery_ca_pem": liar.ca}
+    client = {"oidc_client_id": "client", "oidc_client_secret": "secret"}
+    world.run("jwt.config.write", "jwt", **config, **client, provider_config={"provider": "azure"})
+    role: dict[str, Any] = {"user_claim": "sub", "allowed_redirect_uris": [HERE], "token_policies": ["p"]}
+    bounds: dict[str, Any] = {"groups_claim": "groups", "bound_claims": {"groups": "ops"}}
+    world.run("jwt.role.write", "jwt", name="people", **role, **bounds)
+
+    def prepare() -> Callable[[], Result]:
+        data = world.run("jwt.oidc.auth-url", "jwt", role="people", redirect_uri=HERE).data
+        assert data is not None
+        state = liar.visit(data["auth_url"])
+        return lambda: world.run("jwt.oidc.callback", "jwt", state=state, code="code")
+
+    try:
+        _check(world, prepare, 500)
+    finally:
+        liar.stop()
+
+
+def test_jwt_with_keys_of_two_places(world: World, tmp_path: Path) -> None:
+    issuers = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        issuers.append(Issuer(tmp_path / name, "keys.example.test"))
+        issuers[-1].add(name)
+    pairs = [{"jwks_url": f"{each.url}/jwks", "jwks_ca_pem": each.ca} for each in issuers]
+    role: dict[str, Any] = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["us"]}
+    world.run("jwt.role.write", "jwt", name="ci", **role, token_policies=["p"])
+    counted = itertools.count()
+
+    def prepare() -> Callable[[], Result]:
+        config = {"jwks_pairs": pairs, "override_allowed_server_names": ["keys.example.test"]}
+        # Another configuration each time, so that keys are fetched in each login.
+        world.run("jwt.config.write", "jwt", **config, default_role=f"r{next(counted)}")
+        token = issuers[1].sign("second", {"sub": "job", "aud": "us"})
+        return lambda: world.run("jwt.login", "jwt", role="ci", jwt=token)
+
+    try:
+        _check(world, prepare, 500)
+    finally:
+        for issuer in issuers:
+            issuer.stop()
 
 
 def test_kubernetes(world: World, tmp_path: Path) -> None:
