@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -134,6 +134,13 @@ ROOT_NAMESPACE = NamespaceRef(id="", path="")
 
 NO_VALUES: Mapping[str, str] = MappingProxyType({})
 """Of nobody, and of tokens that no entity stands behind."""
+
+
+class Stream(Protocol):
+    """An answer without an end (`Release.STREAM`)."""
+
+    def take(self) -> bytes | None:
+        """What there is by now, b"" for nothing yet, None when it is over. Never waits; one caller at a time."""
 
 
 NO_HEADERS: Mapping[str, tuple[list[str], bool]] = MappingProxyType({})
@@ -292,6 +299,7 @@ class Result:
         status: code of the answer, in dialects where the operation chooses it (ACME).
         headers: of the answer, in such dialects.
         modified: since when a document is what it is, in whole seconds; 0 for what is always sent.
+        stream: instead of all else, an answer that goes on. Of operations that are released as a stream only.
         refusal: what the caller is told instead, though what was changed counts: a failed try. Of a `Change` only.
         lease: what the caller can renew and give back, where the answer is for a time.
     """
@@ -310,6 +318,7 @@ class Result:
     lease: Leased | None = None
     refusal: KmsError | None = None
     modified: int = 0
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import msgspec
 
 from kms.clock import Clock, SystemClock, rfc3339
 from kms.errors import KmsError
+from kms.recent import RECENT
 
 Level = Literal["info", "warning", "error"]
 LOGGERS = ("cli", "jobs", "start", "supervisor", "worker")
@@ -77,7 +78,8 @@ class OperatorLog:
 
     def write(self, level: Level, event: str, **fields: str | float | list[str]) -> None:
         """One line. `event` is a stable name ("worker_started"), `fields` are public facts."""
-        if not THRESHOLDS.writes(self._role, level):
+        written = THRESHOLDS.writes(self._role, level)
+        if not (written or RECENT.kept):
             return
         record = {
             "time": rfc3339(self._clock.now()),
@@ -87,7 +89,11 @@ class OperatorLog:
             "pid": os.getpid(),
             **fields,
         }
-        self._emit(_encoder.encode(record) + b"\n")
+        line = _encoder.encode(record)
+        if written:
+            self._emit(line + b"\n")
+        # Whoever watches has a level of their own (sys/monitor).
+        RECENT.put(line, _WRITTEN[level])
 
     def failure(self, event: str, error: BaseException, **fields: str | float) -> None:
         """An exception: type and stack, and the sentence only where it is public by contract."""

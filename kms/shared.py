@@ -49,7 +49,8 @@ _SLOT_AREA = 8 + 2 * SLOT_BYTES
 _BUCKETS = _SLOTS + len(SLOTS) * _SLOT_AREA
 _WINDOWS = _BUCKETS + BUCKETS * _BUCKET.size
 _FAULT = _WINDOWS + WINDOW_SETS * WINDOWS_IN_SET * _WINDOW.size
-_SIZE = _FAULT + 8
+_RELOADS = _FAULT + 8
+_SIZE = _RELOADS + 8
 
 _MAX_U64 = (1 << 64) - 1
 _FULL = 1 << 63  # beside the process id of a worker
@@ -111,6 +112,17 @@ class Shared:
         """Say so, and tell every process to look again."""
         _U64.pack_into(self._page, _FAULT, faulty)
         self.bump_seal_epoch()
+
+    # -- reloads ----------------------------------------------------------------------------------
+
+    def reloads(self) -> int:
+        """How often a reload was asked for."""
+        return int(_U64.unpack_from(self._page, _RELOADS)[0])
+
+    def ask_reload(self) -> None:
+        """Ask the first process to do what SIGHUP does. It looks several times a second."""
+        with self._locked(_LOCK_COUNTERS):
+            _U64.pack_into(self._page, _RELOADS, self.reloads() + 1)
 
     # -- changes of the database ------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from kms.app.blocked import blocklist
 from kms.app.engines import Engine
 from kms.app.methods import Method
 from kms.app.specs import specs
@@ -20,7 +21,7 @@ from kms.identity.store import TOKENS
 from kms.identity.within import Within
 from kms.keys import KeyService
 from kms.leases.desk import LeaseDesk
-from kms.operation import NamespaceRef, Operation
+from kms.operation import NamespaceRef, Operation, Principal
 from kms.policy import PolicyService
 from kms.registry import Registry
 from kms.shared import Shared
@@ -29,13 +30,16 @@ from kms.system.auditing import AuditHandlers
 from kms.system.crossorigin import CrossOrigin
 from kms.system.facts import FactHandlers
 from kms.system.loggers import loggers
+from kms.system.monitor import MonitorHandlers
 from kms.system.mounts import MountTable
+from kms.system.reload import ReloadHandlers
 from kms.system.remount import RemountHandlers
 from kms.system.resultant import ResultantHandlers
 from kms.system.settings import TABLES as SETTINGS_TABLES
 from kms.system.settings_operations import SettingsHandlers
 from kms.system.state import ServerState
 from kms.system.tools import tools
+from kms.tlsfiles import check_tls
 
 TABLES = (*SETTINGS_TABLES, AUDIT_DEVICES)
 """Those that hold settings."""
@@ -58,6 +62,9 @@ class Parts(Protocol):
     registry: Registry
     engines: tuple[Engine, ...]
     methods: tuple[Method, ...]
+
+    @property
+    def role(self) -> str: ...
 
 
 class SystemParts:
@@ -84,6 +91,11 @@ class SystemParts:
             "entities": lambda here: _entities(app, here),
         }
         facts = FactHandlers(app.store, app.config, app.clock, app.shared.inflight, plugins, counts)
+
+        def stands(principal: Principal) -> bool:
+            app.store.refresh()  # what another process has ended; requests do it, and this is none
+            return app.tokens.stands(principal)
+
         self._tables = [
             SettingsHandlers(app.store, self.cross_origin).table(),
             facts.table(),
@@ -91,9 +103,20 @@ class SystemParts:
             ResultantHandlers(app.policies).table(),
             tools(app.keys),
             loggers(),
+            MonitorHandlers(app.clock, stands).table(),
+            self._reload(app).table(),
             specs(app, app.tokens.authenticate),
             AuditHandlers(app.store, self.devices).table(),
         ]
+
+    @staticmethod
+    def _reload(app: Parts) -> ReloadHandlers:
+        def blocked() -> None:
+            blocklist(app.config.pki.blocklist)
+
+        checks = {"tls": lambda: check_tls(app.config), "blocklist": blocked, "audit": lambda: None}
+        # Of the others nobody looks at the page, or nobody is to be replaced.
+        return ReloadHandlers(checks, app.shared.ask_reload if app.role == "worker" else None)
 
     def tables(self) -> Sequence[Sequence[Operation]]:
         """Their operations."""

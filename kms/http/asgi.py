@@ -30,10 +30,11 @@ from kms.http.crossorigin import Added, Rule, judge
 from kms.http.flask_app import PREPARED, make_flask
 from kms.http.signin import SignIn
 from kms.http.signin.request import MAX_BODY
+from kms.http.streams import ABORT, Streams
 from kms.http.vault.body import too_large
 from kms.http.vault.door import Door, Prepared, Rendered, Routed
 from kms.http.vault.errors import render_error
-from kms.operation import Runs
+from kms.operation import Release, Runs, Stream
 from kms.oplog import Contained, OperatorLog
 from kms.together import Gathering
 
@@ -101,6 +102,7 @@ class Asgi:
         self._pool: WSGIMiddleware | None = None
         self._crew: Crew | None = None
         self._gathering: Gathering | None = None
+        self._streams = Streams()
         self._waiting = 0
         self._log = OperatorLog(role="worker")
 
@@ -117,6 +119,10 @@ class Asgi:
     def leaving(self) -> bool:
         """Whether this process must end."""
         return self._served is not None and self._served.leaving()
+
+    def part(self) -> None:
+        """The worker takes its leave: what has no end of its own ends now."""
+        self._streams.end()
 
     def hot(
         self,
@@ -161,7 +167,7 @@ class Asgi:
             routed = door.route(method, raw_path, query, headers)
             if isinstance(routed, Rendered):
                 return routed
-            if routed.operation.runs is Runs.POOL:
+            if routed.operation.runs is Runs.POOL or routed.operation.release is Release.STREAM:
                 return None
             prepared = door.prepare(routed, headers, body, peer, chain)
             if isinstance(prepared, Rendered):
@@ -262,7 +268,7 @@ class Asgi:
             elif prepared.inline and not door.waits:
                 answer = door.run(prepared)
             else:
-                await self._pooled(scope, send, prepared)
+                await self._pooled(scope, receive, send, prepared)
                 return
         if answer is None:
             answer = door.crashed(prepared if isinstance(prepared, Prepared) else None)
@@ -320,11 +326,15 @@ class Asgi:
         finally:
             self._waiting -= 1
 
-    async def _pooled(self, scope: Scope, send: Send, prepared: Prepared) -> None:
+    async def _pooled(self, scope: Scope, receive: Receive, send: Send, prepared: Prepared) -> None:
         if self._door is not None and prepared.call.operation.runs is not Runs.POOL:
             later: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
             answer = self._in_thread(self._door, prepared, partial(_settle, later))
-            await send_answer(scope, send, answer if isinstance(answer, Rendered) else await later)
+            done = answer if isinstance(answer, Rendered) else await later
+            if done.stream is None:
+                await send_answer(scope, send, done)
+            else:
+                await self._streamed(scope, receive, send, done.stream, done)
             return
         if self._pool is None or not self._admitted():
             await send_answer(scope, send, _busy())
@@ -334,6 +344,17 @@ class Asgi:
             await self._pool(scope, _no_body, send)  # type: ignore[arg-type]  # a2wsgi types its own dicts
         finally:
             self._waiting -= 1
+
+    async def _streamed(
+        self, scope: Scope, receive: Receive, send: Send, stream: Stream, answer: Rendered
+    ) -> None:
+        refusal = self._streams.refusal()
+        if refusal is not None:
+            await send_answer(scope, send, refusal)
+            return
+        headers = response_headers(answer, scope["scheme"] == "https")
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self._streams.run(stream, receive, send, scope.get(ABORT, _nothing))
 
     def _admitted(self) -> bool:
         if self._waiting >= POOL_QUEUE:
@@ -368,6 +389,10 @@ def _settle(later: asyncio.Future[Rendered], answer: Rendered) -> None:
         later.set_result(answer)
 
 
+def _nothing() -> None:
+    """A server without a way to cut a connection off."""
+
+
 async def _no_body() -> MutableMapping[str, Any]:
     """The body is part of the prepared call already."""
     return {"type": "http.request", "body": b"", "more_body": False}
@@ -393,7 +418,7 @@ def response_headers(answer: Rendered, https: bool) -> list[Header]:
     headers = [(b"Content-Type", kind), _SERVER]
     if not any(name == "Cache-Control" for name, _ in answer.headers):
         headers.insert(0, _NO_STORE)
-    if answer.status not in {204, 304}:
+    if answer.status not in {204, 304} and answer.stream is None:
         headers.append((b"Content-Length", b"%d" % len(answer.body)))
     if https:
         headers.append(_HSTS)

@@ -114,6 +114,17 @@ class TokenService:
         self._principals[key] = (row, standing, principal)
         return principal
 
+    def stands(self, principal: Principal) -> bool:
+        """Whether the token behind a principal of the past is still in force; no use of it is spent."""
+        now = self._clock.now()
+        if principal.until and principal.until <= now:
+            return False
+        key = principal.lease_owner if principal.until else principal.token_id
+        standing = self.directory.standing(principal.entity_id) if principal.entity_id else None
+        if principal.entity_id and (standing is None or standing.entity.disabled):
+            return False
+        return not key or self._chain_alive(key, now)
+
     def _authenticate_batch(self, text: str, peer: str) -> Principal:
         key, held = self.presented(text) or ("", None)
         if held is None or (held.bound_cidrs and not permits(held.bound_cidrs, peer)):

@@ -31,6 +31,7 @@ from gunicorn.asgi.protocol import ASGIProtocol, _get_cached_date_header, _get_c
 
 from kms.http.asgi import CHAIN, WAITS, response_headers
 from kms.http.bodies import SMALL_BYTES
+from kms.http.streams import ABORT
 from kms.http.vault.render import encode
 from kms.http.vault.route import Rendered
 from kms.server.tls import presented_chain
@@ -114,6 +115,7 @@ class Connection(ASGIProtocol):
     def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
         scope = super()._build_http_scope(request, sockname, peername)
         scope[CHAIN] = self._chain
+        scope[ABORT] = self.transport.abort
         return scope
 
     # -- the short way ------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from kms.clock import Clock
 from kms.config import Config, check_files, split_address
 from kms.errors import KmsError, invalid
 from kms.oplog import THRESHOLDS, OperatorLog
+from kms.recent import RECENT
 from kms.server import children, hardening, lock
 from kms.server.background import run_jobs
 from kms.server.offline import Work, run_offline
@@ -29,6 +30,7 @@ from kms.server.parts import Builder
 from kms.server.probe import answers
 from kms.server.web import Application
 from kms.shared import Shared
+from kms.tlsfiles import check_tls
 
 JOBS_STOP_SECONDS = 15.0
 KILL_MARGIN_SECONDS = 5.0
@@ -69,11 +71,13 @@ class Supervisor:
         self._log = OperatorLog(clock, role="supervisor")
         self._shared = Shared()
         THRESHOLDS.share()
+        RECENT.share()
         self._listener: socket.socket | None = None
         self._documents: socket.socket | None = None
         self._web = _Child("web", self._run_web)
         self._jobs = _Child("jobs", self._run_jobs)
         self._was_ready = False
+        self._reloads = 0
 
     def run(self, work: Work | None = None, report: Callable[[object], None] = lambda _value: None) -> int:
         """Start, serve, stop. Returns the exit code: 0 after a clean stop, 1 otherwise.
@@ -111,8 +115,8 @@ class Supervisor:
             number = received.si_signo if received is not None else 0
             if number in (signal.SIGTERM, signal.SIGINT):
                 return self._stop()
-            if number == signal.SIGHUP and self._web.pid:
-                os.kill(self._web.pid, signal.SIGHUP)
+            if self._reload_wanted(number):
+                self._reload()
             for ended in children.reap():
                 self._ended(ended)
             if not self._was_ready and not self._web.pid:
@@ -122,6 +126,23 @@ class Supervisor:
                 if not child.pid and child.due <= self._clock.monotonic():
                     self._start(child)
             self._look()
+
+    def _reload_wanted(self, number: int) -> bool:
+        asked, before = self._shared.reloads(), self._reloads
+        self._reloads = asked
+        return number == signal.SIGHUP or asked != before
+
+    def _reload(self) -> None:
+        if not self._web.pid:
+            return  # the next one reads everything anyway
+        try:
+            check_tls(self._config)
+        except KmsError as error:
+            # New workers could not start with these files; the old ones serve on.
+            self._log.failure("reload_refused", error)
+            return
+        self._log.write("info", "reload")
+        os.kill(self._web.pid, signal.SIGHUP)
 
     def _look(self) -> None:
         if self._was_ready or len(self._shared.serving()) < self._config.workers:

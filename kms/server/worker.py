@@ -125,6 +125,7 @@ class Worker(ASGIWorker):
         a moment, those that were made just now, or are being made, and have not sent one.
         """
         self.admission.close()
+        self.app.asgi.part()
         began = self.loop.time()
         while True:
             # At least one turn: what was accepted before the close becomes a connection only now.

@@ -59,14 +59,14 @@ class TlsServer(ConfiguredServer):
         self._proxy = proxy
         self_signed(self._key, self.trust)
 
-    def setup(self) -> None:
-        """Make the configuration and start."""
+    def setup(self, also: str = "") -> None:
+        """Make the configuration, with more sections if there are any, and start."""
         more = (
             f'\n[tls]\ncertificate = "{self.trust}"\nkey = "{self._key}"\nclient_certificates = "request"\n'
         )
         if self._proxy:
             more += f'[proxy]\ntrusted = ["{self._proxy}"]\n'
-        self.prepare(lambda text: text + more)
+        self.prepare(lambda text: text + more + also)
         self.start()
 
     def context(self) -> ssl.SSLContext:

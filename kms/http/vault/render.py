@@ -61,9 +61,9 @@ def render(route: Route, result: Result, request_id: str, warnings: tuple[str, .
         return Rendered(200, _WRAPPED % (_ordered.encode(result.wrap), notes))
     if route.render is not None:
         return route.render(result)
-    if result.raw is not None:
-        body, content_type = result.raw
-        return Rendered(route.status, body, content_type, result.headers)
+    if result.raw is not None or result.stream is not None:
+        body, content_type = result.raw or (b"", "text/plain; charset=utf-8")
+        return Rendered(route.status, body, content_type, result.headers, result.stream)
     empty = result.data is None and result.auth is None and result.lease is None and not result.warnings
     if empty and not route.envelope:
         return Rendered(result.status or 204, b"")

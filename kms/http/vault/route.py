@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kms.errors import KmsError
-from kms.operation import Result
+from kms.operation import Result, Stream
 
 
 @dataclass(slots=True)
@@ -17,6 +17,7 @@ class Rendered:
     body: bytes
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    stream: Stream | None = None  # what comes instead of the body
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "loggers/{name}", "sys.loggers.read"),
     Route("POST", "loggers/{name}", "sys.loggers.set"),
     Route("DELETE", "loggers/{name}", "sys.loggers.reset"),
+    Route("GET", "monitor", "sys.monitor"),
+    Route("POST", "config/reload/{subsystem}", "sys.config.reload"),
     Route("GET", "host-info", "sys.host_info"),
     Route("GET", "in-flight-req", "sys.in_flight", raw=True),
     Route("GET", "ha-status", "sys.ha_status", inject=True),
