@@ -19,12 +19,16 @@ METHODS = {"get", "head", "post", "delete", "patch"}
 
 
 @pytest.fixture(scope="module")
-def document(server: DevServer) -> dict[str, Any]:
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of a server of its own: the shared one has hundreds of mounts, each described as the next."""
+    server = DevServer(tmp_path_factory.mktemp("described") / "server", workers=1)
+    server.start()
     side = Side(server.address, server.token)
     try:
         return dict(described(side))
     finally:
         side.close()
+        server.stop()
 
 
 def test_it_is_valid(document: dict[str, Any]) -> None:

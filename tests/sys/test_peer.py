@@ -196,7 +196,6 @@ REMOUNT = [
     get("sys/remount/status/nope"),
 ]
 FACTS = [
-    get("sys/internal/ui/namespaces"),
     get("sys/internal/ui/resultant-acl"),
     get("sys/internal/ui/feature-flags"),
     get("sys/internal/counters/activity"),
