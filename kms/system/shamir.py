@@ -62,13 +62,15 @@ def combine(shares: Sequence[bytes]) -> bytes:
     Wrong or too few shares give wrong bytes, not an error: the caller must verify the result.
 
     Raises:
-        KmsError(INVALID): shares of different lengths, or the same share twice.
+        KmsError(INVALID): the same share twice, or shares that cannot be of one splitting.
     """
     if not shares or len({len(share) for share in shares}) != 1 or len(shares[0]) < 2:
         raise invalid("the shares do not belong together: give shares of one init, unchanged")
-    xs = [share[-1] for share in shares]
-    if len(set(xs)) != len(xs) or 0 in xs:
+    if len(set(shares)) != len(shares):
         raise invalid("the same share was given twice: each custodian gives their own")
+    xs = [share[-1] for share in shares]
+    if len(set(xs)) != len(xs) or 0 in xs:  # two shares of one splitting never have the same place
+        raise invalid("the shares do not belong together: give shares of one init, unchanged")
     weights = [_weight(x, xs) for x in xs]
     length = len(shares[0]) - 1
     return bytes(

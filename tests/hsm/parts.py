@@ -49,14 +49,18 @@ def further_token(config: HsmConfig, label: str, pin: Path | None = None) -> Hsm
 
 
 def token_folder(config: HsmConfig) -> Path:
-    """Where SoftHSM keeps this token among others."""
-    found = [
-        path.parent
-        for path in (config.pin_file.parent / "tokens").glob("*/token.object")
-        if config.token_label.encode().ljust(32) in path.read_bytes()
-    ]
-    (folder,) = found
-    return folder
+    """Where SoftHSM keeps this token among others. A process that logs in writes that file anew, not in one step."""
+    patience = time.monotonic() + 10
+    while True:
+        found = [
+            path.parent
+            for path in (config.pin_file.parent / "tokens").glob("*/token.object")
+            if config.token_label.encode().ljust(32) in path.read_bytes()
+        ]
+        if len(found) == 1:
+            return found[0]
+        assert time.monotonic() < patience, f"tokens with this label: {found}"
+        time.sleep(0.02)
 
 
 def eventually(call: Callable[[], object]) -> None:
