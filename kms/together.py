@@ -172,11 +172,15 @@ class Gathering:
     def _open(self) -> None:
         if self._commits is None:
             raise AssertionError("a call waits for no commit")
-        self._busy = True
-        if self._commits.try_open():
+        self._busy, opened = True, False
+        try:
+            opened = self._commits.try_open()
+        finally:
+            # Whatever is the matter, it is met again there, and told to those who wait.
+            if not opened:
+                self._elsewhere(self._commits.open, self._opened)
+        if opened:
             self._opened(None)
-        else:
-            self._elsewhere(self._commits.open, self._opened)
 
     def _opened(self, failure: BaseException | None) -> None:
         entering, self._entering = self._entering[:MOST], self._entering[MOST:]

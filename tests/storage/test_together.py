@@ -220,6 +220,23 @@ def test_what_fails_for_all_is_told_to_all(
     assert store.reader().keys(PLAINS) == ["d", "e"]
 
 
+def test_a_defect_in_a_commit_keeps_nobody_waiting_for_ever(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    async def scene(calls: Calls) -> None:
+        calls.loop.set_exception_handler(lambda *_: None)
+        with monkeypatch.context() as patched:
+            patched.setattr(store._writers, "_start", broken)
+            assert await calls.all([put(store, "a"), put(store, "b")]) == ["a defect"] * 2
+        assert await calls.begin(put(store, "c")) == "ok"
+
+    run(scene)
+    assert store.reader().keys(PLAINS) == ["c"]
+
+
 def test_the_loop_goes_on_while_another_process_writes(store: SqliteStore, tmp_path: Path) -> None:
     found = next(tmp_path.rglob(LOCK_NAME))
 
