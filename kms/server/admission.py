@@ -71,9 +71,16 @@ class Admission:
             self._servers.append(await loop.create_server(place.factory, sock=copy, backlog=1, **place.tls))
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more; what is accepted already is served.
+
+        asyncio makes a connection one turn after it accepted it, and lets it fall (the client sees a reset) if its
+        server was closed in between. So nothing is accepted from here on, and the server is closed a turn later.
+        """
+        loop = asyncio.get_running_loop()
         for server in self._servers:
-            server.close()
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
+            loop.call_soon(server.close)
         self._servers = []
 
     def welcome(self, count: int) -> bool:
