@@ -317,6 +317,8 @@ class Hsm:
     ) -> Wrapped:
         """Make a key in the token and wrap it there; loaded once more, and so proven, before it returns.
 
+        Made again if the token is lost on the way: nothing of the first try stays, as it was a session object.
+
         `joint`: the wrapping key is one that several tokens hold (joint.py).
 
         Raises:
@@ -330,7 +332,7 @@ class Hsm:
             with wrapped.usable(connection, session, ref):
                 return ref
 
-        return self.gate.run(work, needs=SPECS[spec].generate, slow=True)
+        return self.gate.run(work, repeat=True, needs=SPECS[spec].generate, slow=True)
 
     def retire_unused(self, keep: int = 0) -> None:
         """Destroy all but the `keep` most recently used session objects of wrapped keys."""
