@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from kms.app.holders import KnownHolders
 from kms.clock import Clock
+from kms.config.sections import ApprovalsSection, Kind
 from kms.identity import TokenService
 from kms.identity.consent.demands import OperatorDemands
 from kms.identity.consent.model import CONSENTS
@@ -19,7 +20,6 @@ from kms.policy import operations as policy_operations
 from kms.policy.explaining import Explainer
 from kms.policy.passwordadmin import PASSWORDS, PasswordPolicies
 from kms.policy.store import POLICIES
-from kms.sections import ApprovalsSection, Kind
 from kms.system.mounts import MountTable
 from kms.tables import Store, Table
 

@@ -24,7 +24,7 @@ from kms.config import (
     load,
     render,
 )
-from kms.devicesconfig import AuditDevicesConfig
+from kms.config.devices import AuditDevicesConfig
 from kms.errors import invalid
 from kms.server import ServerApp, Supervisor, hardening, lock, run_offline
 from kms.shared import Shared

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from kms.config.devices import AuditDevicesConfig
 from kms.devices.model import Form, form_of
 from kms.devices.places import Places
 from kms.devices.sinks import (
@@ -17,7 +18,6 @@ from kms.devices.sinks import (
     Syslog,
     web_sink,
 )
-from kms.devicesconfig import AuditDevicesConfig
 from kms.durations import seconds
 from kms.errors import invalid
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kms.devicesconfig import AuditDevicesConfig
+from kms.config.devices import AuditDevicesConfig
 from kms.errors import invalid
 
 

@@ -21,7 +21,7 @@ PUBLIC_COMPARISONS = {
 }
 # Where structs may be decoded by type, for the first time, in the middle of a function.
 LATE_DECODERS = {
-    "kms/config.py": "one thread, at the start",
+    "kms/config/reading.py": "one thread, at the start",
     "kms/hsm/profiles.py": "one thread, at the start",
     "kms/server/offline.py": "one thread",
     "kms/cli/copies.py": "one thread",

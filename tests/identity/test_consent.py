@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from kms.app.alarms import RootAlarm
 from kms.app.policing import KINDS
+from kms.config.sections import AcmeSection, ApprovalsSection, check_sections
 from kms.errors import KmsError
 from kms.identity.consent.counting import lifetime, missing
 from kms.identity.consent.demands import OperatorDemands
@@ -32,7 +33,6 @@ from kms.operation import (
 )
 from kms.oplog import OperatorLog
 from kms.policy.model import ControlGroup, Factor
-from kms.sections import AcmeSection, ApprovalsSection, check_sections
 from tests.identity.wire import FakeClock, Server
 
 NOW = 1_800_000_000.0

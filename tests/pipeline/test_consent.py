@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kms.audit.recorder import Recorder
+from kms.config.sections import ApprovalsSection
 from kms.errors import ErrorKind, KmsError, invalid
 from kms.identity.consent.demands import OperatorDemands
 from kms.identity.consent.model import CONSENTS
@@ -32,7 +33,6 @@ from kms.operation import (
 )
 from kms.pipeline import ASKED, UNWRAP, Pipeline, Registry
 from kms.policy.release import NoConsents
-from kms.sections import ApprovalsSection
 from kms.system.instance import INSTANCE, Instance
 from kms.tables import Transaction
 from tests.identity.wire import Server

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from kms.config.sections import ApprovalsSection, Kind
 from kms.operation import Capability
 from kms.policy import PolicyDocument, Rule, compile_acl
 from kms.policy.consent import CONTROLLABLE
 from kms.policy.decide import deciding
 from kms.policy.model import ControlGroup, Factor
-from kms.sections import ApprovalsSection, Kind
 
 
 class OperatorDemands:
