@@ -25,6 +25,7 @@ from kms.app.enrolment import Enrolment
 from kms.app.hsmtokens import hsm_tokens
 from kms.app.identity import identity
 from kms.app.methods import methods
+from kms.app.opening import Opening
 from kms.app.policing import Policing
 from kms.app.rows import AT_START, DIGESTED, SEALED
 from kms.app.system import SystemParts
@@ -37,7 +38,6 @@ from kms.cel import Sandbox
 from kms.clock import Clock
 from kms.config import Config
 from kms.errors import ErrorKind, KmsError, integrity
-from kms.hsm import Hsm
 from kms.http.vault import namespaces as namespace_routes
 from kms.http.vault import policies as policy_routes
 from kms.http.vault import sys as sys_routes
@@ -57,7 +57,6 @@ from kms.jobs.selftester import SelfTester
 from kms.jobs.sweeper import Breathe, Sweeper
 from kms.keys import KeyService
 from kms.keys.enrolment import Enroller
-from kms.keys.keyring import Keyring, open_ending, open_keyring, open_term
 from kms.keys.lost import Losses
 from kms.keys.roots import Roots
 from kms.keys.rotation import RootRotator
@@ -70,13 +69,12 @@ from kms.pipeline import Pipeline, Registry
 from kms.policy import PolicyService
 from kms.sensitive import Sensitive
 from kms.shared import Shared
-from kms.storage import FILE_NAME, RowSealer, SqliteStore, sweep
+from kms.storage import FILE_NAME, SqliteStore, sweep
 from kms.system.choices import strange_token
 from kms.system.compromise import CompromiseRecovery
 from kms.system.evidence import Evidence
 from kms.system.generate_root import RootGeneration
 from kms.system.init import Initializer
-from kms.system.instance import read_instance
 from kms.system.mount_operations import MountHandlers
 from kms.system.mounts import MountTable
 from kms.system.operations import NO_ROUTE, LifeHandlers, StatusHandlers
@@ -126,60 +124,25 @@ class App:
             origin=self.origin,
             hash_key=lambda: self.store.derived_anew("audit-hmac"),
         )
-        self._losses = Losses(self.store)
-        self.token = TokenHolder(self._open_hsm)  # (3)
+        losses = Losses(self.store)
+        self.token = TokenHolder(  # (3)
+            lambda: open_tokens(
+                config.hsm, clock, self.store, losses, lambda: strange_token(instance_of(self.store))
+            )
+        )
+        self._opening = Opening(self.instance_id, self.store, self.token, self.recorder)
         self.state = ServerState(
             self.store,
             shared,
             clock,
-            open_keyring=self._open_keyring,
-            close_keyring=self._close_keyring,
-            renew_keyring=self._renew_keyring,
+            open_keyring=self._opening.open,
+            close_keyring=self._opening.close,
+            renew_keyring=self._opening.renew,
             audit_lag=self.recorder.lag_seconds,
         )
         self._expire_at = clock.monotonic() + _EXPIRE_SECONDS
         self._build_services()  # (4)
         self._build_road()  # (5)
-
-    # -- (3) the token and what it opens -----------------------------------------------------------
-
-    def _open_hsm(self) -> Hsm:
-        strange = lambda: strange_token(instance_of(self.store))  # noqa: E731  (as its neighbours)
-        return open_tokens(self.config.hsm, self.clock, self.store, self._losses, strange)
-
-    def _open_keyring(self, instance_id: str) -> None:
-        self.token.allow()
-        keyring = open_keyring(self.token.get(), instance_id, self.store.reader())
-        self._unlock(instance_id, keyring.keys, keyring.ended)
-        self.recorder.renew_key()
-
-    def _unlock(self, instance_id: str, terms: Mapping[int, Sensitive], ended: int = 0) -> None:
-        def load(term: int) -> Sensitive | None:
-            return open_term(self.token.get(), instance_id, self.store.reader(), term)
-
-        self.store.unlock(RowSealer(instance_id, terms, load, ended))
-
-    def _renew_keyring(self) -> None:
-        sealer, reader, hsm = self.store.sealer(), self.store.reader(), self.token.get()
-        while (key := open_term(hsm, self.instance_id, reader, sealer.term + 1)) is not None:
-            self._adopt(sealer.term + 1, key)
-        if (ended := open_ending(hsm, self.instance_id, reader, sealer.ended)) > sealer.ended:
-            self.store.end_terms(ended)
-
-    def _adopt(self, term: int, key: Sensitive) -> None:
-        self.store.sealer().adopt(term, key)
-        self.recorder.renew_key()
-
-    def _custodians(self) -> tuple[str, bytes]:
-        row = read_instance(self.store.reader())
-        return self.instance_id, row.value.recovery_public if row is not None else b""
-
-    def _opened_keyring(self) -> Keyring:
-        return open_keyring(self.token.get(), self.instance_id, self.store.reader())
-
-    def _close_keyring(self) -> None:
-        self.store.lock()
-        self.token.forbid()
 
     # -- (4) services --------------------------------------------------------------------------------
 
@@ -240,9 +203,9 @@ class App:
             self.token.get,
             self.roots,
             clock,
-            instance=self._custodians,
+            instance=self._opening.custodians,
             sealed_under=lambda term: store.reader().sealed_under(term),
-            adopt=self._adopt,
+            adopt=self._opening.adopt,
             announce=self.shared.bump_seal_epoch,
         )
         self.compromise = CompromiseRecovery(
@@ -260,8 +223,8 @@ class App:
             store,
             self.state,
             self.shared,
-            open_keyring=self._open_keyring,
-            close_keyring=self._close_keyring,
+            open_keyring=self._opening.open,
+            close_keyring=self._opening.close,
         )
         self.initializer = Initializer(
             store,
@@ -269,7 +232,7 @@ class App:
             self.roots,
             clock,
             recovery=self.config.recovery,
-            unlock=self._unlock,
+            unlock=self._opening.unlock,
             lock=store.lock,
             root_token=self.tokens.create_root,
         )
@@ -356,7 +319,7 @@ class App:
             hsm_tokens(self, self.enroller).table(),
             quorum_operations(
                 RootGeneration(self.store, self.shared, self.tokens.create_root),
-                Rekeying(self.store, self.shared, self._opened_keyring, self.shared.bump_seal_epoch),
+                Rekeying(self.store, self.shared, self._opening.keyring, self.shared.bump_seal_epoch),
             ),
             [NO_ROUTE],
             *self.policing.tables(),
