@@ -21,6 +21,7 @@ from kms.operation import (
     Result,
     Type,
 )
+from kms.system import lockout
 from kms.system.mounts import MOUNTS, Mount, MountTable, canonical_path, mount_of, new_mount
 from kms.system.tuning import FIELDS, SYSTEM_LEASE_TTL, first_settings, lists_of, tuned, tunings_of
 from kms.tables import Row, Transaction
@@ -56,6 +57,8 @@ def describe_auth(mount: Mount) -> dict[str, Any]:
     """An auth mount as sys/auth shows it."""
     shown = describe(mount)
     shown["config"]["token_type"] = mount.token_type or "default-service"
+    if mount.lockout is not None:
+        shown["config"]["user_lockout_config"] = lockout.shown(mount.lockout)
     return shown
 
 

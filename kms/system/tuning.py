@@ -78,9 +78,8 @@ def tuned(path: str, mount: Mount, args: Mapping[str, Any], given: frozenset[str
         raise invalid(f"cannot tune parameter {min(given & _TUNABLE)} of {path}")
     if args.get("plugin_version"):
         raise invalid(f"plugin not found in the catalog: {mount.type}, version={args['plugin_version']}")
-    changes: dict[str, Any] = {
-        name: 0 if args[name] == "system" else _ttl(name, args[name]) for name in TTLS if name in given
-    }
+    # `bao auth tune` and `bao secrets tune` always send both, empty where they say nothing of them.
+    changes: dict[str, Any] = {name: _ttl(name, args[name]) for name in TTLS if args[name] not in (None, "")}
     default, longest = (changes.get(name, getattr(mount, name)) for name in TTLS)
     if longest and default > longest:
         raise invalid(
@@ -100,10 +99,12 @@ def tuned(path: str, mount: Mount, args: Mapping[str, Any], given: frozenset[str
 
 
 def _ttl(name: str, value: object) -> int:
+    if value == "system":
+        return 0
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise invalid(f'{name} must be a duration, such as 3600 or "1h"')
     try:
-        ttl = seconds(str(value)) if value != "" else 0
+        ttl = seconds(str(value))
     except ValueError as error:
         raise invalid(f"{name}: {error}") from None
     if ttl < 0:

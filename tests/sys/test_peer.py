@@ -115,6 +115,8 @@ LOGGERS = [
     post("sys/loggers", {"level": "warn"}),
     delete("sys/loggers"),
 ]
+UNSAID = {"options": None, "default_lease_ttl": "", "max_lease_ttl": "", "force_no_cache": False}
+"""What the command line sends with every tuning, whatever it is about."""
 MOUNTS = [
     post("sys/mounts/{m}", {"type": "transit"}),
     get("sys/mounts/{m}/tune"),
@@ -134,6 +136,8 @@ MOUNTS = [
     ),
     get("sys/mounts/{m}/tune"),
     get("sys/mounts/{m}"),
+    post("sys/mounts/{m}/tune", {"description": "as bao sends it", **UNSAID}),
+    get("sys/mounts/{m}/tune"),
     post("sys/mounts/{m}/tune", {"listing_visibility": "bogus"}),
     post("sys/mounts/{m}/tune", {"default_lease_ttl": "3h"}),
     post("sys/mounts/{m}/tune", {"default_lease_ttl": "-3h"}, allowed=STRICTER),
@@ -176,6 +180,12 @@ MOUNTS = [
     post("sys/auth/{m}-up/tune", {"token_type": "service", "listing_visibility": "unauth"}),
     get("sys/auth/{m}-up/tune"),
     get("sys/auth/{m}-up"),
+    post("sys/auth/{m}-up/tune", {"default_lease_ttl": "30m", "max_lease_ttl": "2h"}),
+    post("sys/auth/{m}-up/tune", {"user_lockout_config": {"lockout_threshold": "7"}, **UNSAID}),
+    get("sys/auth/{m}-up/tune"),
+    get("sys/auth/{m}-up"),
+    post("sys/auth/{m}-up2", {"type": "userpass", "config": {"default_lease_ttl": "system"}}),
+    get("sys/auth/{m}-up2/tune"),
     post("sys/auth/token/tune", {"token_type": "service"}),
 ]
 REMOUNT = [

@@ -228,6 +228,25 @@ def test_auth_mounts(api: Api) -> None:
     assert api.delete(f"sys/auth/{path}").status == 204
 
 
+@pytest.mark.parametrize(("verb", "kind"), [("auth", "userpass"), ("secrets", "transit")])
+def test_what_bao_does_not_tune_stays(bao: Bao, verb: str, kind: str) -> None:
+    """The command line sends both lifetimes with every tuning, empty where nothing was said of them."""
+    path = f"tuned-{secrets.token_hex(4)}"
+    bao(verb, "enable", f"-path={path}", "-default-lease-ttl=30m", "-max-lease-ttl=2h", kind)
+    bao(verb, "tune", "-description=another", f"{path}/")
+    bao(verb, "tune", "-max-lease-ttl=3h", f"{path}/")
+    if verb == "auth":
+        bao(verb, "tune", "-user-lockout-threshold=7", f"{path}/")
+    table = "sys/auth" if verb == "auth" else "sys/mounts"
+    tuned = bao.json("read", f"{table}/{path}/tune")["data"]
+    assert (tuned["description"], tuned["default_lease_ttl"], tuned["max_lease_ttl"]) == (
+        "another",
+        1800,
+        10800,
+    )
+    bao(verb, "disable", path)
+
+
 # -- approle -------------------------------------------------------------------------------------------
 
 
