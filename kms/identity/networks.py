@@ -20,6 +20,16 @@ def canonical_networks(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(_parse(text)) for text in texts)
 
 
+def shown_networks(networks: Iterable[str]) -> list[str]:
+    """As the API shows the bounds of tokens: a network of one by its address alone, as it was written."""
+    return [_short(_parse(text)) for text in networks]
+
+
+def _short(network: _Network) -> str:
+    alone = network.prefixlen == network.max_prefixlen
+    return str(network.network_address if alone else network)
+
+
 def permits(networks: tuple[str, ...], peer: str) -> bool:
     """Whether the address may be the source. No list permits every address; a list none that is unknown."""
     if not networks:

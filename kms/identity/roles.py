@@ -12,7 +12,7 @@ from kms.errors import invalid
 from kms.identity.entities.spelling import checked, folded
 from kms.identity.lifetimes import MAX_TTL
 from kms.identity.model import BATCH, TokenRole
-from kms.identity.networks import canonical_networks
+from kms.identity.networks import canonical_networks, shown_networks
 from kms.identity.store import ROLES
 from kms.ids import check_name
 from kms.namespaces import scoped, scoped_prefix
@@ -94,7 +94,10 @@ def describe(role: TokenRole) -> dict[str, Any]:
         "token_period": role.token_period,
         "token_type": role.token_type,
     }
-    rare = {"token_bound_cidrs": list(role.token_bound_cidrs), "token_num_uses": role.token_num_uses}
+    rare = {
+        "token_bound_cidrs": shown_networks(role.token_bound_cidrs),
+        "token_num_uses": role.token_num_uses,
+    }
     return shown | {name: value for name, value in rare.items() if value}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from kms.clock import rfc3339
 from kms.identity.model import NEVER, Token
+from kms.identity.networks import shown_networks
 from kms.operation import ROOT_NAMESPACE, NamespaceRef
 
 
@@ -77,7 +78,7 @@ def lookup_object(
     if token.period:
         data["period"] = token.period
     if token.bound_cidrs:
-        data["bound_cidrs"] = list(token.bound_cidrs)
+        data["bound_cidrs"] = shown_networks(token.bound_cidrs)
     if token.role:
         data["role"] = token.role
     return data

@@ -165,7 +165,7 @@ def test_a_token_role_binds_to_networks_too(server: DevServer, api: Api) -> None
         with server.api(made) as owner:
             statuses[network] = owner.get("auth/token/lookup-self").status
     assert statuses == {"10.0.0.0/8": 403, "127.0.0.1": 200}
-    assert api.get(f"auth/token/roles/{role}").data["token_bound_cidrs"] == ["127.0.0.1/32"]
+    assert api.get(f"auth/token/roles/{role}").data["token_bound_cidrs"] == ["127.0.0.1"]
 
 
 def test_renewal_follows_the_user_as_it_is_now(server: DevServer, api: Api, auth: Enabler) -> None:

@@ -64,12 +64,14 @@ ROLE_FIELDS: Final = (
     Field("verbose_oidc_logging", Type.BOOL, record=Record.CLEAR),
     Field("oauth2_metadata", Type.STRINGS, record=Record.CLEAR),
     *(Field(name, Type.ANY) for name in _ABSENT),
+    *params.OLD_FIELDS,
     *params.PARAM_FIELDS,
 )
 
 
 def role_changes(given: Mapping[str, Any], before: JwtRole) -> dict[str, Any]:
     """What `given` changes in a role, checked. Raises KmsError(INVALID)."""
+    given = params.renamed(given)
     for name in _ABSENT:
         if given.get(name):
             raise invalid(f"{name} is not available on this server")

@@ -9,7 +9,7 @@ import msgspec
 
 from kms.errors import invalid
 from kms.identity.model import BATCH, SERVICE
-from kms.identity.networks import canonical_networks
+from kms.identity.networks import canonical_networks, shown_networks
 from kms.operation import Field, Record, Type
 from kms.policy import NOT_ASSIGNABLE, ROOT, canonical_names
 
@@ -90,6 +90,10 @@ def changes(given: Mapping[str, Any], before: TokenParams) -> dict[str, Any]:
         read["token_type"] = kind or "default"
     if read.get("token_type", before.token_type) == BATCH:
         _check_batch(read, before)
+    if read.get("token_strictly_bind_ip", before.token_strictly_bind_ip) and read.get(
+        "token_bound_cidrs", before.token_bound_cidrs
+    ):
+        raise invalid("'token_strictly_bind_ip' conflicts with 'token_bound_cidrs'; set only one")
     most = read.get("token_max_ttl", before.token_max_ttl)
     if most and read.get("token_ttl", before.token_ttl) > most:
         raise invalid("'token_ttl' cannot be greater than 'token_max_ttl'")
@@ -136,7 +140,8 @@ def _policies(names: list[str]) -> tuple[str, ...]:
 
 def shown(params: TokenParams) -> dict[str, Any]:
     """The fields as the API shows them."""
-    return {name: _plain(getattr(params, name)) for name in NAMES}
+    plain = {name: _plain(getattr(params, name)) for name in NAMES}
+    return plain | {"token_bound_cidrs": shown_networks(params.token_bound_cidrs)}
 
 
 def _plain(value: object) -> object:

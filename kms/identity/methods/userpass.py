@@ -27,13 +27,13 @@ from kms.operation import (
     Principal,
     Record,
     Result,
-    Type,
 )
 from kms.policy import DEFAULT
 from kms.tables import Reader, Row, Store, Transaction
 
 _BAD = "invalid username or password"
-_OLD = {"policies": "token_policies", "ttl": "token_ttl", "max_ttl": "token_max_ttl"}
+_OLD = {"policies", "ttl", "max_ttl", "bound_cidrs"}
+"""Names of before there were common ones, those of them that this method had."""
 _NAME = Field("username", record=Record.CLEAR)
 
 
@@ -65,7 +65,7 @@ class Userpass:
         return Result(data={"keys": names})
 
     def write(self, call: Call) -> Change:
-        given = {_OLD.get(name, name): call.args[name] for name in sorted(call.given)}
+        given = params.renamed({name: call.args[name] for name in call.given})
         password = self._new_password(call)
 
         def write(tx: Transaction) -> Result:
@@ -89,7 +89,7 @@ class Userpass:
         return self._change(call, lambda user: replace(user, password=password))
 
     def set_policies(self, call: Call) -> Change:
-        given = {_OLD.get(name, name): call.args[name] for name in call.given}
+        given = params.renamed({name: call.args[name] for name in call.given})
         return self._change(call, lambda user: replace(user, **params.changes(given, user)))
 
     def _change(self, call: Call, changed: Callable[[User], User]) -> Change:
@@ -190,12 +190,10 @@ class Userpass:
         """The operations of the method."""
         update, state = Capability.UPDATE, Effect.STATE
         passwords = (Field("password"), Field("password_hash"))
-        old: tuple[Field, ...] = (
-            Field("policies", Type.STRINGS, record=Record.CLEAR),
-            Field("ttl", Type.SECONDS, record=Record.CLEAR),
-            Field("max_ttl", Type.SECONDS, record=Record.CLEAR),
+        old = tuple(field for field in params.OLD_FIELDS if field.name in _OLD)
+        policies = tuple(
+            field for field in (*old, *PARAM_FIELDS) if field.name in {"policies", "token_policies"}
         )
-        policies = (old[0], PARAM_FIELDS[6])
         return [
             Operation("userpass.users.list", Capability.LIST, self.listing),
             Operation("userpass.users.read", Capability.READ, self.read, fields=(_NAME,)),
