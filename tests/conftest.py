@@ -17,9 +17,23 @@ from tests.harness.dev import DevServer
 from tests.harness.gathered import GATHERED
 from tests.harness.harvest import harvest
 from tests.harness.nginx import Nginx
+from tests.harness.secondlook import Record
 from tests.harness.verdict import show
 
 hangup.install()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--failed-to", type=Path, help="write the failed tests to this file (tests/harness/secondlook.py)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("--failed-to")
+    if file is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Record(file))
+
 
 ServerFactory = Callable[..., DevServer]
 TokenFactory = Callable[[str], str]
