@@ -19,7 +19,7 @@ from kms.errors import ErrorKind, KmsError, integrity
 from kms.hsm import KeySpec, Purpose, Resident
 from kms.ids import CkaId
 from kms.tables import Cache, Row, Store
-from pki import shards, softkeys
+from pki import constraints, shards, softkeys
 from pki.hsmkey import CaRef, SoftwareRef
 from pki.model import CaKey, Issuer, KeyState, MountConfig, Protection, Urls
 from pki.profiles.draft import Extensions
@@ -38,6 +38,7 @@ class Authority:
         chain: PEM of the issuer and of what is above it in this mount, issuer first.
         roots: for each of `chain`, whether it is self-issued.
         path_length: pathLenConstraint, None for no limit.
+        constraints: name constraints, its own and those of the CAs above it.
         points: the distribution point of each shard of its CRL; empty without shards.
         freshest: where its delta CRL is, for the complete one.
     """
@@ -51,7 +52,7 @@ class Authority:
     chain: tuple[str, ...]
     roots: tuple[bool, ...]
     path_length: int | None
-    constraints: x509.NameConstraints | None
+    constraints: tuple[x509.NameConstraints, ...]
     points: tuple[x509.CRLDistributionPoints, ...] = ()
     freshest: x509.FreshestCRL | None = None
 
@@ -168,13 +169,13 @@ class Authorities:
 
 def assemble(mount_id: str, issuer: Issuer, ref: CaRef, urls: Urls, chain: list[bytes]) -> Authority:
     """An Authority from its parts; also for an issuer that is not stored yet."""
-    certificate = x509.load_der_x509_certificate(issuer.certificate)
+    parsed = [x509.load_der_x509_certificate(der) for der in chain]
+    certificate = parsed[0]
     public = certificate.public_key()
     if not isinstance(public, CaPublicKey):
         raise integrity("a stored issuer has a key type that CAs here never have")
     found = {extension.oid: extension.value for extension in certificate.extensions}
     basic = found.get(x509.BasicConstraints.oid)
-    constraints = found.get(x509.NameConstraints.oid)
     return Authority(
         mount_id=mount_id,
         issuer=issuer,
@@ -183,15 +184,10 @@ def assemble(mount_id: str, issuer: Issuer, ref: CaRef, urls: Urls, chain: list[
         ref=ref,
         common=((authority_key_identifier(certificate), False), *url_extensions(urls)),
         chain=tuple(pem(der) for der in chain),
-        roots=tuple(_self_issued(der) for der in chain),
+        roots=tuple(each.issuer == each.subject for each in parsed),
         path_length=basic.path_length if isinstance(basic, x509.BasicConstraints) else None,
-        constraints=constraints if isinstance(constraints, x509.NameConstraints) else None,
+        constraints=constraints.of(parsed),
     )
-
-
-def _self_issued(der: bytes) -> bool:
-    certificate = x509.load_der_x509_certificate(der)
-    return certificate.issuer == certificate.subject
 
 
 def key_ref(store: Store, mount_id: str, key: CaKey) -> CaRef:

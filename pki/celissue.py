@@ -136,6 +136,7 @@ def _draft(
     celtemplate.refuse_rest(template)
     subject, names = celtemplate.holder(template)
     constraints.check(with_common_names(subject, names), authority.constraints)
+    constraints.check_subject(subject, authority.constraints)
     (not_before, not_after), warnings = _window(call, template, authority)
     key_type, _ = goodkey.key_type_and_bits(public)
     serial = new_serial(not_before)

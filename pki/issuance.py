@@ -141,6 +141,8 @@ class Issuance:
         rules = for_identity(ready.rules, call.principal.values)
         rules.check(names, call.principal.display_name, source)
         named.check_names(ready.role, names)
+        if ready.role.profile == CA_PROFILE:
+            names = constraints.of_a_ca(names)
         constraints.check(names, authority.constraints)
 
     def _reserved(self, ready: ReadyRole, authority: Authority) -> Callable[[str], bool]:
@@ -161,6 +163,8 @@ class Issuance:
         draft: Leaf,
         ending: tuple[Finish, tuple[str, ...]],
     ) -> External[bytes]:
+        if authority.constraints:  # the subject is put together for them alone
+            constraints.check_subject(draft.draft().subject, authority.constraints)
         prepared = prepare_leaf(draft, authority.public_key, self.linter)  # (2)
         finish, warnings = ending
         act = Act(

@@ -10,6 +10,35 @@ from cryptography.x509.oid import NameOID
 
 from kms.errors import invalid
 from pki.names import Names, check_dns, check_email, check_uri, is_hostname
+from pki.profiles.subject import bounded
+from pki.requests import names_in
+
+_MAX_SUBJECT = 256  # characters of one attribute; the named ones have tighter bounds below
+_BOUNDS = {NameOID.COMMON_NAME: 64, NameOID.COUNTRY_NAME: 2, NameOID.SERIAL_NUMBER: 64}
+
+
+def judged_subject(subject: x509.Name) -> x509.Name:
+    """The same, of which every text is one that a certificate of ours carries. Raises KmsError(INVALID)."""
+    for attribute in subject:
+        if not isinstance(attribute.value, str):
+            raise invalid("the subject is not text")
+        maximum = _BOUNDS.get(attribute.oid, _MAX_SUBJECT)
+        bounded(attribute.value, maximum, f"the subject's {attribute.rfc4514_attribute_name}")
+    return subject
+
+
+def copied(alternatives: x509.SubjectAlternativeName) -> Names:
+    """The names of an extension that is carried over byte for byte, as constraints must see them.
+
+    Raises:
+        KmsError(INVALID): an IPv4 address written as IPv6, which relying parties read as the one or the other, or
+            not at all (Go); a kind of name that no certificate of ours has.
+    """
+    names = names_in(alternatives)
+    for ip in alternatives.get_values_for_type(x509.IPAddress):
+        if ip not in names.ips:
+            raise invalid(f"{ip} is an IPv4 address written as IPv6: it must be written as itself")
+    return names
 
 
 def judged(subject: x509.Name, names: Names) -> Names:

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from kms.errors import KmsError, invalid
+from pki import der
 from pki.model import Role
 from pki.names import BadName, IpAddress, Names, canonical_ip, check_ip, is_hostname
 from pki.profiles.usages import parse_oid
@@ -75,6 +76,7 @@ def names_from_api(args: Mapping[str, Any], common_name: str | None = None) -> N
         ips=[_ip(text) for text in _list(args, "ip_sans")],
         uris=_list(args, "uri_sans"),
         others=[_other(text) for text in _list(args, "other_sans")],
+        user_ids=_list(args, "user_ids"),
         serial_number=str(args.get("serial_number") or ""),
     )
 
@@ -85,16 +87,19 @@ def names_from_csr(
     """Names for `sign`, and where the alternative names came from ("CSR" or "the API").
 
     As in the peer: with use_csr_common_name the CSR's common name wins, with use_csr_sans its
-    alternative names replace all of the API's. All other wishes of a CSR are ignored.
+    alternative names replace all of the API's; serial number and user ids of its subject count where the
+    API has none. All other wishes of a CSR are ignored.
     """
+    own = {
+        "serial_number": args.get("serial_number") or _csr_attribute(csr, NameOID.SERIAL_NUMBER),
+        "user_ids": _list(args, "user_ids") or _csr_values(csr, NameOID.USER_ID),
+    }
+    args = {**args, **own}
     cn = _csr_attribute(csr, NameOID.COMMON_NAME) if role.use_csr_common_name else ""
     cn = cn or str(args.get("common_name") or "")
     if not role.use_csr_sans:
         return names_from_api(args, cn), "the API"
     found = _csr_names(csr)
-    serial = str(args.get("serial_number") or "")
-    if not serial and role.use_csr_common_name:
-        serial = _csr_attribute(csr, NameOID.SERIAL_NUMBER)
     names = _complete(
         args,
         cn,
@@ -103,7 +108,8 @@ def names_from_csr(
         ips=found.ips,
         uris=found.uris,
         others=found.others,
-        serial_number=serial,
+        user_ids=args["user_ids"],
+        serial_number=str(args["serial_number"]),
     )
     return names, "CSR"
 
@@ -130,6 +136,7 @@ def _complete(
     ips: Iterable[IpAddress],
     uris: Iterable[str],
     others: Iterable[tuple[str, str]],
+    user_ids: Iterable[str],
     serial_number: str,
 ) -> Names:
     """Put the common name among the alternative names, drop repeats, count."""
@@ -145,7 +152,7 @@ def _complete(
         ips=tuple(dict.fromkeys(ips)),
         uris=_unique(uris),
         others=tuple(dict.fromkeys(others)),
-        user_ids=_unique(_list(args, "user_ids")),
+        user_ids=_unique(user_ids),
         serial_number=serial_number,
     )
     if complete.count > MAX_NAMES:
@@ -182,24 +189,29 @@ def common_name(csr: x509.CertificateSigningRequest) -> str:
 
 
 def _csr_attribute(csr: x509.CertificateSigningRequest, oid: x509.ObjectIdentifier) -> str:
-    values = csr.subject.get_attributes_for_oid(oid)
+    values = _csr_values(csr, oid)
     if len(values) > 1:
         raise invalid(f"the CSR's subject has more than one {oid._name}")  # noqa: SLF001  (its only readable name)
-    value = values[0].value if values else ""
-    if not isinstance(value, str):
+    return values[0] if values else ""
+
+
+def _csr_values(csr: x509.CertificateSigningRequest, oid: x509.ObjectIdentifier) -> list[str]:
+    values = [attribute.value for attribute in csr.subject.get_attributes_for_oid(oid)]
+    if not all(isinstance(value, str) for value in values):
         raise invalid("the CSR's subject is not text")
-    return value
+    return [str(value) for value in values]
 
 
 def _csr_other(name: x509.OtherName) -> tuple[str, str]:
-    value = name.value
-    # UTF8String of short length: what `oid;utf8:value` makes.
-    if len(value) < 2 or value[0] != 0x0C or value[1] > 127 or len(value) != value[1] + 2:
-        raise invalid(f"the CSR's other name {name.type_id.dotted_string} is not a short UTF-8 string")
+    """What `oid;utf8:value` makes, and nothing else."""
+    oid = name.type_id.dotted_string
     try:
-        return name.type_id.dotted_string, value[2:].decode()
-    except UnicodeDecodeError:
-        raise invalid(f"the CSR's other name {name.type_id.dotted_string} is not UTF-8") from None
+        text = der.content(name.value).decode()
+    except (KmsError, UnicodeDecodeError):  # a client's bytes, not ours: no INTEGRITY
+        text = ""
+    if not text or name.value != der.tlv(der.UTF8_STRING, text.encode()):
+        raise invalid(f"the CSR's other name {oid} is not a UTF-8 string")
+    return oid, text
 
 
 def _address(ip: Any) -> Any:

@@ -141,7 +141,7 @@ class RoleRules:
     def _localhost(self, base: str, *, wildcard: bool) -> bool:
         if not self.role.allow_localhost:
             return False
-        if base.lower() in {"localhost", "localdomain"}:
+        if base in {"localhost", "localdomain"}:
             return not wildcard or self.role.allow_subdomains
         return self.role.allow_subdomains and base.endswith((".localhost", ".localdomain"))
 
@@ -158,10 +158,12 @@ class RoleRules:
         role = self.role
         if not domain:
             return False
-        # `base` of an address is its host part, so a bare domain also allows addresses at it.
-        if role.allow_bare_domains and not wildcard and base.lower() == domain.lower():
+        same = base.lower() == domain.lower()
+        # `base` of an address is its host part, so a bare domain also allows addresses at it; and the list may name
+        # one address, or one wildcard, which then is allowed itself.
+        if role.allow_bare_domains and ((same and not wildcard) or name.lower() == domain.lower()):
             return True
-        if role.allow_subdomains and (base.endswith("." + domain) or (wildcard and base == domain)):
+        if role.allow_subdomains and (base.endswith("." + domain) or (wildcard and same)):
             return True
         return role.allow_glob_domains and "*" in domain and glob_match(domain, name)
 

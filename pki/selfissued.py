@@ -15,9 +15,9 @@ from pki.bundle import parse_certificate
 from pki.goodkey import Blocklist, spki_der
 from pki.hsmkey import CaToken
 from pki.issuance import Act
+from pki.judging import copied, judged, judged_subject
 from pki.lint import Linter
 from pki.profiles import Draft, new_serial
-from pki.requests import names_in
 from pki.schemes import CaPublicKey
 from pki.signing import prepare
 from pki.subordinate import path_length_below
@@ -67,6 +67,7 @@ class SelfIssued:
             given.signature_algorithm_oid != authority.certificate.signature_algorithm_oid
         ):
             raise invalid("certificate has a different signature algorithm than the issuing CA")
+        constraints.check_subject(given.subject, authority.constraints)
         not_after = int(given.not_valid_after_utc.timestamp())
         not_before = max(int(given.not_valid_before_utc.timestamp()), authority.not_before)
         if not_after <= int(call.now):
@@ -109,6 +110,7 @@ class SelfIssued:
             raise invalid("given certificate is not self-issued")
         if not list(given.subject):
             raise invalid("a CA needs a subject")
+        judged_subject(given.subject)
         public = goodkey.check(given.public_key(), self.blocklist, lambda _: False)
         if not isinstance(public, CaPublicKey):
             raise invalid("a CA key must be RSA, EC, Ed25519 or ML-DSA")
@@ -133,6 +135,6 @@ def _extensions(
         else:
             found.append((value, extension.critical or isinstance(value, x509.KeyUsage)))
         if isinstance(value, x509.SubjectAlternativeName):
-            constraints.check(names_in(value), authority.constraints)
+            constraints.check(judged(given.subject, copied(value)), authority.constraints)
     ski = x509.SubjectKeyIdentifier.from_public_key(public)
     return (*found, (ski, False), *authority.common)

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from kms.errors import invalid
 from kms.operation import Call, External
-from pki import cafields, constraints, goodkey, leafkeys
+from pki import cafields, cawishes, constraints, goodkey, leafkeys
 from pki.authority import Authorities, Authority, pem
 from pki.ceremony import NO_URLS, PATH_LENGTH_ZERO
 from pki.goodkey import Blocklist, spki_der, spki_hash
@@ -40,15 +40,16 @@ class Subordinates:
     def sign(self, call: Call, issuer_ref: str) -> External[bytes]:
         """A CA certificate for the key of a CSR, never more powerful than its issuer.
 
-        Subject and names come from the API, or from the CSR with `use_csr_values`.
+        Subject and names come from the API, or from the CSR with `use_csr_values`, and so do its extensions then.
         """
         args = call.args
         form = leafkeys.check_format(args)
         csr = parse_csr(str(args.get("csr") or ""))
         authority = self.authorities.signer(call.mount.id, issuer_ref)
         public = self._key(csr, authority)
-        request = _request(args, csr, authority)
-        constraints.check(request.names, authority.constraints)
+        request, left = _request(args, csr, authority)
+        constraints.check(constraints.of_a_ca(request.names), authority.constraints)
+        constraints.check_subject(request.subject, authority.constraints)
         default, maximum = ca_limits(call.mount)
         limits = Limits(
             now=int(call.now),
@@ -77,7 +78,7 @@ class Subordinates:
             prepared=prepare(draft, authority.public_key, self.linter),
             token=self.token,
             finish=finish,
-            warnings=(*_warnings(request, authority), *warnings),
+            warnings=(*_warnings(request, authority), *left, *warnings),
         )
         return act.external()
 
@@ -97,16 +98,22 @@ def _warnings(request: CaRequest, authority: Authority) -> tuple[str, ...]:
     return (*urls, PATH_LENGTH_ZERO.replace("generated", "signed")) if request.path_length == 0 else urls
 
 
-def _request(args: Mapping[str, Any], csr: x509.CertificateSigningRequest, authority: Authority) -> CaRequest:
+def _request(
+    args: Mapping[str, Any], csr: x509.CertificateSigningRequest, authority: Authority
+) -> tuple[CaRequest, tuple[str, ...]]:
+    """What the certificate shall say, and warnings about what the CSR says in vain."""
     wanted = dict(args)
     if not wanted.get("common_name"):
         names = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         wanted["common_name"] = str(names[0].value) if names else ""
-    subject = csr.subject if args.get("use_csr_values") else None
-    request = cafields.ca_request(wanted, subject)
-    return dataclasses.replace(
-        request, path_length=path_length_below(request.path_length, authority.path_length)
-    )
+    left: tuple[str, ...] = ()
+    if args.get("use_csr_values"):
+        request = cafields.ca_request({**wanted, "common_name": ""})
+        request, left = cawishes.with_csr(request, csr, length_given=request.path_length is not None)
+    else:
+        request = cafields.ca_request(wanted)
+    length = path_length_below(request.path_length, authority.path_length)
+    return dataclasses.replace(request, path_length=length), left
 
 
 def path_length_below(asked: int | None, issuer: int | None) -> int | None:

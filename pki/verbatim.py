@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from kms.errors import invalid
 from kms.operation import Call, External
@@ -23,22 +22,19 @@ from pki.goodkey import Blocklist, LeafPublicKey, spki_der
 from pki.hsmkey import CaToken
 from pki.index import CertificateIndex
 from pki.issuance import Act, answer, is_ca_key, leaf_window
-from pki.judging import judged, with_common_names
+from pki.judging import copied, judged, judged_subject, with_common_names
 from pki.lint import Linter
 from pki.model import Role
 from pki.names import Names
 from pki.profiles import Draft, new_serial
 from pki.profiles.draft import Extensions
-from pki.profiles.subject import bounded
 from pki.profiles.usages import ext_key_usages, leaf_key_usage, refuse_usages
-from pki.requests import ignored, names_in, parse_csr
+from pki.requests import ignored, parse_csr
 from pki.rolebook import RoleBook
 from pki.signing import prepare
 
 _ROLE = Role(require_cn=False, key_type="any")
 _KEPT = (x509.SubjectAlternativeName, x509.CertificatePolicies, x509.TLSFeature)
-_MAX_SUBJECT = 256  # characters of one attribute; the named ones have tighter bounds below
-_BOUNDS = {NameOID.COMMON_NAME: 64, NameOID.COUNTRY_NAME: 2, NameOID.SERIAL_NUMBER: 64}
 
 
 @dataclass(frozen=True)
@@ -67,6 +63,7 @@ class Verbatim:
         public = goodkey.check(csr.public_key(), self.blocklist, is_ca_key(self.store))
         names = _names(csr)
         constraints.check(names, authority.constraints)
+        constraints.check_subject(csr.subject, authority.constraints)
         valid, warnings = leaf_window(
             call, msgspec.structs.replace(role, not_before_bound="permit"), authority
         )
@@ -107,13 +104,9 @@ class Verbatim:
 
 def _names(csr: x509.CertificateSigningRequest) -> Names:
     """The CSR's names, each checked against the one grammar. Raises KmsError(INVALID)."""
-    for attribute in csr.subject:
-        if not isinstance(attribute.value, str):
-            raise invalid("the CSR's subject is not text")
-        maximum = _BOUNDS.get(attribute.oid, _MAX_SUBJECT)
-        bounded(attribute.value, maximum, f"the subject's {attribute.rfc4514_attribute_name}")
+    judged_subject(csr.subject)
     try:
-        names = names_in(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        names = copied(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
         names = Names()
     return with_common_names(csr.subject, judged(csr.subject, names))

@@ -22,6 +22,7 @@ from pki.ceremonies.script import CrossSign, Revoke, SignCrl, SignIntermediate
 from pki.crl import revoked_entry, sign_list
 from pki.goodkey import Blocklist, check, spki_der, spki_hash
 from pki.hsmkey import CaPublicKey, DrySigner, private_key
+from pki.judging import judged_subject
 from pki.model import CA_CRL_EXPIRY_MAX, PublicCrl, Urls, parse_serial, serial_hex
 from pki.profiles import ca_draft, new_serial
 from pki.profiles.draft import utc
@@ -119,7 +120,7 @@ class Certifying:
         public = check(key, Blocklist(), lambda found: hmac.compare_digest(found, own))
         if not isinstance(public, CaPublicKey):
             raise invalid("a key of this type cannot be a CA's")
-        return subject, public
+        return judged_subject(subject), public
 
     def _other_root(self, given: str) -> x509.Certificate:
         if given in self.desk.held.roots:

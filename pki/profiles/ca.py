@@ -31,6 +31,7 @@ class CaRequest:
     ext_key_usages: tuple[x509.ObjectIdentifier, ...] = ()
     skid: bytes = b""  # subject key identifier, empty for that of RFC 5280 4.2.1.2 (1)
     digital_signature: bool = False  # it also signs OCSP answers and the like itself
+    extensions: Extensions = ()  # of a CSR
 
 
 def ca_draft(
@@ -69,6 +70,7 @@ def ca_draft(
     if request.permitted_dns:
         trees = [x509.DNSName(name) for name in request.permitted_dns]
         extensions.append((x509.NameConstraints(permitted_subtrees=trees, excluded_subtrees=None), True))
+    extensions += request.extensions
     if request.names.has_sans:
         extensions.append((alternative_names(request.names), False))
     profile = "root" if root else "intermediate"

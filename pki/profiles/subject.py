@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from kms.errors import invalid
+from pki import der
 from pki.names import MAX_CN, BadName, Names, check_text
 
 # In the order in which the peer writes them, with RFC 5280's upper bounds (appendix A.1).
@@ -22,6 +23,7 @@ ATTRIBUTES: tuple[tuple[str, x509.ObjectIdentifier, int], ...] = (
     ("postal_code", NameOID.POSTAL_CODE, 40),
 )
 
+MAX_OTHER = 1024  # octets of an other name: the longest userPrincipalName has that many
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]+\Z")  # X.680 table 10
 
 
@@ -89,8 +91,8 @@ def kinds(names: Names) -> tuple[bool, bool, bool, bool, bool]:
 
 
 def _utf8_string(text: str) -> bytes:
-    """DER UTF8String of at most 127 bytes, which roles have checked."""
+    """DER of the value of an other name."""
     content = text.encode()
-    if len(content) > 127:
-        raise invalid("an other_sans value has at most 127 bytes")
-    return bytes((0x0C, len(content))) + content
+    if len(content) > MAX_OTHER:
+        raise invalid(f"an other_sans value has at most {MAX_OTHER} bytes")
+    return der.tlv(der.UTF8_STRING, content)

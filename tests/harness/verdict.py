@@ -147,9 +147,19 @@ def _unasked(validator: str, case: Case) -> bool:
         return bool(case.ocsp) or case.listing
     if validator == "nss" and not case.purpose and x509.ExtendedKeyUsage in _extensions(case.leaf):
         return not case.listing  # it judges for a use, and knows none of these
+    if validator == "gnutls" and case.purpose == "ca" and case.leaf not in case.roots:
+        # It takes the common name of what it is shown for a host name, of a CA too.
+        return any(map(_names_hosts, (*case.chain, *case.roots)))
     # Java's checker asks for the status of all CAs, or of none.
     status = bool(case.crls or case.ocsp) and not case.listing
     return validator in {"java", "java25"} and status and case.purpose == "ca" and bool(case.chain)
+
+
+def _names_hosts(der: bytes) -> bool:
+    """Whether a CA constrains host names."""
+    found = _extensions(der).get(x509.NameConstraints)
+    trees = (*(found.permitted_subtrees or ()), *(found.excluded_subtrees or ())) if found else ()
+    return any(isinstance(tree, x509.DNSName) for tree in trees)
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 from cryptography import x509
 
@@ -145,8 +147,12 @@ def test_refused_as_text_of_a_subject(text: str) -> None:
         check_text(text, 64, "it")
 
 
-def _tree(name: x509.GeneralName) -> x509.NameConstraints:
-    return x509.NameConstraints(permitted_subtrees=[name], excluded_subtrees=None)
+def _tree(name: x509.GeneralName) -> list[x509.NameConstraints]:
+    return [x509.NameConstraints(permitted_subtrees=[name], excluded_subtrees=None)]
+
+
+def _without(name: x509.GeneralName) -> list[x509.NameConstraints]:
+    return [x509.NameConstraints(permitted_subtrees=None, excluded_subtrees=[name])]
 
 
 CONSTRAINED = [
@@ -159,6 +165,9 @@ CONSTRAINED = [
     (Names(emails=("a@example.com",)), x509.RFC822Name("b@example.com")),
     (Names(uris=("spiffe://other/x",)), x509.UniformResourceIdentifier("td")),
     (Names(uris=("https://example.com/x",)), x509.UniformResourceIdentifier(".example.com")),
+    (Names(uris=("urn:uuid:1",)), x509.UniformResourceIdentifier(".example.com")),
+    (Names(uris=("https://10.0.0.1/",)), x509.UniformResourceIdentifier(".example.com")),
+    (Names(others=(("1.2.3.4", "x"),)), x509.OtherName(x509.ObjectIdentifier("1.2.3.4"), b"\x0c\x01x")),
 ]
 
 
@@ -182,11 +191,96 @@ def test_a_name_inside_or_of_another_kind_passes(names: Names, tree: x509.Genera
     constraints.check(names, _tree(tree))
 
 
+EXCLUDED = [
+    (Names(dns=("secret.example.com",)), x509.DNSName("secret.example.com")),
+    # It stands for secret.example.com: what Go's verifier let through (CVE-2025-61727), and OpenSSL's does.
+    (Names(dns=("*.example.com",)), x509.DNSName("secret.example.com")),
+    (Names(dns=("*.EXAMPLE.com",)), x509.DNSName("Secret.example.com")),
+    (Names(dns=("*.example.com",)), x509.DNSName(".secret.example.com")),
+    (Names(dns=("*.example.com",)), x509.DNSName(".example.com")),
+    (Names(dns=("a.example.com",)), x509.DNSName("")),
+    (Names(common_name="*.example.com"), x509.DNSName("secret.example.com")),
+    (Names(emails=("a@EXAMPLE.com",)), x509.RFC822Name("example.com")),
+    (Names(emails=("Boss@example.com",)), x509.RFC822Name("boss@example.com")),
+    (Names(emails=("boss@Example.com",)), x509.RFC822Name("boss@example.com")),
+    (Names(uris=("https://secret.example.com/x",)), x509.UniformResourceIdentifier(".example.com")),
+    # RFC 5280 4.2.1.10: without a host name "the application MUST reject".
+    (Names(uris=("urn:uuid:1",)), x509.UniformResourceIdentifier(".example.com")),
+    (Names(uris=("https://[fd00::1]/",)), x509.UniformResourceIdentifier(".example.com")),
+    (Names(ips=(ipaddress.ip_address("10.1.2.3"),)), x509.IPAddress(ipaddress.ip_network("10.0.0.0/8"))),
+    (Names(others=(("1.2.3.4", "x"),)), x509.OtherName(x509.ObjectIdentifier("1.2.3.4"), b"\x0c\x01y")),
+]
+
+
+@pytest.mark.parametrize(("names", "tree"), EXCLUDED)
+def test_a_name_that_touches_what_is_excluded_is_refused(names: Names, tree: x509.GeneralName) -> None:
+    with pytest.raises(KmsError, match="outside the name constraints"):
+        constraints.check(names, _without(tree))
+
+
+@pytest.mark.parametrize(
+    ("names", "tree"),
+    [
+        (Names(dns=("example.com", "*.example.org")), x509.DNSName("secret.example.com")),
+        # One label is all that a wildcard stands for.
+        (Names(dns=("*.example.com",)), x509.DNSName("very.secret.example.com")),
+        (Names(dns=("notsecret.example.com",)), x509.DNSName("secret.example.com")),
+        (Names(emails=("a@sub.example.com",)), x509.RFC822Name("example.com")),
+        (Names(uris=("spiffe://td/x",)), x509.UniformResourceIdentifier("other")),
+        (Names(ips=(ipaddress.ip_address("fd00::1"),)), x509.IPAddress(ipaddress.ip_network("10.0.0.0/8"))),
+    ],
+)
+def test_a_name_beside_what_is_excluded_passes(names: Names, tree: x509.GeneralName) -> None:
+    constraints.check(names, _without(tree))
+
+
 def test_an_excluded_name_is_refused_even_when_permitted() -> None:
-    both = x509.NameConstraints(
-        permitted_subtrees=[x509.DNSName("example.com")],
-        excluded_subtrees=[x509.DNSName("secret.example.com")],
-    )
+    both = [
+        x509.NameConstraints(
+            permitted_subtrees=[x509.DNSName("example.com")],
+            excluded_subtrees=[x509.DNSName("secret.example.com")],
+        )
+    ]
     constraints.check(Names(dns=("a.example.com",)), both)
     with pytest.raises(KmsError):
         constraints.check(Names(dns=("a.secret.example.com",)), both)
+
+
+def test_each_of_several_constraints_binds() -> None:
+    """Of an issuer and of those above it: what is left is what all of them permit."""
+    both = _tree(x509.DNSName("example.com")) + _tree(x509.DNSName("a.example.com"))
+    for order in (both, both[::-1]):
+        constraints.check(Names(dns=("x.a.example.com",)), order)
+        with pytest.raises(KmsError, match="outside"):
+            constraints.check(Names(dns=("x.b.example.com",)), order)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name.from_rfc4514_string(text)
+
+
+@pytest.mark.parametrize(
+    ("subject", "tree", "passes"),
+    [
+        ("CN=a,O=Example", "O=Example", True),
+        ("CN=a,O=EXAMPLE", "O=example", True),
+        ("CN=a,O=Other", "O=Example", False),
+        ("CN=a", "O=Example", False),
+        ("CN=a,O=Example,C=DE", "O=Example", False),  # the subtree begins at the top
+        ("CN=a,OU=x,O=Example,C=DE", "O=Example,C=DE", True),
+        ("", "O=Example", True),  # the field must not be empty for it to be limited
+    ],
+)
+def test_constraints_of_directory_names_limit_the_subject(subject: str, tree: str, passes: bool) -> None:
+    name = x509.DirectoryName(_name(tree))
+    assert _passes(subject, _tree(name)) is passes
+    assert _passes(subject, _without(name)) is (not passes or not subject)
+
+
+def _passes(subject: str, limits: list[x509.NameConstraints]) -> bool:
+    try:
+        constraints.check_subject(_name(subject), limits)
+    except KmsError as error:
+        assert "outside the name constraints" in error.detail
+        return False
+    return True
