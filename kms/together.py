@@ -8,7 +8,8 @@ What a call does, and in which order, is the same as in a thread of its own: onl
 (each is a greenlet).
 
 Rules for what runs here (`Runs.TOGETHER`): no lock is held where a transaction begins; what belongs to one call stands
-in a ContextVar, not in a threading.local; and what takes more than a few milliseconds goes through `aside`.
+in a ContextVar, not in a threading.local; and what takes more than a few milliseconds goes through `aside`, before or
+after the block of a transaction.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Gathering:
         self._resting: list[greenlet] = []
         self._commits: Commits | None = None
         self._failure: BaseException | None = None  # of what the call that goes on now has waited for
+        self._block: greenlet | None = None  # the call whose block runs now
         self._planned = False  # a group will be opened soon
         self._seen = 0  # calls that waited for it a turn ago
         self._busy = False  # a group is open, or about to be
@@ -135,11 +137,17 @@ class Gathering:
 
     def rest(self) -> BaseException | None:
         """After the block: returns when the group was shut; with what `shut` raised, if it did."""
+        self._block = None
         self._resting.append(getcurrent())
         return self._wait()
 
     def aside(self, work: Callable[[], T]) -> T:
-        """Do something slow in another thread, while other calls go on here."""
+        """Do something slow in another thread, while other calls go on here.
+
+        In a transaction's block it is done at once: a block that was left half way would be committed half.
+        """
+        if self._block is getcurrent():
+            return work()
         call, future = getcurrent(), self._helpers.submit(work)
         future.add_done_callback(lambda _: self._tell(call.switch))
         self._away += 1
@@ -184,7 +192,10 @@ class Gathering:
 
     def _opened(self, failure: BaseException | None) -> None:
         entering, self._entering = self._entering[:MOST], self._entering[MOST:]
-        self._go_on(entering, failure)
+        for call in entering:
+            self._block = call if failure is None else None
+            self._go_on([call], failure)
+            self._block = None
         if failure is None and self._commits is not None:
             self._elsewhere(self._commits.shut, self._shut)
         else:

@@ -130,6 +130,29 @@ def test_a_group_is_bounded(store: SqliteStore) -> None:
     assert len(store.reader().keys(PLAINS)) == 2 * MOST + 1
 
 
+def test_what_is_slow_in_a_block_is_done_there(store: SqliteStore) -> None:
+    """A group is committed when its blocks have run, so none may be left half way: its first half would be committed."""
+    opened = threading.Event()
+
+    def slow(tx: Transaction) -> None:
+        aside(lambda: opened.wait(0.1))
+        tx.insert(PLAINS, "second half", Row("second half"))
+
+    async def scene(calls: Calls) -> None:
+        told = await calls.all([put(store, "first half", slow), put(store, "other")])
+        assert told == ["ok", "ok"]
+
+        def fails(tx: Transaction) -> None:
+            slow_and_wrong = aside(lambda: opened.wait(0.1))
+            assert not slow_and_wrong
+            wrong(tx)
+
+        assert await calls.all([put(store, "never", fails), put(store, "third")]) == ["mine alone", "ok"]
+
+    run(scene)
+    assert sorted(store.reader().keys(PLAINS)) == ["first half", "other", "second half", "third"]
+
+
 @pytest.mark.parametrize("bad", [{0}, {1}, {3}, {0, 1, 2, 3}], ids=["first", "middle", "last", "all"])
 def test_each_call_has_its_own_fate(store: SqliteStore, bad: set[int]) -> None:
     async def scene(calls: Calls) -> None:
