@@ -12,7 +12,9 @@ from kms.errors import invalid
 
 MAX_PEM = 64 * 1024  # characters
 
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----")
+_PEM = re.compile(
+    r"-----BEGIN (?P<label>(?:X509 )?CERTIFICATE)-----\s+(?P<body>[A-Za-z0-9+/=\s]+?)-----END (?P=label)-----"
+)
 
 
 def parse_certificate(text: str) -> x509.Certificate:
@@ -28,9 +30,9 @@ def parse_certificates(text: str) -> list[x509.Certificate]:
     if len(text) > MAX_PEM:
         raise invalid(f"the bundle has more than {MAX_PEM} characters")
     found = []
-    for body in _PEM.findall(text):
+    for match in _PEM.finditer(text):
         try:
-            der = base64.b64decode("".join(body.split()), validate=True)
+            der = base64.b64decode("".join(match["body"].split()), validate=True)
             certificate = x509.load_der_x509_certificate(der)
             # Everything that is lazily parsed is touched here, so that later steps meet no parse errors.
             certificate.extensions, certificate.subject, certificate.public_key()

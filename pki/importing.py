@@ -17,9 +17,9 @@ from kms.errors import KmsError, invalid
 from kms.ids import new_uuid
 from kms.operation import Call, External, Outcome, Result
 from kms.tables import Store, Transaction
-from pki import goodkey, marks, softkeys
+from pki import capable, goodkey, marks, softkeys
 from pki.authority import assemble, key_ref
-from pki.bundle import MAX_PEM, parse_certificates
+from pki.bundle import MAX_PEM, parse_certificate
 from pki.cakeys import new_key
 from pki.cakinds import kind_of
 from pki.ceremony import NO_URLS, install
@@ -120,13 +120,15 @@ class Imports:
         text = bundle or certificate
         _check_length(text)
         found = list(_BLOCK.finditer(text))
-        if not found:
-            raise invalid("error when parsing block 1: invalid PEM data")
+        if not found or text.count("-----BEGIN ") != len(
+            found
+        ):  # one that was cut off is not left out in silence
+            raise invalid(f"error when parsing block {len(found) + 1}: invalid PEM data")
         certificates = [match[0] for match in found if match["label"] in _CERTIFICATES]
         keys = [match[0] for match in found if match["label"] not in _CERTIFICATES | _IGNORED]
         if keys and (certificate or not keys_allowed):
             raise invalid(_KEYS_ELSEWHERE)
-        parsed = parse_certificates("\n".join(certificates)) if certificates else []
+        parsed = [parse_certificate(each) for each in certificates]
         for each in parsed:
             _check_ca(each)
         plan = self._plan(call, keys, parsed)
@@ -219,7 +221,7 @@ class Imports:
         def perform() -> dict[str, PublicCrl]:
             made = {}
             for issuer in (*plan.issuers, *plan.linked):
-                if issuer.key_id:
+                if issuer.key_id and "crl-signing" in issuer.usage:
                     ref = plan.refs[issuer.key_id]
                     authority = assemble(mount_id, issuer, ref, Urls(), [issuer.certificate])
                     made[issuer.id] = self.crls.first(authority, config, int(call.now))
@@ -232,7 +234,8 @@ class Imports:
                 tx.insert(MATERIAL, f"{mount_id}/{key.id}", KeyMaterial(softkeys.pkcs8(private)))
             for issuer in plan.linked:
                 store_issuer(tx, mount_id, issuer)
-                marks.introduce(tx, mount_id, issuer.id, crls[issuer.id])
+                if issuer.id in crls:
+                    marks.introduce(tx, mount_id, issuer.id, crls[issuer.id])
             for issuer in plan.issuers:
                 install(tx, mount_id, issuer, crls.get(issuer.id))
             _default_key(tx, plan)
@@ -285,6 +288,7 @@ def _issuer(certificate: x509.Certificate, der: bytes, key: CaKey | None, now: i
         serial=serial_hex(certificate.serial_number),
         not_after=int(certificate.not_valid_after_utc.timestamp()),
         created_at=now,
+        usage=capable.usages(certificate),
     )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography import x509
+
 from kms.errors import KmsError
 from kms.operation import Call, Change, Result
 from kms.tables import Store, Transaction
+from pki import capable
 from pki.authority import Authorities
 from pki.issuers import check_new_names, remove_issuer, settle, store_issuer
 from pki.issuerview import issuer_data
@@ -64,7 +67,10 @@ class IssuersAdmin:
     def _write(self, call: Call, given: frozenset[str] | None) -> Change:
         issuer = self.authorities.issuer(call.mount.id, _ref(call))
         known = issuers(self.store.reader(), call.mount.id)
-        changed = changed_issuer(issuer, call.args, given, known)
+        args = call.args
+        if "usage" not in call.given:  # all that its certificate allows
+            args = {**args, "usage": capable.usages(x509.load_der_x509_certificate(issuer.certificate))}
+        changed = changed_issuer(issuer, args, given, known)
         if changed.name and changed.name != issuer.name:
             check_new_names(self.store.reader(), call.mount.id, changed.name, "")
 

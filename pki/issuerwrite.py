@@ -9,11 +9,12 @@ import msgspec
 from cryptography import x509
 
 from kms.errors import ErrorKind, KmsError, invalid
+from pki import capable
+from pki.capable import USAGES
 from pki.model import Issuer, Urls
 from pki.schemes import CaPublicKey, algorithm_name, named_scheme
 from pki.urls import changed_urls
 
-USAGES = ("crl-signing", "issuing-certificates", "ocsp-signing", "read-only")
 _REVOKED = (
     "This issuer was revoked; unable to modify its usage to include certificate signing again. Reissue this"
     " certificate (preferably with a new key) and modify that entry instead."
@@ -35,7 +36,7 @@ def changed_issuer(
     fields: dict[str, tuple[str, Callable[[], Any]]] = {
         "issuer_name": ("name", lambda: str(args.get("issuer_name") or "")),
         "leaf_not_after_behavior": ("leaf_not_after_behavior", lambda: _behavior(args)),
-        "usage": ("usage", lambda: _usage(args)),
+        "usage": ("usage", lambda: _usage(issuer, args)),
         "manual_chain": ("manual_chain", lambda: _manual_chain(issuer, args, known)),
         "revocation_signature_algorithm": (
             "revocation_signature_algorithm",
@@ -68,13 +69,15 @@ def _behavior(args: Mapping[str, Any]) -> str:
     return behavior
 
 
-def _usage(args: Mapping[str, Any]) -> tuple[str, ...]:
+def _usage(issuer: Issuer, args: Mapping[str, Any]) -> tuple[str, ...]:
     asked = [str(text).strip() for text in args.get("usage") or () if str(text).strip()]
     if not set(asked) <= set(USAGES):
         raise invalid(
             f"Unable to parse specified usages: [{' '.join(asked)}] - valid values are {','.join(USAGES)}"
         )
-    return tuple(sorted({*asked, "read-only"}))
+    usage = tuple(sorted({*asked, "read-only"}))
+    capable.check(x509.load_der_x509_certificate(issuer.certificate), usage)
+    return usage
 
 
 def _manual_chain(issuer: Issuer, args: Mapping[str, Any], known: Sequence[Issuer]) -> tuple[str, ...]:

@@ -5,19 +5,16 @@ The root that has them comes from elsewhere: Keystead itself sets permitted host
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from kms.errors import KmsError
+from tests.pki import foreign
 from tests.pki.bench import START, YEAR, Bench, make_csr
 from tests.pki.outside import openssl_verify
 
@@ -37,39 +34,7 @@ EXCLUDED: list[x509.GeneralName] = [
 
 def constrained_root(permitted: list[x509.GeneralName]) -> tuple[str, str]:
     """Key and certificate of a root."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key()
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Example"),
-            x509.NameAttribute(NameOID.COMMON_NAME, "Constrained Root"),
-        ]
-    )
-    day = dt.timedelta(1)
-    now = dt.datetime.fromtimestamp(START, dt.UTC)
-    usage = dict.fromkeys(
-        (
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
-    )
-    ski = x509.SubjectKeyIdentifier.from_public_key(public)
-    made = (
-        x509.CertificateBuilder(name, name, public, x509.random_serial_number(), now - day, now + 3650 * day)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
-        .add_extension(ski, critical=False)
-        .add_extension(x509.NameConstraints(permitted, EXCLUDED), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return private.decode(), made.public_bytes(Encoding.PEM).decode()
+    return foreign.root(x509.NameConstraints(permitted, EXCLUDED))
 
 
 @pytest.fixture
