@@ -35,6 +35,7 @@ from kms.operation import Call, Change, External, MountRef, Operation, Result
 from tests.auth.papers import authority, crl, leaf
 from tests.harness.cluster import DEFAULT, Cluster
 from tests.harness.documents import Documents
+from tests.harness.google import ADMIN, Google
 from tests.harness.issuer import Issuer
 from tests.harness.oidc import Liar
 from tests.harness.slapd import GROUPS, PEOPLE, SEARCHER, Slapd
@@ -271,6 +272,32 @@ def test_oidc_with_groups_in_graph(world: World, tmp_path: Path) -> None:
         _check(world, prepare, 500)
     finally:
         liar.stop()
+
+
+def test_jwt_with_groups_of_a_workspace(world: World, tmp_path: Path) -> None:
+    (tmp_path / "issuer").mkdir()
+    google, issuer = Google(tmp_path), Issuer(tmp_path / "issuer")
+    issuer.add("one")
+    google.groups, google.schemas = {"ann": ["ops"], "ops": []}, {"ann": {"Job": {"title": "t"}}}
+    account = {"gsuite_service_account": google.account(), "gsuite_admin_impersonate": ADMIN}
+    wanted = {"fetch_groups": True, "fetch_user_info": True, "user_custom_schemas": "Job"}
+    settings = {"provider": "gsuite", "directory_url": google.directory, **account, **wanted}
+    keys: dict[str, Any] = {"jwks_url": f"{issuer.url}/jwks", "jwks_ca_pem": issuer.ca}
+    config = {**keys, "oidc_discovery_ca_pem": google.ca, "provider_config": settings}
+    world.run("jwt.config.write", "jwt", **config)
+    role: dict[str, Any] = {"role_type": "jwt", "user_claim": "sub", "groups_claim": "groups"}
+    bounds: dict[str, Any] = {"bound_claims": {"groups": "ops", "/Job/title": "t"}, "token_policies": ["p"]}
+    world.run("jwt.role.write", "jwt", name="ci", **role, **bounds)
+
+    def prepare() -> Callable[[], Result]:
+        token = issuer.sign("one", {"sub": "ann"})
+        return lambda: world.run("jwt.login", "jwt", role="ci", jwt=token)
+
+    try:
+        _check(world, prepare, 500)
+    finally:
+        google.stop()
+        issuer.stop()
 
 
 def test_jwt_with_keys_of_two_places(world: World, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from jwt.algorithms import RSAAlgorithm
 from tests.harness.https import Https
 
 DEFAULT = "https://kubernetes.default.svc.cluster.local"
+ISSUER = "https://cluster.example.test"
 
 
 class Cluster:
@@ -35,6 +36,8 @@ class Cluster:
         self.reviewers: set[str] = set()
         self.answer: tuple[int, Any] | None = None
         self.reviews = 0
+        self.asked: list[tuple[str, str]] = []
+        self.closed = False  # whether strangers may not have its keys
         self._https = Https(folder, self._handle)
         self.url, self.ca = self._https.url, self._https.ca
         self.stop = self._https.stop
@@ -89,12 +92,15 @@ class Cluster:
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     def _handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any]:
-        if (method, path) == ("GET", "/openid/v1/jwks"):
+        self.asked.append((path, (headers.get("Authorization") or "").removeprefix("Bearer ")))
+        if (method, path) == ("GET", "/openid/v1/jwks") and (not self.closed or self._bearer(headers)):
             entry = json.loads(RSAAlgorithm.to_jwk(self.key.public_key()))
             return 200, {"keys": [{**entry, "kid": "cluster", "use": "sig", "alg": "RS256"}]}
         who = self._bearer(headers)
         if who is None:
             return 401, _status(401, "Unauthorized")
+        if (method, path) == ("GET", "/.well-known/openid-configuration"):
+            return self.answer or (200, {"issuer": ISSUER, "jwks_uri": f"{self.url}/openid/v1/jwks"})
         if path.startswith("/api/v1/namespaces/") and method == "GET":
             return self._namespace(path.rpartition("/")[2], who)
         if (method, path) == ("POST", "/apis/authentication.k8s.io/v1/tokenreviews"):

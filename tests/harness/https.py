@@ -17,12 +17,12 @@ Handle = Callable[[str, str, Mapping[str, str], bytes], tuple[int, Any]]
 
 
 class Https:
-    """Serves until `stop`. Its certificate is for 127.0.0.1 and its own authority: `ca`."""
+    """Serves until `stop`. Its certificate is for 127.0.0.1, or for the names given, and its own authority: `ca`."""
 
-    def __init__(self, folder: Path, handle: Handle) -> None:
+    def __init__(self, folder: Path, handle: Handle, *names: str) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(handle))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.ca = loopback_certificate(folder)
+        self.ca = loopback_certificate(folder, *names)
         context.load_cert_chain(folder / "issuer.pem", folder / "issuer.key")
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = f"https://127.0.0.1:{self._server.server_port}"

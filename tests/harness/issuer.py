@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import json
+import secrets
 import ssl
 import threading
 import time
@@ -89,7 +90,8 @@ def loopback_certificate(folder: Path, *names: str) -> str:
     With names the certificate is for those, and not for 127.0.0.1.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
+    # A name of its own: of two authorities of one name OpenSSL tries one.
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"issuer {secrets.token_hex(4)}")])
     now = dt.datetime.now(dt.UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     subjects: list[x509.GeneralName] = [x509.DNSName(each) for each in names] or [address]

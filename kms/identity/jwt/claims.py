@@ -153,13 +153,24 @@ def replaced(claims: Mapping[str, Any], name: str, value: Any) -> Mapping[str, A
     return changed
 
 
+def added(claims: Mapping[str, Any], name: str, value: Any) -> Mapping[str, Any] | None:
+    """The claims with one more, by its name or JSON pointer; None where a pointer's parent is no object."""
+    if not name.startswith("/"):
+        return {**claims, name: value}
+    above = name.rpartition("/")[0]
+    if above and not isinstance(find(claims, above), dict):
+        return None
+    return replaced(claims, name, value)
+
+
 def _with(at: Any, path: list[str], value: Any) -> Any:
+    """`value` at the path; all but the last step of it must be there."""
     if not path:
         return value
     if isinstance(at, list):
         index = int(path[0])
         return [*at[:index], _with(at[index], path[1:], value), *at[index + 1 :]]
-    return {**at, path[0]: _with(at[path[0]], path[1:], value)}
+    return {**at, path[0]: _with(at[path[0]], path[1:], value) if len(path) > 1 else value}
 
 
 def _pointer(name: str) -> Iterator[str]:

@@ -8,10 +8,11 @@ from typing import Any, Final
 from msgspec.structs import asdict
 
 from kms.errors import invalid
-from kms.identity.jwt import token
+from kms.identity.jwt import pod, token
 from kms.identity.jwt.grouping import provider_of
 from kms.identity.jwt.keys import given_keys
 from kms.identity.jwt.store import JwksPair, JwtConfig
+from kms.identity.jwt.workspace import KEY_FILE
 from kms.identity.outward import check_server_name, check_url, trusting
 from kms.operation import Field, Record, Type
 
@@ -51,6 +52,8 @@ def configuration(args: Mapping[str, Any], given: Collection[str]) -> tuple[JwtC
     """(the configuration, whole, warnings). Raises KmsError(INVALID)."""
     read = {name: args[name] for name in JwtConfig.__struct_fields__ if name in given}
     read["provider"] = provider_of(args.get("provider_config"))
+    read["settings"] = dict(args.get("provider_config") or {})
+    read["settings"].pop("provider", None)
     read |= {name: tuple(read.get(name) or ()) for name in _LISTS}
     read["jwks_pairs"] = _pairs(args.get("jwks_pairs"))
     read["default_role"] = (read.get("default_role") or "").lower()
@@ -65,9 +68,10 @@ def configuration(args: Mapping[str, Any], given: Collection[str]) -> tuple[JwtC
 
 
 def _check(config: JwtConfig) -> None:
-    if sum(bool(getattr(config, name)) for name in _SOURCES) != 1:
+    if sum(bool(getattr(config, name)) for name in _SOURCES) + (config.provider == pod.KUBERNETES) != 1:
         raise invalid(
-            "exactly one of 'jwt_validation_pubkeys', 'jwks_url', 'jwks_pairs' or 'oidc_discovery_url' must be set"
+            "exactly one of 'jwt_validation_pubkeys', 'jwks_url', 'jwks_pairs', 'oidc_discovery_url', or"
+            " 'provider_config' must be set"
         )
     if bool(config.oidc_client_id) != bool(config.oidc_client_secret):
         raise invalid("both 'oidc_client_id' and 'oidc_client_secret' must be set for OIDC")
@@ -87,6 +91,8 @@ def _check(config: JwtConfig) -> None:
 
 def _check_places(config: JwtConfig) -> None:
     given_keys(config.jwt_validation_pubkeys)
+    if config.provider == pod.KUBERNETES:
+        pod.check(config)
     if config.jwks_url or config.oidc_discovery_url:
         check_url(config.jwks_url or config.oidc_discovery_url)
     _check_pairs(config)
@@ -129,8 +135,8 @@ def _check_pairs(config: JwtConfig) -> None:
 
 
 def shown_config(config: JwtConfig) -> dict[str, Any]:
-    """The configuration as the API shows it: without the client's secret."""
-    data = {
+    """The configuration as the API shows it: without the secrets of client and provider."""
+    data: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
     }
     del data["oidc_client_secret"]
@@ -138,5 +144,7 @@ def shown_config(config: JwtConfig) -> dict[str, Any]:
         data["jwks_pairs"] = [asdict(pair) for pair in config.jwks_pairs]
     else:
         del data["jwks_pairs"]
-    provider = data.pop("provider")
-    return {**data, "provider_config": {"provider": provider} if provider else {}, "status": "valid"}
+    provider, settings = data.pop("provider"), data.pop("settings")
+    shown = {"provider": provider, **settings} if provider else {}
+    shown.pop(KEY_FILE, None)
+    return {**data, "provider_config": shown, "status": "valid"}

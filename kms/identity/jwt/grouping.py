@@ -1,6 +1,6 @@
 """What `provider_config` changes: where a login's groups are found, for providers that say them in ways of their own.
 
-secureauth and ibmisam put them into one text. azure (Entra ID) leaves them out of the token of somebody with too many, and
+secureauth and ibmisam put them into one text; of gsuite, `workspace` asks Google. azure (Entra ID) leaves them out of the token of somebody with too many, and
 names the place of Microsoft Graph that lists them (OpenID Connect Core 1.0, 5.6.2); it is asked with the access token of
 this very login. That token goes to Graph's own hosts and to the configured provider, wherever a claim points.
 """
@@ -12,18 +12,17 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from kms.clock import Clock
 from kms.errors import KmsError, invalid
-from kms.identity.jwt import claims
+from kms.identity.jwt import claims, workspace
+from kms.identity.jwt.pod import KUBERNETES
 from kms.identity.jwt.store import JwtConfig, JwtRole
+from kms.identity.jwt.workspace import GSUITE
 from kms.identity.outward import UnreachableError, ask, check_url, trusting
 
 AZURE: Final = "azure"
 _SEPARATORS: Final = {"secureauth": ",", "ibmisam": " "}
-PROVIDERS: Final = (AZURE, *_SEPARATORS)
-_ABSENT: Final = {
-    "gsuite": "groups of Google Workspace are not read here",
-    "kubernetes": "take the auth method kubernetes, or the cluster's jwks_url",
-}
+PROVIDERS: Final = (AZURE, *_SEPARATORS, KUBERNETES, GSUITE)
 _GRAPHS: Final = (
     "graph.microsoft.com",
     "graph.microsoft.us",
@@ -48,32 +47,35 @@ def provider_of(given: Mapping[str, Any] | None) -> str:
     name = given.get("provider")
     if not isinstance(name, str):
         raise _unfit("'provider' field not found in provider_config")
-    if name in _ABSENT:
-        raise _unfit(f'provider "{name}" is not available on this server: {_ABSENT[name]}')
     if name not in PROVIDERS:
         raise _unfit(f'provider "{name[:32]}" not found in custom providers')
     unknown = set(given) - {"provider"}
-    if unknown:
+    if name == GSUITE:
+        workspace.check_settings(given)
+    elif unknown:
         raise _unfit(f'unknown member "{min(unknown)[:32]}": provider "{name}" has no settings')
     return name
 
 
 def regrouped(
-    said: Mapping[str, Any], config: JwtConfig, role: JwtRole, access: str = ""
+    said: Mapping[str, Any], config: JwtConfig, role: JwtRole, clock: Clock, access: str = ""
 ) -> Mapping[str, Any]:
-    """Verified claims, with the groups where the role looks for them. May ask Graph; never inside a transaction.
+    """Verified claims, with the groups where the role looks for them. May ask others; never inside a transaction.
 
     Args:
         said: the claims, verified.
         config: of the mount.
         role: that is asked for.
+        clock: of this process.
         access: the provider's access token for whoever logs in; "" where there is none.
 
     Raises:
         KmsError(INVALID): the groups are somewhere else, and cannot be had.
     """
+    if config.provider == GSUITE:
+        return workspace.told(said, config, role, clock)
     name = role.groups_claim
-    if not name or not config.provider:
+    if not name or config.provider not in {AZURE, *_SEPARATORS}:
         return said
     found = claims.find(said, name)
     if config.provider == AZURE:

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from kms.clock import Clock
 from kms.errors import KmsError, invalid
+from kms.identity.jwt import pod
 from kms.identity.jwt.store import JwtConfig
 from kms.identity.jwt.token import PublicKey, fitting
 from kms.identity.outward import UnreachableError, ask, check_url, trusting
@@ -55,7 +56,7 @@ class KeySources:
     """Keys of every mount, in memory. One per process, safe to use from several threads."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._held: dict[str, _Fetched] = {}
         self._lock = threading.Lock()
 
@@ -88,8 +89,8 @@ class KeySources:
         failure = None
         for held in places:
             with held.lock:
-                if self._clock.monotonic() - held.at > oldest:
-                    held.at = self._clock.monotonic()  # a failure is not repeated at once either
+                if self.clock.monotonic() - held.at > oldest:
+                    held.at = self.clock.monotonic()  # a failure is not repeated at once either
                     try:
                         held.keys = self._fetched(held.config)
                     except KmsError as error:
@@ -109,13 +110,20 @@ class KeySources:
         return [pair for place in _places(config) for pair in self._fetched(place)]
 
     def _fetched(self, config: JwtConfig) -> list[tuple[str, PublicKey]]:
+        if config.provider == pod.KUBERNETES:
+            return _listed(self._in_cluster(config))
         url, ca = config.jwks_url, config.jwks_ca_pem
         if config.oidc_discovery_url:
             url, ca = str(self.discover(config).get("jwks_uri") or ""), config.oidc_discovery_ca_pem
-        found = self._get(url, ca, config).get("keys")
-        if not isinstance(found, list):
-            raise invalid("error checking jwks URL: the answer has no keys")
-        return [pair for entry in found[:MAX_KEYS] if (pair := _usable(entry)) is not None]
+        return _listed(self._get(url, ca, config))
+
+    def _in_cluster(self, config: JwtConfig) -> dict[str, Any]:
+        """The JWKS of the cluster that we run in. Its issuer may be called anything (`bound_issuer` says it)."""
+        place = f"{pod.api_server()}/.well-known/openid-configuration"
+        url = str(self._get(place, pod.authorities(), config, pod.bearer()).get("jwks_uri") or "")
+        if not url.startswith("https://"):
+            raise invalid("error checking the API server: its jwks_uri is no https URL")
+        return self._get(url, pod.authorities(), config, pod.bearer())
 
     def discover(self, config: JwtConfig) -> dict[str, Any]:
         """The provider's metadata (OpenID Connect Discovery). Raises KmsError(INVALID)."""
@@ -125,10 +133,13 @@ class KeySources:
             raise invalid("error checking oidc discovery URL: it speaks for another issuer")
         return document
 
-    def _get(self, url: str, ca: str, config: JwtConfig) -> dict[str, Any]:
+    def _get(self, url: str, ca: str, config: JwtConfig, bearer: str = "") -> dict[str, Any]:
         check_url(url)
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         try:
-            answer = ask(url, context=trusting(ca), names=config.override_allowed_server_names)
+            answer = ask(
+                url, context=trusting(ca), headers=headers, names=config.override_allowed_server_names
+            )
             if answer.status != HTTPStatus.OK:
                 raise invalid(f"error checking {url}: it answers {answer.status}")
             return answer.document()
@@ -144,6 +155,14 @@ def _places(config: JwtConfig) -> list[JwtConfig]:
         replace(config, jwks_pairs=(), jwks_url=pair.jwks_url, jwks_ca_pem=pair.jwks_ca_pem)
         for pair in config.jwks_pairs
     ]
+
+
+def _listed(document: dict[str, Any]) -> list[tuple[str, PublicKey]]:
+    """(kid, key) of each key of a JWKS that can be used. Raises KmsError(INVALID)."""
+    found = document.get("keys")
+    if not isinstance(found, list):
+        raise invalid("error checking jwks URL: the answer has no keys")
+    return [pair for entry in found[:MAX_KEYS] if (pair := _usable(entry)) is not None]
 
 
 def _usable(entry: Any) -> tuple[str, PublicKey] | None:

@@ -144,7 +144,7 @@ class JwtMethod:
         keys = self._sources.keys(call.mount.id, config, token.key_id(presented))
         said: Mapping[str, Any] = token.verified(presented, keys, config.jwt_supported_algs)
         claims.check(said, config, row.value, call.now)
-        said = regrouped(said, config, row.value)
+        said = regrouped(said, config, row.value, self._sources.clock)
         claims.check_bound(said, row.value)
         who = proved(call.mount, row.key.removeprefix(f"{call.mount.id}/"), row.value, said)
 

@@ -138,7 +138,7 @@ class Provider:
         handed = {f"oauth2_{name}": str(tokens.get(name) or "") for name in role.oauth2_metadata}
         told = {**self._userinfo(mount_id, config, access, said), **said}
         try:
-            return Said(dict(regrouped(told, config, role, access)), handed)
+            return Said(dict(regrouped(told, config, role, self._clock, access)), handed)
         except KmsError as error:
             raise failed(error.detail) from None
 

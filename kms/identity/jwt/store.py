@@ -19,14 +19,15 @@ class JwksPair(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose tokens are taken. Exactly one of the four sources of keys is set.
+    """Whose tokens are taken. Exactly one of the four sources of keys is set, or the pod's cluster is it.
 
     Args:
         oidc_client_id: set, with the secret and a discovery URL, where people log in with a browser.
         oidc_response_mode: "query" (or "") or "form_post": how the provider's answer travels through the browser.
         oidc_response_types: "code" (the default) or "id_token".
         jwks_pairs: several JWKS; a token may be signed with a key of any of them.
-        provider: of `grouping`, whose groups are said in ways of its own; "" for all others.
+        provider: of `grouping`, whose groups are said in ways of its own, or of `pod`, whose keys are; "" for all others.
+        settings: the provider's, as they were sent.
         override_allowed_server_names: whose certificate every place that is asked may show, in place of its URL's host.
     """
 
@@ -46,6 +47,7 @@ class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
     jwks_pairs: tuple[JwksPair, ...] = ()
     override_allowed_server_names: tuple[str, ...] = ()
     provider: str = ""
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def browser(self) -> bool:
