@@ -9,7 +9,9 @@ import msgspec
 MINUTE, HOUR = 60, 3600
 DAY = 24 * HOUR
 ORDER_LIFETIME = DAY  # an order that nobody finishes
-AUTHORIZATION_LIFETIME = DAY  # of a pending or valid authorization; none is used for a second order
+AUTHORIZATION_LIFETIME = DAY  # of a pending authorization
+# Of a valid one, which is used for one order only: what CAA said may be eight hours old (CA/B BR 3.2.2.8.1).
+VALID_LIFETIME = 8 * HOUR
 NONCE_LIFETIME = HOUR
 EAB_LIFETIME = 30 * DAY  # of a binding key that nobody uses
 MAX_IDENTIFIERS = 100

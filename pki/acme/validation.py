@@ -24,7 +24,15 @@ from kms.tables import Reader, Store, Transaction
 from pki.acme import caa, dns01, http01, limits, tlsalpn01
 from pki.acme.authorizations import DUE, seen, with_challenge
 from pki.acme.directories import Directories
-from pki.acme.model import Account, AcmeConfig, Authorization, Challenge, Problem, Status
+from pki.acme.model import (
+    VALID_LIFETIME,
+    Account,
+    AcmeConfig,
+    Authorization,
+    Challenge,
+    Problem,
+    Status,
+)
 from pki.acme.network import Fleeting, Network, Reach
 from pki.acme.orders import current
 from pki.acme.problems import AcmeProblem, kept
@@ -207,7 +215,10 @@ class Validator:
         problem = verdict.problem or _too_late(tx, held, now)
         if problem is None:
             done = msgspec.structs.replace(challenge, status=Status.VALID, validated_at=now)
-            return msgspec.structs.replace(with_challenge(held, done), status=Status.VALID, queue="")
+            until = min(held.expires_at, now + VALID_LIFETIME)
+            return msgspec.structs.replace(
+                with_challenge(held, done), status=Status.VALID, queue="", expires_at=until
+            )
         config = self.directories.config(held.mount_id)
         _count_failure(tx, held, config.failed_validations, now)
         failed = msgspec.structs.replace(challenge, status=Status.INVALID, error=problem)

@@ -352,6 +352,54 @@ def test_caa_is_asked_for_each_name_of_an_order(own_site: Site, client_of: Clien
     expected = {case: answer for case, (_, answer) in cases.items()}
     expected |= {"above": "caa", "wildcard": "caa", "answer": "dns"}
     assert {case: problem or status for case, (status, problem) in found.items()} == expected
-    names = [site.name() for _ in range(4)]
-    proven(site, client, *names)
-    assert {(name, "CAA") for name in names} <= set(site.names.asked)
+
+
+def test_one_bad_name_of_many_stops_an_order_and_each_is_asked_about_once(
+    own_site: Site, client_of: ClientFactory
+) -> None:
+    """T-53: as many questions as names, whichever of them is the bad one (Let's Encrypt asked for one name N times)."""
+    site = own_site
+    site.configure(caa_identities=["ca.example"], failed_validations=0)
+    client = client_of(site.directory)
+    client.register().ok(201)
+    good = [site.name() for _ in range(4)]
+    proven(site, client, *good)
+    for bad in (0, 2, 4):
+        names = [site.name() for _ in range(5)]
+        site.names.records[names[bad], "CAA"] = [(0, "issue", "other.example")]
+        order = client.order(*names).ok(201)
+        for offered, url in zip(client.challenges(order), order.json["authorizations"], strict=True):
+            name = client.post(url).ok().json["identifier"]["value"]
+            text = digest(client.key_authorization(offered[DNS]["token"]))
+            site.names.records[f"_acme-challenge.{name}", "TXT"] = [text]
+            client.post(offered[DNS]["url"], {}).ok()
+        verdicts = {}
+        for url in order.json["authorizations"]:
+            done = client.settled(url)
+            verdicts[done["identifier"]["value"]] = done["status"]
+        assert verdicts == {name: "invalid" if at == bad else "valid" for at, name in enumerate(names)}
+        asked = [name for name, kind in site.names.asked if kind == "CAA" and name in names]
+        assert sorted(asked) == sorted(names)
+        end = client.post(order.headers["Location"]).ok().json
+        assert (end["status"], end["error"]["type"].rpartition(":")[2]) == ("invalid", "caa")
+        refused = client.finalize(order, csr(new_key(), *names))
+        assert (refused.status, refused.problem) == (403, "orderNotReady")
+    asked = [name for name, kind in site.names.asked if kind == "CAA" and name in good]
+    assert sorted(asked) == sorted(good)
+
+
+def test_what_was_proven_counts_for_eight_hours(site: Site, client: Client) -> None:
+    """What CAA said may be that old (CA/B BR 3.2.2.8.1)."""
+    order = client.order(site.name()).ok(201)
+    (url,) = order.json["authorizations"]
+    pending = datetime.fromisoformat(client.post(url).ok().json["expires"])
+    (offered,) = client.challenges(order)
+    name = order.json["identifiers"][0]["value"]
+    text = digest(client.key_authorization(offered[DNS]["token"]))
+    site.names.records[f"_acme-challenge.{name}", "TXT"] = [text]
+    client.post(offered[DNS]["url"], {}).ok()
+    valid = client.settled(url)
+    until = datetime.fromisoformat(valid["expires"])
+    now = datetime.now(UTC)
+    assert (valid["status"], until < pending) == ("valid", True)
+    assert 8 * 3600 - 120 <= (until - now).total_seconds() <= 8 * 3600

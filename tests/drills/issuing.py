@@ -1,9 +1,10 @@
-"""T-50: random roles and random requests; every certificate that comes of them is linted, one in fifty by OpenSSL too.
+"""T-50: random roles and random requests; every certificate that comes of them is linted and shown to relying parties.
 
 Roles are drawn from all profiles, key types, usages, subjects, lifetimes and limits; requests from names of every kind, of
 which some are wrong. What is refused is counted. What is issued must have no finding of pkilint (its RFC 5280 rules), verify
 under `openssl verify -x509_strict`, say what was asked for, live as long as it says to the second (T-55: the last second
-counts), end with its issuer, and have a serial that no other has. The CRL at the end, with one in ten revoked, is linted too.
+counts), end with its issuer, and have a serial that no other has. The CRL at the end, with one in ten revoked, is linted too. At the end all of it goes to
+OpenSSL, GnuTLS, NSS, Java and Go, which must accept what is good and refuse what was revoked (tests/harness/verdict.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kms.errors import ErrorKind, KmsError
 from pki.profiles.named import PROFILES
+from tests.harness.gathered import GATHERED
+from tests.harness.verdict import show
 from tests.hsm.parts import opened, private_token
 from tests.pki.bench import START, YEAR, Bench, load, make_bench
 from tests.pki.outside import lint, lint_crl, openssl_verify
@@ -216,7 +219,9 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="keystead-issue-") as folder:
         figures = drill(Path(folder), chosen.count, chosen.seed)
-    print("\n".join([*figures.wrong[:50], figures.lines()]))
+        verdict = show(GATHERED, Path(folder))
+    figures.wrong += verdict.problems
+    print("\n".join([*figures.wrong[:50], figures.lines(), f"relying parties: {verdict}"]))
     return 1 if figures.wrong else 0
 
 

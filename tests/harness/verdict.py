@@ -145,7 +145,7 @@ def _unasked(validator: str, case: Case) -> bool:
     """What makes no sense to a validator."""
     if validator == "openssl4":
         return bool(case.ocsp) or case.listing
-    if validator == "nss" and not case.purpose and x509.ExtendedKeyUsage in _extensions(case.leaf):
+    if validator == "nss" and not case.purpose and _of_no_use_to_nss(_extensions(case.leaf)):
         return not case.listing  # it judges for a use, and knows none of these
     if validator == "gnutls" and case.purpose == "ca" and case.leaf not in case.roots:
         # It takes the common name of what it is shown for a host name, of a CA too.
@@ -153,6 +153,13 @@ def _unasked(validator: str, case: Case) -> bool:
     # Java's checker asks for the status of all CAs, or of none.
     status = bool(case.crls or case.ocsp) and not case.listing
     return validator in {"java", "java25"} and status and case.purpose == "ca" and bool(case.chain)
+
+
+def _of_no_use_to_nss(extensions: dict[type, Any]) -> bool:
+    usage = extensions.get(x509.KeyUsage)
+    bits = ("digital_signature", "key_agreement", "key_encipherment", "key_cert_sign")
+    connects = usage is None or any(getattr(usage, bit) for bit in bits)
+    return x509.ExtendedKeyUsage in extensions or not connects
 
 
 def _names_hosts(der: bytes) -> bool:
