@@ -21,6 +21,7 @@ from kms.identity.store import TOKENS
 from kms.identity.within import Within
 from kms.keys import KeyService
 from kms.leases.desk import LeaseDesk
+from kms.namespaces import NamespaceTable
 from kms.operation import NamespaceRef, Operation, Principal
 from kms.policy import PolicyService
 from kms.registry import Registry
@@ -29,6 +30,7 @@ from kms.storage import SqliteStore
 from kms.system.auditing import AuditHandlers
 from kms.system.crossorigin import CrossOrigin
 from kms.system.facts import FactHandlers
+from kms.system.inspecting import inspecting
 from kms.system.loggers import loggers
 from kms.system.monitor import MonitorHandlers
 from kms.system.mounts import MountTable
@@ -54,6 +56,7 @@ class Parts(Protocol):
     store: SqliteStore
     state: ServerState
     mounts: MountTable
+    namespaces: NamespaceTable
     policies: PolicyService
     keys: KeyService
     leases: LeaseDesk
@@ -101,6 +104,7 @@ class SystemParts:
             facts.table(),
             RemountHandlers(app.store, app.clock, app.leases.end_mount).table(),
             ResultantHandlers(app.policies).table(),
+            inspecting(app.mounts, app.namespaces),
             tools(app.keys),
             loggers(),
             MonitorHandlers(app.clock, stands).table(),

@@ -19,8 +19,8 @@ from kms.cli.policyfile import Case, load_cases, load_policies, run_case
 from kms.cli.unused import unused_grants
 from kms.clock import SystemClock, rfc3339
 from kms.errors import invalid
-from kms.namespaces import scoped
-from kms.operation import NamespaceRef
+from kms.namespaces import scoped, unscoped
+from kms.operation import ROOT_NAMESPACE, NamespaceRef
 
 _address = click.option("--address", help="The server; BAO_ADDR or VAULT_ADDR otherwise.")
 _token_file = click.option(
@@ -177,7 +177,7 @@ def unused(
         click.echo(json.dumps(rows, sort_keys=True))
     for row in rows if style == "table" else ():
         last = f"last used {rfc3339(row['last'])}" if row["last"] else "not used as far as the log goes"
-        click.echo(f"{row['policy'].rpartition('/')[2]}: {row['path']}: {last}")
+        click.echo(f"{unscoped(row['policy'])[1]}: {row['path']}: {last}")
     sys.exit(1 if rows else 0)
 
 
@@ -188,9 +188,7 @@ def _of_server(address: str | None, token_file: Path | None) -> dict[str, Any]:
     url, token = client.address(address), client.token(token_file)
     found = client.demand(url, "LIST", "sys/policies/detailed/acl", token)["data"]["key_info"]
     documents = {name: parse(info["policy"]) for name, info in found.items() if info["policy"]}
-    if not client.namespace():
-        return documents
-    here = _namespace(url, token)
+    here = _namespace(url, token) if client.namespace() else ROOT_NAMESPACE
     return {scoped(here, name): below(document, here) for name, document in documents.items()}
 
 

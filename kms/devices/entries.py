@@ -16,6 +16,7 @@ import msgspec
 
 from kms.clock import rfc3339
 from kms.devices.model import Form
+from kms.namespaces import unscoped
 from kms.operation import ANONYMOUS, WHOLE_BODY, Call, Capability, Principal, Result
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -232,7 +233,7 @@ def _namespace(call: Call) -> dict[str, str]:
 
 
 def _policy(key: str, principal: Principal) -> dict[str, str]:
-    namespace, _, name = key.rpartition("/")
+    namespace, name = unscoped(key)
     if not namespace:
         return {"name": name, "namespace_id": "root", "type": "acl"}
     below = principal.namespace.path
@@ -241,7 +242,7 @@ def _policy(key: str, principal: Principal) -> dict[str, str]:
 
 def _names(keys: Iterable[str]) -> list[str]:
     """Policies by their names; the namespace of a token is in its accessor."""
-    return [key.rpartition("/")[2] for key in keys]
+    return [unscoped(key)[1] for key in keys]
 
 
 def _plain(value: Any, text: Callable[[str], str]) -> Any:

@@ -30,7 +30,7 @@ def principal_of(key: str, token: Token, standing: Standing | None, namespace: N
         accessor=token.accessor,
         token_id=key,
         display_name=token.display_name,
-        policies=tuple(scoped(namespace, name) for name in names) if namespace.id else names,
+        policies=tuple([scoped(namespace, name) for name in names]),
         entity_id=standing.entity.id if standing is not None else "",
         root=ROOT in token.policies and not namespace.id,
         namespace=namespace,

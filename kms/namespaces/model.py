@@ -35,12 +35,16 @@ NAMESPACES = Table("namespace", "namespaces", Namespace, cached=True, digest="sy
 
 
 def scoped(namespace: NamespaceRef, name: str) -> str:
-    """The row key of what is called `name` in a namespace. No name holds a slash."""
-    return f"{namespace.id}/{name}" if namespace.id else name
+    """The row key of what is called `name` in a namespace.
+
+    What comes before the first slash is the namespace's ID, so a name of the root namespace that holds a slash itself
+    begins with one: `abc123/x` there is not `x` in the namespace abc123.
+    """
+    return f"{namespace.id}/{name}" if namespace.id or "/" in name else name
 
 
 def scoped_prefix(namespace: NamespaceRef) -> str:
-    """What the row keys of a namespace begin with; "" for the root namespace, whose keys hold no slash."""
+    """What the row keys of a namespace begin with; "" for the root namespace: see `unscoped` for which are its."""
     return f"{namespace.id}/" if namespace.id else ""
 
 

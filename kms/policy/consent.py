@@ -51,9 +51,9 @@ def read_control_group(value: Any) -> ControlGroup:
 def within(control: ControlGroup | None, namespace: NamespaceRef) -> ControlGroup | None:
     """The block as a policy of a namespace means it: its groups and policies are those of that namespace.
 
-    They get the namespace's ID in front, as row keys have it, so that a group of the same name elsewhere never counts.
+    They are called as row keys are, so that a group of the same name elsewhere never counts.
     """
-    if control is None or not namespace.id:
+    if control is None:
         return control
     factors = tuple(
         replace(

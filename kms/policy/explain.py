@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kms.namespaces import unscoped
 from kms.operation import Capability
 from kms.policy.auditor import AUDITOR
 from kms.policy.compiler import Acl
@@ -102,8 +103,8 @@ def _factors(group: ControlGroup) -> list[dict[str, Any]]:
         {
             "factor": factor.name,
             "approvals": factor.approvals,
-            "group_names": list(factor.groups),
-            "policy_names": list(factor.policies),
+            "group_names": [unscoped(name)[1] for name in factor.groups],
+            "policy_names": [unscoped(name)[1] for name in factor.policies],
         }
         for factor in group.factors
     ]

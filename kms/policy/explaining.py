@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kms.errors import invalid
-from kms.namespaces import scoped, scoped_prefix
+from kms.namespaces import scoped, unscoped
 from kms.operation import (
     Call,
     Capability,
@@ -170,8 +170,8 @@ def _place(call: Call, path: str) -> str:
 
 def _names(call: Call, keys: Iterable[str]) -> list[str]:
     """Policies as they are called where they were asked about; those of another namespace keep its ID."""
-    own = scoped_prefix(call.namespace)
-    return [key.removeprefix(own) for key in keys]
+    named = [(unscoped(key), key) for key in keys]
+    return [name if owner == call.namespace.id else key for (owner, name), key in named]
 
 
 def _asked(call: Call, context: Context) -> Asked:

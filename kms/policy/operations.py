@@ -21,6 +21,7 @@ from kms.operation import (
     Runs,
     Type,
 )
+from kms.policy.builtin import ROOT
 from kms.policy.conditions import read_time
 from kms.policy.decide import capabilities
 from kms.policy.service import Options, PolicyService
@@ -46,6 +47,7 @@ def operations(service: PolicyService, tokens: TokenPolicies, clock: Clock) -> l
     """The table of operations; `kms.app` registers it."""
     handlers = _Handlers(service, tokens, clock)
     name = Field("name", record=Record.CLEAR)
+    folder = (Field("folder", default="", record=Record.CLEAR),)
     text = Field("policy")
     options = (
         Field("cas", Type.INT, record=Record.CLEAR),
@@ -60,9 +62,9 @@ def operations(service: PolicyService, tokens: TokenPolicies, clock: Clock) -> l
         Field("path", Type.STRINGS, record=Record.CLEAR),
     )
     return [
-        Operation("policy.list", Capability.LIST, handlers.list, runs=Runs.INLINE),
+        Operation("policy.list", Capability.LIST, handlers.list, runs=Runs.INLINE, fields=folder),
         Operation("policy.read", Capability.READ, handlers.read, runs=Runs.INLINE, fields=(name,)),
-        Operation("policy.list_detailed", Capability.LIST, handlers.list_detailed),
+        Operation("policy.list_detailed", Capability.LIST, handlers.list_detailed, fields=folder),
         Operation(
             "policy.write",
             Capability.UPDATE,
@@ -78,7 +80,7 @@ def operations(service: PolicyService, tokens: TokenPolicies, clock: Clock) -> l
             fields=(name, text, *options),
         ),
         Operation("policy.delete", Capability.DELETE, handlers.delete, effect=Effect.STATE, fields=(name,)),
-        Operation("policy.list_old", Capability.LIST, handlers.list_old, runs=Runs.INLINE),
+        Operation("policy.list_old", Capability.LIST, handlers.list_old, runs=Runs.INLINE, fields=folder),
         # The old path lists under the verb of a read, too.
         Operation("policy.index_old", Capability.READ, handlers.list_old, runs=Runs.INLINE),
         Operation("policy.read_old", Capability.READ, handlers.read_old, runs=Runs.INLINE, fields=(name,)),
@@ -115,18 +117,30 @@ class _Handlers:
         self._tokens = tokens
         self._clock = clock
 
+    def _names(self, call: Call) -> list[str]:
+        return self._service.list(call.namespace, call.args.get("folder") or "")
+
     def list(self, call: Call) -> Result:
-        return Result(data={"keys": self._service.list(call.namespace)})
+        names = self._names(call)
+        if not names:
+            raise not_found()
+        return Result(data={"keys": names}, items=len(names))
 
     def list_detailed(self, call: Call) -> Result:
-        names, here = self._service.list(call.namespace), call.namespace
+        names, here = self._names(call), call.namespace
+        if not here.id and ROOT not in names:
+            names.append(ROOT)  # as the peer: with the texts it is shown in every folder
+        if not names:
+            raise not_found()
         rows = [row for name in names if (row := self._service.get(name, here)) is not None]
         shown = {row.name: {**_facts(row), "policy": row.text} for row in rows}
         return Result(data={"keys": [row.name for row in rows], "key_info": shown}, items=len(rows))
 
     def list_old(self, call: Call) -> Result:
-        names = self._service.list(call.namespace)
-        return Result(data={"keys": names, "policies": names})
+        names = self._names(call)
+        if not names:
+            return Result(data={"policies": None})
+        return Result(data={"keys": names, "policies": names}, items=len(names))
 
     def read(self, call: Call) -> Result:
         row = self._row(call)

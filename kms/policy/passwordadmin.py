@@ -8,8 +8,7 @@ import binascii
 import msgspec
 
 from kms.errors import invalid, not_found
-from kms.ids import check_name
-from kms.namespaces import scoped, scoped_prefix
+from kms.namespaces import scoped, scoped_prefix, unscoped
 from kms.operation import (
     ROOT_NAMESPACE,
     Call,
@@ -22,6 +21,7 @@ from kms.operation import (
     Record,
     Result,
 )
+from kms.policy.names import spelled
 from kms.policy.passwords import PasswordRules, generate, read_password_rules
 from kms.tables import Reader, Store, Table, Transaction
 
@@ -47,7 +47,7 @@ class PasswordPolicies:
         self, name: str, reader: Reader | None = None, namespace: NamespaceRef = ROOT_NAMESPACE
     ) -> str:
         """A password by the named policy of a namespace. Raises KmsError(NOT_FOUND)."""
-        key = scoped(namespace, check_name(name, "password policy name"))
+        key = scoped(namespace, spelled(name, "password policy name"))
         row = (reader or self._store.reader()).get(PASSWORDS, key)
         if row is None:
             raise not_found("policy does not exist")
@@ -57,9 +57,8 @@ class PasswordPolicies:
 
     def names(self, call: Call) -> Result:
         """All names."""
-        prefix = scoped_prefix(call.namespace)
-        keys = (key.removeprefix(prefix) for key in self._store.reader().keys(PASSWORDS, prefix))
-        names = [name for name in keys if "/" not in name]
+        keys = self._store.reader().keys(PASSWORDS, scoped_prefix(call.namespace))
+        names = [name for owner, name in map(unscoped, keys) if owner == call.namespace.id]
         if not names:
             raise not_found()
         return Result(data={"keys": names}, items=len(names))
@@ -74,14 +73,15 @@ class PasswordPolicies:
     def write(self, call: Call) -> Change:
         """Write one. It is read first, so that what is stored can be obeyed."""
         text, name = _unwrapped(call.args.get("policy") or ""), call.args["name"]
+        key = _key(call)
         if not text:
             raise invalid("missing policy")
         made = PasswordPolicy(text, read_password_rules(text))
 
         def write(tx: Transaction) -> Result:
-            held = tx.get(PASSWORDS, _key(call))
+            held = tx.get(PASSWORDS, key)
             if held is None:
-                tx.insert(PASSWORDS, _key(call), made)
+                tx.insert(PASSWORDS, key, made)
             else:
                 tx.replace(PASSWORDS, held, made)
             return Result(subject={"password_policy": name, "length": made.rules.length})
@@ -123,7 +123,7 @@ class PasswordPolicies:
 
 
 def _key(call: Call) -> str:
-    return scoped(call.namespace, call.args["name"])
+    return scoped(call.namespace, spelled(call.args["name"], "password policy name"))
 
 
 def _unwrapped(text: str) -> str:

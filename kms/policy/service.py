@@ -256,13 +256,19 @@ class PolicyService:
             return True
         return _find(self._store.reader(), scoped(namespace, name), self._clock.now()) is not None
 
-    def list(self, namespace: NamespaceRef = ROOT_NAMESPACE) -> list[str]:
-        """All names, sorted, `root` last as the peer has it; that one is of the root namespace alone."""
-        prefix = scoped_prefix(namespace)
-        keys = self._store.reader().keys(POLICIES, prefix)
-        if namespace.id:
-            return sorted({key.removeprefix(prefix) for key in keys} | {DEFAULT})
-        return [*sorted({key for key in keys if "/" not in key} | {AUDITOR, DEFAULT}), ROOT]
+    def list(self, namespace: NamespaceRef = ROOT_NAMESPACE, folder: str = "") -> list[str]:
+        """Names, sorted; `root` last as the peer has it, and of the root namespace alone.
+
+        Args:
+            namespace: whose.
+            folder: "" for all; else those below it, and never `root`.
+        """
+        keys = map(unscoped, self._store.reader().keys(POLICIES, scoped_prefix(namespace)))
+        names = {name for owner, name in keys if owner == namespace.id} | {DEFAULT}
+        if folder:
+            below = canonical_name(folder) + "/"
+            return sorted(name for name in names if name.startswith(below))
+        return sorted(names) if namespace.id else [*sorted(names | {AUDITOR}), ROOT]
 
     def prepare(
         self, name: str, text: str, options: Options = _PLAIN, namespace: NamespaceRef = ROOT_NAMESPACE
@@ -346,7 +352,7 @@ def _find(reader: Reader, key: str, now: float) -> PolicyRow | None:
 
 def below(document: PolicyDocument, namespace: NamespaceRef) -> PolicyDocument:
     """The rules as they are meant: everything that they name lies in the namespace."""
-    if not namespace.path:
+    if not namespace.path and not any(rule.control_group for rule in document.rules):
         return document
     rules = tuple(
         replace(

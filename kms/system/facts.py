@@ -139,6 +139,13 @@ class FactHandlers:
             }
         )
 
+    def plugin_of_any_type(self, call: Call) -> Result:
+        """The path of old, which names no type: the peer answers for every name alike."""
+        if call.args["name"] in self._plugins:
+            raise KmsError(ErrorKind.UNSUPPORTED, "unsupported operation")
+        told = "Deprecated API endpoint, cannot read plugin information from catalog for"
+        return Result(warnings=(f'{told} "{call.args["name"]}"',))
+
     # -- configuration and counts -------------------------------------------------------------------
 
     def configuration(self, _call: Call) -> Result:
@@ -195,6 +202,7 @@ class FactHandlers:
             Operation("sys.plugins.catalog", read, self.plugins),
             Operation("sys.plugins.list", listing, self.plugins_of, sudo=True, fields=(kind,)),
             Operation("sys.plugins.read", read, self.plugin, sudo=True, fields=(kind, name)),
+            Operation("sys.plugins.read_untyped", read, self.plugin_of_any_type, sudo=True, fields=(name,)),
             Operation("sys.config.state", read, self.configuration),
             Operation("sys.internal.counters.tokens", read, self.tokens),
             Operation("sys.internal.counters.entities", read, self.entities),

@@ -53,6 +53,7 @@ def quorum_operations(roots: RootGeneration, rekeying: Rekeying) -> list[Operati
         ),
         *_rekey("sys.rekey", rekeying, Caller.PUBLIC),
         *_rekey("sys.rotate_shares", rekeying, Caller.TOKEN),
+        *_backups(),
     ]
 
 
@@ -87,6 +88,21 @@ def _op(
     fields: tuple[Field, ...] = (),
 ) -> Operation:
     return Operation(name, capability, act, effect=Effect.STATE, caller=caller, fields=fields)
+
+
+def _backups() -> list[Operation]:
+    """Copies of shares that were encrypted with PGP keys: none are ever kept, shares leave in the answer alone."""
+
+    def read(_call: Call) -> Result:
+        raise invalid("no backed-up keys found")
+
+    def delete(_call: Call) -> Result:
+        return Result()  # as the peer: what is not there is no error
+
+    return [
+        Operation("sys.shares.backup.read", Capability.READ, read),
+        Operation("sys.shares.backup.delete", Capability.DELETE, delete),
+    ]
 
 
 class KeyringHandlers:

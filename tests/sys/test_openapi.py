@@ -62,7 +62,7 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
     assert paths["/sys/health"]["x-vault-unauthenticated"]
     assert paths["/sys/seal"]["x-vault-sudo"]
     assert "x-vault-sudo" not in paths["/sys/capabilities-self"]
-    assert paths["/sys/policies/acl"]["get"]["parameters"][0]["name"] == "list"
+    assert "list" in {one["name"] for one in paths["/sys/policies/acl"]["get"]["parameters"]}
 
 
 def test_callers_see_what_they_can_reach(server: DevServer) -> None:

@@ -19,6 +19,7 @@ ROUTES: tuple[Route, ...] = (
             ("GET", "seal-status", "seal_status"),
         )
     ),
+    Route("DELETE", "namespaces/{path}/delete-sealed", "sys.namespaces.delete_sealed", envelope=True),
     Route("GET", "namespaces/{path...}", "sys.namespaces.read"),
     Route("POST", "namespaces/{path...}", "sys.namespaces.write"),
     Route("PATCH", "namespaces/{path...}", "sys.namespaces.patch"),

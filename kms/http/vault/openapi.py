@@ -111,7 +111,7 @@ def _add(
     registry: Mapping[str, Operation],
 ) -> None:
     templates: dict[str, str] = {}
-    for route in sorted(routes, key=lambda route: (route.pattern, route.verb == "LIST")):
+    for route in sorted(routes, key=lambda route: (_SLOT.sub("{}", route.pattern), route.verb == "LIST")):
         operation = registry[route.operation]
         pattern = _SLOT.sub(lambda slot: f"{{{slot[1]}}}", route.pattern)
         # Two spellings of one template would be one path described twice.

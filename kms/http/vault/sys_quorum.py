@@ -36,6 +36,12 @@ ROUTES: tuple[Route, ...] = (
     *_rekey("rekey-recovery-key", "sys.rekey"),
     *_rekey("rotate/root", "sys.rotate_shares"),
     *_rekey("rotate/recovery", "sys.rotate_shares"),
+    *(
+        Route(verb, f"{path}backup", f"sys.shares.backup.{name}")
+        for path in ("rekey/", "rekey/recovery-key-", "rotate/root/", "rotate/recovery/")
+        for verb, name in (("GET", "read"), ("DELETE", "delete"))
+    ),
+    Route("POST", "rotate/root", "sys.root.rotate"),
     Route("POST", "rotate", "sys.keyring.rotate"),
     Route("POST", "rotate/keyring", "sys.keyring.rotate"),
     Route("GET", "key-status", "sys.keyring.status", inject=True),

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kms.config.sections import ApprovalsSection, Kind
-from kms.operation import Capability
+from kms.operation import ROOT_NAMESPACE, Capability
 from kms.policy import PolicyDocument, Rule, compile_acl
-from kms.policy.consent import CONTROLLABLE
+from kms.policy.consent import CONTROLLABLE, within
 from kms.policy.decide import deciding
 from kms.policy.model import ControlGroup, Factor
 
@@ -40,7 +40,8 @@ class OperatorDemands:
             policies=tuple(name.lower() for name in section.policies),
             approvals=section.approvals,
         )
-        self._groups = (ControlGroup(factors=(factor,)),)
+        control = within(ControlGroup(factors=(factor,)), ROOT_NAMESPACE)
+        self._groups = (control,) if control is not None else ()
         self._operations = {name for kind in section.operations for name in kinds[kind]}
         rules = tuple(Rule(path=path, grants=every) for path in section.paths)
         self._paths = compile_acl({"operator": PolicyDocument(rules=rules)})

@@ -11,7 +11,7 @@ from kms.clock import rfc3339
 from kms.errors import not_found
 from kms.identity.consent.model import Waiting
 from kms.identity.consent.service import Consents
-from kms.namespaces import scoped_prefix
+from kms.namespaces import unscoped
 from kms.operation import Call, Capability, Change, Effect, Field, NamespaceRef, Operation, Record, Result
 from kms.tables import Transaction
 
@@ -73,7 +73,6 @@ def told(
     names = [name for name in waiting.given if name not in waiting.bound]
     data = {name: sent["args"].get(name) if name in clear else _HIDDEN for name in names}
     data |= dict.fromkeys(sent["extra"], _HIDDEN)
-    own = scoped_prefix(namespace)
     return {
         "approved": approved,
         "request_operation": waiting.capability,
@@ -88,8 +87,8 @@ def told(
             {
                 "name": factor.name,
                 "approvals": factor.approvals,
-                "group_names": [name.removeprefix(own) for name in factor.groups],
-                "policy_names": [name.removeprefix(own) for name in factor.policies],
+                "group_names": [unscoped(name)[1] for name in factor.groups],
+                "policy_names": [unscoped(name)[1] for name in factor.policies],
             }
             for group in waiting.groups
             for factor in group.factors

@@ -148,6 +148,12 @@ class NamespaceHandlers:
         """The peer's own seal per namespace."""
         raise invalid("namespace is not sealable: all namespaces are sealed by this server's HSM")
 
+    def delete_sealed(self, call: Call) -> Result:
+        """Deleting without unsealing; here a namespace is never sealed by itself."""
+        if _path(call) not in self._namespaces.rows():
+            return Result(warnings=(_NONE,))
+        raise invalid("namespace is not sealed")
+
     # -- the lock -------------------------------------------------------------------------------------
 
     def _named(self, tx: Transaction, call: Call) -> Row[Namespace]:
@@ -223,6 +229,7 @@ class NamespaceHandlers:
                 "sys.namespaces.patch", Capability.PATCH, self.patch, effect=state, fields=(path, kept)
             ),
             Operation("sys.namespaces.delete", Capability.DELETE, self.delete, effect=state, fields=(path,)),
+            Operation("sys.namespaces.delete_sealed", Capability.DELETE, self.delete_sealed, fields=(path,)),
             Operation("sys.namespaces.seal", update, self.seal, fields=(path,)),
             Operation("sys.namespaces.seal_status", Capability.READ, self.seal, fields=(path,)),
             Operation("sys.namespaces.lock", update, self.lock, effect=state, fields=(one,)),

@@ -34,6 +34,7 @@ IN_NAMESPACES: Final = frozenset(
             f"sys.namespaces.{verb}"
             for verb in ("list", "scan", "read", "write", "patch", "delete", "lock", "unlock")
         ),
+        "sys.namespaces.delete_sealed",
         "sys.namespaces.seal",
         "sys.namespaces.seal_status",
         *(f"sys.wrapping.{verb}" for verb in ("wrap", "lookup", "unwrap", "rewrap")),
