@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.harness import secondlook
+from tests.gates.sources import TOP
 from tests.harness.secondlook import MOST_TESTS, excusable
 
 
@@ -32,15 +35,22 @@ def test_nothing_else_is(lines: list[str]) -> None:
     assert excusable(lines) == []
 
 
-def test_what_fails_again_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chance, always = tmp_path / "test_chance.py", tmp_path / "test_always.py"
-    chance.write_text("def test():\n    pass\n")
-    always.write_text("def test():\n    assert False\n")
-    monkeypatch.chdir(tmp_path)
-    failed = tmp_path / "failed"
-    failed.write_text(f"call {chance}::test\n")
-    assert secondlook.main([str(failed), "-p", "no:cacheprovider"]) == 0
-    failed.write_text(f"call {chance}::test\ncall {always}::test\n")
-    assert secondlook.main([str(failed), "-p", "no:cacheprovider"]) == 1
-    failed.write_text(f"teardown {chance}::test\n")
-    assert secondlook.main([str(failed)]) == 1
+def looked_again(folder: Path, *failed: str) -> tuple[int, str]:
+    """The exit code of a second look at tests in `folder`, and what was printed."""
+    (folder / "failed").write_text("".join(f"{line}\n" for line in failed))
+    command = [sys.executable, "-m", "tests.harness.secondlook", "failed", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(TOP)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_what_fails_again_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "test_chance.py").write_text("def test():\n    pass\n")
+    (tmp_path / "test_always.py").write_text("def test():\n    assert False\n")
+    code, said = looked_again(tmp_path, "call test_chance.py::test")
+    assert code == 0
+    assert "UNSTEADY" in said
+    code, said = looked_again(tmp_path, "call test_chance.py::test", "call test_always.py::test")
+    assert code == 1
+    assert "UNSTEADY" not in said
+    assert looked_again(tmp_path, "teardown test_chance.py::test") == (1, "")
