@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from kms.app.methods import methods
 from kms.cel import Sandbox
-from kms.clock import SystemClock
+from kms.clock import Clock, SystemClock
 from kms.errors import KmsError, invalid
 from kms.identity.cert.store import LISTS
 from kms.identity.methods.lockout import Lockouts
@@ -56,8 +56,8 @@ class _NoMounts:
 class World:
     """The methods of one process, and a short road to them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.server = Server(folder, SystemClock())
+    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
+        self.server = Server(folder, clock or SystemClock())
         self.store, self.tokens = self.server.first.store, self.server.first.tokens
         namespaces = NamespaceTable(self.store, lambda: True, lambda: None)
         made, _ = methods(self.store, self.tokens, _NoMounts(), namespaces, Sandbox())  # type: ignore[arg-type]  # no mount is looked up

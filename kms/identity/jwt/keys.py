@@ -1,6 +1,10 @@
 """The issuer's keys: given in the configuration, or fetched, from one place or several, and kept for a while.
 
 A token with an unknown `kid` causes at most one fetch of each place in ten seconds, whoever sends how many.
+
+While a place is down its keys stay good, for an hour from when it last answered: an outage of minutes should keep nobody
+out, and whoever can keep us from the place should not thereby keep a key alive that was withdrawn. (The peer's library
+asks again only for keys that it does not know: there a withdrawn key is good until the server restarts.)
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from kms.identity.outward import UnreachableError, ask, check_url, trusting
 
 FRESH_SECONDS: Final = 600.0
 RETRY_SECONDS: Final = 10.0
+STALE_SECONDS: Final = 3600.0
 MAX_KEYS: Final = 100
 _KINDS = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)
 
@@ -47,8 +52,10 @@ def given_keys(texts: tuple[str, ...]) -> list[PublicKey]:
 @dataclass
 class _Fetched:
     config: JwtConfig
-    at: float
+    at: float  # monotonic, of the last try
+    good_at: float  # and of the last that succeeded
     keys: list[tuple[str, PublicKey]]
+    failure: str = ""  # why the last try was none
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -70,9 +77,8 @@ class KeySources:
             return given_keys(config.jwt_validation_pubkeys)
         places = [self._current(f"{mount_id}/{at}", each) for at, each in enumerate(_places(config))]
         held, failure = self._held_by(places, FRESH_SECONDS)
-        if kid and all(name != kid for name, _ in held):
-            held, again = self._held_by(places, RETRY_SECONDS)
-            failure = failure or again
+        if all(name != kid for name, _ in held) if kid else not held:
+            held, failure = self._held_by(places, RETRY_SECONDS)
         found = [key for name, key in held if not kid or not name or name == kid]
         if failure is not None and not found:
             raise failure  # the place that did not answer may be the one
@@ -81,7 +87,7 @@ class KeySources:
     def _held_by(
         self, places: list[_Fetched], oldest: float
     ) -> tuple[list[tuple[str, PublicKey]], KmsError | None]:
-        """Keys of all places, none held for longer than `oldest` seconds; and why a place could not be asked.
+        """Keys of all places, each asked again after `oldest` seconds; and why a place could not be asked.
 
         One that is down keeps out its own tokens and nobody else's.
         """
@@ -93,8 +99,13 @@ class KeySources:
                     held.at = self.clock.monotonic()  # a failure is not repeated at once either
                     try:
                         held.keys = self._fetched(held.config)
+                        held.good_at, held.failure = self.clock.monotonic(), ""
                     except KmsError as error:
-                        failure = error
+                        held.failure = error.detail
+                if self.clock.monotonic() - held.good_at > STALE_SECONDS:
+                    held.keys = []
+                if held.failure:
+                    failure = invalid(held.failure)
                 found += held.keys
         return found, failure
 
@@ -102,7 +113,7 @@ class KeySources:
         with self._lock:
             held = self._held.get(mount_id)
             if held is None or held.config != config:
-                held = self._held[mount_id] = _Fetched(config, -FRESH_SECONDS, [])
+                held = self._held[mount_id] = _Fetched(config, -FRESH_SECONDS, -STALE_SECONDS, [])
             return held
 
     def fetch(self, config: JwtConfig) -> list[tuple[str, PublicKey]]:
