@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from tests.entities.test_live import World
 from tests.harness.api import Api
 from tests.harness.dev import DevServer
+from tests.signin.conftest import Elsewhere
 from tests.signin.desk import Desk
 from tests.signin.test_page import CORPUS
 
-# Chromium under root has no sandbox of its own; the pages are the tests' own.
-ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 
-
-class _Elsewhere(ThreadingHTTPServer):
-    """Another origin: the service that a person comes from, and an attacker's page."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, str] = {}
-        self.seen: list[str] = []
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Elsewhere
-
-    def do_GET(self) -> None:
-        self.server.seen.append(self.path)
-        body = self.server.pages.get(urlsplit(self.path).path, "<p>back at the service</p>").encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[_Elsewhere]:
-    made = _Elsewhere()
-    yield made
-    made.shutdown()
-    made.server_close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    assert path is not None, "chromium is not installed; run scripts/setup"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    context = chromium.new_context()
-    made = context.new_page()
-    made.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
-    yield made
-    context.close()
-
-
-def _desk(server: DevServer, api: Api, elsewhere: _Elsewhere) -> Desk:
+def _desk(server: DevServer, api: Api, elsewhere: Elsewhere) -> Desk:
     return Desk.of(World(server, api, secrets.token_hex(4)), f"{elsewhere.url}/callback")
 
 
@@ -85,7 +24,7 @@ def _ran(page: Page) -> Any:
     return page.evaluate("window.pwned")
 
 
-def test_a_person_gets_through(server: DevServer, api: Api, elsewhere: _Elsewhere, page: Page) -> None:
+def test_a_person_gets_through(server: DevServer, api: Api, elsewhere: Elsewhere, page: Page) -> None:
     desk = _desk(server, api, elsewhere)
     asked = desk.asked()
     elsewhere.pages["/"] = (
@@ -106,7 +45,7 @@ def test_a_person_gets_through(server: DevServer, api: Api, elsewhere: _Elsewher
     assert not page.context.cookies(), "nothing is left of the sign-in"
 
 
-def test_nothing_of_a_stranger_runs(server: DevServer, api: Api, elsewhere: _Elsewhere, page: Page) -> None:
+def test_nothing_of_a_stranger_runs(server: DevServer, api: Api, elsewhere: Elsewhere, page: Page) -> None:
     desk = _desk(server, api, elsewhere)
     address = server.address
     for word in CORPUS:
@@ -135,7 +74,7 @@ def test_nothing_of_a_stranger_runs(server: DevServer, api: Api, elsewhere: _Els
 
 
 def test_an_injected_script_would_not_run(
-    server: DevServer, api: Api, elsewhere: _Elsewhere, page: Page
+    server: DevServer, api: Api, elsewhere: Elsewhere, page: Page
 ) -> None:
     """The second wall: even markup that got into the page does nothing."""
     desk = _desk(server, api, elsewhere)
@@ -159,7 +98,7 @@ def test_an_injected_script_would_not_run(
 
 
 def test_no_frame_shows_it_and_no_page_elsewhere_posts_it(
-    server: DevServer, api: Api, elsewhere: _Elsewhere, page: Page
+    server: DevServer, api: Api, elsewhere: Elsewhere, page: Page
 ) -> None:
     desk = _desk(server, api, elsewhere)
     place = f"{server.address}{desk.url(desk.asked())}"

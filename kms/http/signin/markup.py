@@ -51,6 +51,21 @@ learns: {{ scope }}.</p>
 <p>If you did not want this, close the window: nothing has happened.</p>
 {% endblock %}
 """
+_SECOND: Final = """{% extends "base" %}{% block body %}
+<p>Your browser goes back to <b>{{ destination }}</b>, the service that called itself <b>{{ client }}</b>, once you show that it is you.</p>
+{% if said %}<p class="said" role="alert">{{ said }}</p>{% endif %}
+<form method="post" autocomplete="off">
+{% for name, value in asked.items() %}<input type="hidden" name="{{ name }}" value="{{ value }}">
+{% endfor %}<input type="hidden" name="proof" value="{{ proof }}">
+<input type="hidden" name="waiting" value="{{ waiting }}">
+<input type="hidden" name="named" value="{{ named }}">
+{% for name in factors %}<label for="code{{ loop.index0 }}">Code of your second factor ({{ name }})</label>
+<input id="code{{ loop.index0 }}" name="code{{ loop.index0 }}" maxlength="16" inputmode="numeric" autocomplete="one-time-code">
+{% endfor %}<button type="submit">Go on</button>
+</form>
+<p>If you did not want this, close the window: you are not signed in.</p>
+{% endblock %}
+"""
 _STOP: Final = """{% extends "base" %}{% block body %}
 <p class="said" role="alert">{{ said }}</p>
 <p>Close this window and begin again at the service that sent you here.</p>
@@ -59,7 +74,7 @@ _STOP: Final = """{% extends "base" %}{% block body %}
 METHODS: Final = (("userpass", "User name and password"), ("ldap", "LDAP"), ("token", "Token"))
 
 _environment = Environment(
-    loader=DictLoader({"base": _BASE, "form": _FORM, "stop": _STOP}),
+    loader=DictLoader({"base": _BASE, "form": _FORM, "second": _SECOND, "stop": _STOP}),
     autoescape=True,
     undefined=StrictUndefined,
 )

@@ -1,43 +1,47 @@
 """GET shows the form; POST signs in, asks for the code, gives the sign-in's token back, and sends the browser on.
 
-A form counts only from a browser that was shown it: its proof is a MAC over the cookie of that browser, the provider, the
-time and every parameter of the request, so neither a page elsewhere nor a form for another request can post it.
+Where a login lacks a second factor, a second form asks for its code; nothing is kept here meanwhile: the login waits where
+logins wait, and the form names it. A form counts only from a browser that was shown it: its proof is a MAC over the cookie
+of that browser, the provider, the time and all that the form will do, so neither a page elsewhere nor a form for another
+request can post it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import re
-import secrets
 from collections.abc import Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
-from typing import Final, Protocol
-from urllib.parse import quote, urlencode, urlsplit
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlencode, urlsplit
 
 from kms.clock import Clock
 from kms.errors import KmsError
 from kms.http.signin.markup import METHODS, page, protecting
+from kms.http.signin.proofs import Proofs, Visit, forgotten
 from kms.http.signin.request import (
     BadRequestError,
     Headers,
-    Place,
     Typed,
     asked,
     bare_provider,
+    codes,
     destination,
+    factors,
     fields,
     provider_of,
     typed,
 )
+from kms.http.signin.steps import Steps, VaultDoor, Waiting, document
 from kms.http.vault.route import Rendered
-from kms.sensitive import ACCESS, Sensitive
+from kms.sensitive import Sensitive
 
-SECONDS: Final = 600
 _FORM: Final = b"application/x-www-form-urlencoded"
-_COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _FAILED: Final = "That did not work. Check what you typed, and that you may sign in here."
+_WRONG: Final = (
+    "That is not the code, or it was used already, or there were too many tries. Wait for the next one."
+)
+_OVER: Final = "That took too long. Sign in again."
+_EMPTY: Final = Typed("userpass", "", "", "", "")
 _REFUSED: Final = {
     "access_denied": "You may not sign in to this service with this account.",
     "invalid_client_id": "The service that sent you here is not known.",
@@ -45,14 +49,6 @@ _REFUSED: Final = {
     "unauthorized_client": "The service that sent you here may not use this provider.",
     "max_age_violation": "The service wants you to sign in anew: use your password instead of a token.",
 }
-
-
-class VaultDoor(Protocol):
-    """The one road, as a client sees it."""
-
-    def handle(
-        self, method: str, raw_path: bytes, query: bytes, headers: Headers, body: bytes, peer: str
-    ) -> Rendered: ...
 
 
 class SignIn:
@@ -64,9 +60,8 @@ class SignIn:
     """
 
     def __init__(self, door: VaultDoor, key: Callable[[], Sensitive], clock: Clock) -> None:
-        self._door = door
-        self._key = key
-        self._clock = clock
+        self._steps = Steps(door)
+        self._proofs = Proofs(key, clock)
 
     @staticmethod
     def concerns(method: str, raw_path: bytes, headers: Headers) -> bool:
@@ -93,141 +88,115 @@ class SignIn:
         if place is None or method not in {"GET", "HEAD", "POST"}:
             return _stop(404, "There is no such page.")
         try:
-            if method == "POST":
-                return self._post(place, dict(headers), body, peer, secure=secure)
-            return self._form(
-                place, asked(fields(query)), Typed("userpass", "", "", "", ""), "", secure=secure
-            )
+            found = fields(_body(dict(headers), body) if method == "POST" else query)
+            visit = Visit(place, asked(found), dict(headers), peer, secure)
+            return self._post(visit, found) if method == "POST" else self._form(visit, _EMPTY)
         except BadRequestError as error:
             return _stop(400, str(error))
         except KmsError:
             return _stop(503, "The server cannot answer now. Try again later.")
 
-    def _form(
-        self, place: Place, wanted: dict[str, str], filled: Typed, said: str, *, secure: bool
-    ) -> Rendered:
-        cookie, now = secrets.token_urlsafe(32), int(self._clock.now())
-        target = destination(wanted["redirect_uri"])
-        scopes = [scope for scope in wanted.get("scope", "").split() if scope != "openid"]
+    # -- the forms -----------------------------------------------------------------------------------------
+
+    def _form(self, visit: Visit, filled: Typed, said: str = "") -> Rendered:
+        scopes = [scope for scope in visit.wanted.get("scope", "").split() if scope != "openid"]
+        proof, cookie = self._proofs.made(visit)
         values = {
-            "client": wanted["client_id"],
-            "destination": urlsplit(wanted["redirect_uri"]).netloc or target,
             "scope": ", ".join(["who you are", *scopes]),
-            "said": said,
-            "asked": wanted,
-            "proof": f"{now}.{self._proof(cookie, place, now, wanted)}",
+            "proof": proof,
             "methods": METHODS,
             "method": filled.method,
             "mount": filled.mount,
             "username": filled.username,
         }
-        shown = page("form", 400 if said else 200, "Sign in", values, target)
-        name = _cookie_name(secure=secure)
-        # A new one for each form: what somebody else put there is worth nothing.
-        set_cookie = f"{name}={cookie}; Path=/; HttpOnly; SameSite=Strict; Max-Age={SECONDS}"
-        shown.headers = (*shown.headers, ("Set-Cookie", set_cookie + ("; Secure" if secure else "")))
-        return shown
+        return _shown("form", visit, values, said, cookie)
 
-    def _post(
-        self, place: Place, headers: Mapping[bytes, bytes], body: bytes, peer: str, *, secure: bool
-    ) -> Rendered:
-        if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != _FORM:
-            raise BadRequestError("The request cannot be read.")
-        found = fields(body)
-        wanted, filled = asked(found), typed(found)
-        self._check_proof(place, headers, wanted, filled.proof, secure=secure)
-        token = filled.secret if filled.method == "token" else self._login(place, filled, peer)
-        if not token:
-            return self._form(place, wanted, filled, _FAILED, secure=secure)
+    def _second_form(self, visit: Visit, waiting: Waiting, said: str = "") -> Rendered:
+        named = json.dumps(waiting.factors)
+        proof, cookie = self._proofs.made(visit, waiting.request_id, named)
+        values = {
+            "proof": proof,
+            "waiting": waiting.request_id,
+            "named": named,
+            "factors": [name for _, name in waiting.factors],
+        }
+        return _shown("second", visit, values, said, cookie)
+
+    # -- what they send ------------------------------------------------------------------------------------
+
+    def _post(self, visit: Visit, found: dict[str, str]) -> Rendered:
+        if found.get("waiting"):
+            return self._second(visit, found)
+        filled = typed(found)
+        self._proofs.check(visit, filled.proof)
+        if filled.method == "token":
+            return (
+                self._sent_on(visit, filled, filled.secret) if filled.secret else self._failed(visit, filled)
+            )
+        return self._went(visit, filled, self._steps.login(visit, filled))
+
+    def _second(self, visit: Visit, found: dict[str, str]) -> Rendered:
+        named = found.get("named", "")
+        self._proofs.check(visit, found.get("proof", ""), found["waiting"], named)
+        waiting = Waiting(found["waiting"], factors(named))
+        token = self._steps.second(visit, waiting.request_id, codes(found, waiting.factors))
+        if token is None:
+            return self._form(visit, _EMPTY, _OVER)
+        return self._signed_in(visit, _EMPTY, token) if token else self._second_form(visit, waiting, _WRONG)
+
+    def _went(self, visit: Visit, filled: Typed, outcome: str | Waiting) -> Rendered:
+        """On from a first factor."""
+        if isinstance(outcome, Waiting):
+            return self._second_form(visit, outcome)
+        return self._signed_in(visit, filled, outcome) if outcome else self._failed(visit, filled)
+
+    def _signed_in(self, visit: Visit, filled: Typed, token: str) -> Rendered:
+        """The code for a token that is of this sign-in alone, and ends with it."""
         try:
-            answer = self._call(place.path, wanted, peer, token)
+            return self._sent_on(visit, filled, token)
         finally:
-            if filled.method != "token":
-                self._call("auth/token/revoke-self", {}, peer, token)
-        return self._sent_on(place, wanted, filled, answer, secure=secure)
+            self._steps.give_back(visit, token)
 
-    def _sent_on(
-        self, place: Place, wanted: dict[str, str], filled: Typed, answer: Rendered, *, secure: bool
-    ) -> Rendered:
-        said = _document(answer)
-        if answer.status == 200 and isinstance(said.get("code"), str):
+    def _sent_on(self, visit: Visit, filled: Typed, token: str) -> Rendered:
+        answer = self._steps.authorize(visit, token)
+        said, wanted = document(answer), visit.wanted
+        if answer.status == HTTPStatus.OK and isinstance(said.get("code"), str):
             back = {"code": str(said["code"])} | ({"state": wanted["state"]} if wanted.get("state") else {})
             uri = wanted["redirect_uri"]
             uri += ("&" if urlsplit(uri).query else "?") + urlencode(back)
-            gone = ("Set-Cookie", f"{_cookie_name(secure=secure)}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
-                    + ("; Secure" if secure else ""))  # fmt: skip
+            gone = forgotten(secure=visit.secure)
             none = protecting("default-src 'none'; frame-ancestors 'none'")
             return Rendered(303, b"", "text/html; charset=utf-8", (("Location", uri), gone, *none))
         if answer.status in {401, 403} and "error" not in said:
-            return self._form(place, wanted, filled, _FAILED, secure=secure)
+            return self._failed(visit, filled)
         known = _REFUSED.get(str(said.get("error")))
         return _stop(400, known or "The service that sent you here asked for something that is not possible.")
 
-    def _login(self, place: Place, filled: Typed, peer: str) -> str:
-        """A token of the person's, or "": whatever was wrong, it reads the same."""
-        if not filled.username:
-            return ""
-        name = quote(filled.username, safe="")
-        answer = self._call(
-            f"{place.namespace}auth/{filled.mount}/login/{name}", {"password": filled.secret}, peer
-        )
-        auth = _document(answer).get("auth")
-        token = auth.get("client_token") if isinstance(auth, dict) and answer.status == 200 else None
-        return str(token or "")
-
-    def _call(self, path: str, body: Mapping[str, str], peer: str, token: str = "") -> Rendered:
-        headers = [(b"content-type", b"application/json")]
-        if token:
-            headers.append((b"x-vault-token", token.encode("utf-8", "replace")))
-        return self._door.handle(
-            "POST", f"/v1/{path}".encode(), b"", headers, json.dumps(dict(body)).encode(), peer
-        )
-
-    def _proof(self, cookie: str, place: Place, at: int, wanted: Mapping[str, str]) -> str:
-        text = json.dumps([cookie, place.path, at, sorted(wanted.items())])
-        return hmac.new(self._key().reveal(ACCESS), text.encode(), hashlib.sha256).hexdigest()
-
-    def _check_proof(
-        self,
-        place: Place,
-        headers: Mapping[bytes, bytes],
-        wanted: Mapping[str, str],
-        proof: str,
-        *,
-        secure: bool,
-    ) -> None:
-        """Raises BadRequestError unless this browser was shown the form for this very request, not long ago."""
-        old = BadRequestError("The form was shown too long ago, or by another page.")
-        at, _, mac = proof.partition(".")
-        cookie = _cookie(headers.get(b"cookie", b""), _cookie_name(secure=secure))
-        if not re.fullmatch(r"[0-9]{1,12}", at) or not _COOKIE.match(cookie):
-            raise old
-        if not 0 <= self._clock.now() - int(at) <= SECONDS:
-            raise old
-        expected = self._proof(cookie, place, int(at), wanted)
-        if not hmac.compare_digest(expected.encode(), mac.encode("utf-8", "replace")):
-            raise old
+    def _failed(self, visit: Visit, filled: Typed) -> Rendered:
+        return self._form(visit, filled, _FAILED)
 
 
-def _cookie_name(*, secure: bool) -> str:
-    # The prefix keeps sub-domains from setting it (RFC 6265bis 4.1.3.2); browsers want TLS for it.
-    return "__Host-keystead-sign-in" if secure else "keystead-sign-in"
+def _body(headers: dict[bytes, bytes], body: bytes) -> bytes:
+    if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != _FORM:
+        raise BadRequestError("The request cannot be read.")
+    return body
 
 
-def _cookie(header: bytes, name: str) -> str:
-    try:
-        found = SimpleCookie(header.decode("latin-1")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
-
-
-def _document(answer: Rendered) -> dict[str, object]:
-    try:
-        found = json.loads(answer.body or b"{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _shown(
+    name: str, visit: Visit, values: Mapping[str, object], said: str, cookie: tuple[str, str]
+) -> Rendered:
+    """A form, which may end up here and where the client wants the browser back."""
+    target = destination(visit.wanted["redirect_uri"])
+    values = {
+        **values,
+        "client": visit.wanted["client_id"],
+        "destination": urlsplit(visit.wanted["redirect_uri"]).netloc or target,
+        "asked": visit.wanted,
+        "said": said,
+    }
+    shown = page(name, 400 if said else 200, "Sign in", values, target)
+    shown.headers = (*shown.headers, cookie)
+    return shown
 
 
 def _stop(status: int, said: str) -> Rendered:

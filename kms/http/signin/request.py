@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -136,6 +137,20 @@ def destination(uri: str) -> str:
     if not _HOST.match(host) or parts.username is not None:
         raise BadRequestError("The service that sent you here gave no address to go back to.")
     return f"{parts.scheme}://{host}{port}"
+
+
+def factors(named: str) -> tuple[tuple[str, str], ...]:
+    """(ID, name) of each second factor, as a form that is ours names them. Raises BadRequestError."""
+    try:
+        return tuple((str(each), str(name)) for each, name in json.loads(named))
+    except (ValueError, TypeError, RecursionError):
+        raise BadRequestError("The request cannot be read.") from None
+
+
+def codes(found: Mapping[str, str], asked_for: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """ID of a second factor -> the code that the person filled in; digits may be typed in groups."""
+    shown = {each: found.get(f"code{at}", "").replace(" ", "") for at, (each, _) in enumerate(asked_for)}
+    return {each: code for each, code in shown.items() if code}
 
 
 def typed(found: Mapping[str, str]) -> Typed:
