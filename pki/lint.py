@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.errors import integrity, invalid
+from kms.strangers import CRASHES
 from kms.together import aside
 from pki.lintocsp import WantedAnswer, check_ocsp_copy
 from pki.lintrules import check_rules
@@ -197,19 +198,19 @@ class Pkilint:
     def certificate(self, der: bytes) -> list[str]:
         """Findings of severity ERROR and worse, as text."""
         loader: Any = import_module("pkilint.loader")
-        return _findings(_certificate_validator(), loader.load_certificate(der, "certificate"))
+        return _findings(_certificate_validator(), lambda: loader.load_certificate(der, "certificate"))
 
     def crl(self, der: bytes) -> list[str]:
         """Findings of severity ERROR and worse, as text."""
         loader: Any = import_module("pkilint.loader")
-        document = loader.RFC5280CertificateListDocumentLoader().load_der_document(der, "crl")
-        return _findings(_crl_validator(), document)
+        lists = loader.RFC5280CertificateListDocumentLoader()
+        return _findings(_crl_validator(), lambda: lists.load_der_document(der, "crl"))
 
     def ocsp(self, der: bytes) -> list[str]:
         """Findings of severity ERROR and worse, as text."""
         loader: Any = import_module("pkilint.loader")
-        document = loader.RFC6960OCSPResponseDocumentLoader().load_der_document(der, "ocsp")
-        return _findings(_ocsp_validator(), document)
+        answers = loader.RFC6960OCSPResponseDocumentLoader()
+        return _findings(_ocsp_validator(), lambda: answers.load_der_document(der, "ocsp"))
 
 
 @cache
@@ -265,7 +266,15 @@ def _extension_mappings() -> Any:
     return import_module("pkilint.pkix.extension").EXTENSION_MAPPINGS
 
 
-def _findings(validator: Any, document: Any) -> list[str]:
+def _findings(validator: Any, load: Callable[[], Any]) -> list[str]:
+    """What it says of a document; that it cannot read one is a finding too."""
+    try:
+        return _read_findings(validator, load())
+    except CRASHES as error:  # names of a CSR in odd encodings break its decoders
+        return [f"pkilint cannot read it: {type(error).__name__}"]
+
+
+def _read_findings(validator: Any, document: Any) -> list[str]:
     worst_allowed = import_module("pkilint.validation").ValidationFindingSeverity.WARNING
     found = []
     for result in validator.validate(document.root):

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
+from kms import strangers
 from kms.errors import KmsError, invalid
 from pki import der
 from pki.model import Role
@@ -41,20 +42,10 @@ def parse_csr(text: str) -> x509.CertificateSigningRequest:
     if match is None:
         raise invalid("csr contains no data")
     try:
-        csr = x509.load_der_x509_csr(base64.b64decode("".join(match["body"].split()), validate=True))
-        # Everything that is lazily parsed is touched here, so that later steps meet no parse errors.
-        csr.subject, csr.extensions, csr.public_key()
+        csr = strangers.request(base64.b64decode("".join(match["body"].split()), validate=True))
         valid = csr.is_signature_valid
-    except (
-        ValueError,
-        binascii.Error,
-        UnsupportedAlgorithm,
-        InvalidSignature,
-        x509.DuplicateExtension,
-    ) as error:
+    except (ValueError, binascii.Error, UnsupportedAlgorithm, InvalidSignature) as error:
         raise invalid(f"certificate request could not be parsed: {error}") from None
-    except x509.UnsupportedGeneralNameType:
-        raise invalid("certificate request could not be parsed: it has an unsupported kind of name") from None
     if not valid:
         raise invalid("request signature is invalid: the requester does not hold the private key")
     return csr

@@ -9,6 +9,7 @@ import ssl
 
 from cryptography import x509
 
+from kms import strangers
 from pki.acme.http01 import SECONDS, addresses
 from pki.acme.network import Fleeting, Reach, connected
 from pki.acme.problems import AcmeProblem
@@ -38,10 +39,10 @@ def validate(host: str, key_authorization: str, resolver: Resolver, reach: Reach
 
 def _judge(der: bytes, host: str, key_authorization: str) -> None:
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = strangers.certificate(der)
         extensions = certificate.extensions
         names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except (ValueError, x509.DuplicateExtension, x509.ExtensionNotFound):
+    except (ValueError, x509.ExtensionNotFound):
         raise AcmeProblem("incorrectResponse", f"the certificate of {host} has no readable names") from None
     if names != [_general_name(host)]:
         raise AcmeProblem(

@@ -35,7 +35,7 @@ def request(text: str) -> x509.CertificateSigningRequest:
         raise invalid(f"the request has more than {MAX_CSR} characters")
     if text.lstrip().startswith("-----BEGIN"):
         return parse_csr(text)
-    if text.startswith("0\x82"):
+    if text.startswith(("0\x81", "0\x82")):  # of less and of more than 255 octets
         return parse_csr(pem(text.encode("latin-1"), "CERTIFICATE REQUEST"))
     try:
         der = base64.b64decode("".join(text.split()), validate=True)

@@ -27,6 +27,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from kms import strangers
 from kms.errors import invalid
 from kms.identity.cert.store import Trusted
 from kms.identity.globs import among, matches
@@ -59,13 +60,9 @@ def presented(ders: Sequence[bytes]) -> Chain:
     if len(ders) > MAX_CHAIN:
         raise invalid(f"a client presents at most {MAX_CHAIN} certificates")
     try:
-        chain = tuple(x509.load_der_x509_certificate(der) for der in ders)
-        for certificate in chain:
-            certificate.extensions  # noqa: B018  (parsed lazily: a broken one is found now)
-            certificate.subject  # noqa: B018  (as above)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return tuple(strangers.certificate(der) for der in ders)
+    except strangers.Unreadable:
         raise invalid("the client certificate cannot be read") from None
-    return chain
 
 
 def certificates(pem: str) -> list[x509.Certificate]:
