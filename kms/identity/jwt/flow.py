@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from msgspec.structs import replace
 
@@ -37,6 +37,7 @@ SECONDS: Final = 600.0
 MAX_ATTEMPTS: Final = 20_000
 DEFAULT_POLL: Final = 5
 _SWEPT: Final = 20
+MAX_FIELDS: Final = 32
 _NO_CODE: Final = "no_code"
 _UNKNOWN_ERROR: Final = "The provider reports an error that OAuth does not know."
 _WAITING: Final = {"authorization_pending", "slow_down"}
@@ -86,12 +87,15 @@ class BrowserLogins:
             return self._device(call, config, name, role)
         if not redirect:
             raise invalid("missing redirect_uri")
+        redirect, namespace = namespace_taken(redirect) if config.namespace_in_state else (redirect, "")
         if role.role_type != "oidc" or not redirect_allowed(redirect, role.allowed_redirect_uris):
             return Result(data={"auth_url": ""})
         if config.oidc_response_mode == "form_post":
             redirect = redirect.replace("ui/vault", "v1", 1)
         state, attempt = _new_attempt(call, name, redirect)
-        url = self._provider.authorization_url(call.mount.id, config, role, state, attempt)
+        # Only the provider sees it so; whoever gets the answer there cuts it off, and asks that namespace.
+        shown = f"{state},ns={namespace}" if namespace else state
+        url = self._provider.authorization_url(call.mount.id, config, role, shown, attempt)
         data = {"auth_url": url}
         if role.callback_mode == "direct":
             data |= {"state": state, "poll_interval": str(role.poll_interval or DEFAULT_POLL)}
@@ -331,6 +335,23 @@ def given_up(intent: Mapping[str, str | int]) -> External[None]:
         lambda _tx, _done: Result(partial=True, subject=dict(intent)),
         lambda _tx, _error: None,
     )
+
+
+def namespace_taken(uri: str) -> tuple[str, str]:
+    """(the redirect URI without `namespace` in its query, what that said), as the peer's page sends it.
+
+    So one redirect URI, registered once at the provider, does for all namespaces (`namespace_in_state`).
+    """
+    try:
+        parts = urlsplit(uri)
+        asked = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        return uri, ""
+    namespace = asked.pop("namespace", [""])[0]
+    if not namespace:
+        return uri, ""
+    rest = [(name, value) for name in sorted(asked) for value in asked[name]]
+    return urlunsplit(parts._replace(query=urlencode(rest))), namespace
 
 
 def redirect_allowed(uri: str, allowed: tuple[str, ...]) -> bool:

@@ -62,8 +62,11 @@ class JwtMethod:
             row = tx.get(CONFIGS, call.mount.id)
             if row is None:
                 tx.insert(CONFIGS, call.mount.id, config)
-            else:
+            elif "namespace_in_state" in call.given:
                 tx.replace(CONFIGS, row, config)
+            else:  # alone of all fields it stays when it is not sent again, as on the peer
+                kept = row.value.namespace_in_state
+                tx.replace(CONFIGS, row, replace(config, namespace_in_state=kept))
             return Result(subject={"bound_issuer": config.bound_issuer}, warnings=warnings)
 
         return Change(write)
