@@ -456,7 +456,7 @@ def test_configuration_and_roles_are_checked(api: Api, lied: Method, liar: Liar)
         ({"oidc_response_mode": "fragment"}, "invalid response_mode"),
         ({"oidc_response_types": "token"}, "invalid response_types"),
         ({"oidc_response_types": "id_token"}, "query response_mode may not"),
-        ({"provider_config": {"provider": "gsuite"}}, 'provider "gsuite" is not available'),
+        ({"provider_config": {"provider": "gsuite"}}, "failed to find application default credentials"),
     ):
         answer = api.post(config, {**good, **body})
         assert answer.status == 400, body
