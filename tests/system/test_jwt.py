@@ -221,7 +221,7 @@ def test_where_keys_are_fetched(method: Method, issuer: Issuer, api: Api) -> Non
         ({"jwks_url": issuer.url, "oidc_client_id": "x"}, "both 'oidc_client_id' and"),
         (
             {"jwks_url": issuer.url, "provider_config": {"provider": "gsuite"}},
-            'provider "gsuite" is not available',
+            "failed to find application default credentials",
         ),
     ):
         answer = api.post(config, body)
