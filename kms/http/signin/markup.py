@@ -42,9 +42,9 @@ learns: {{ scope }}.</p>
 {% endfor %}</select>
 <label for="mount">Mounted at (left empty: the method's name)</label>
 <input id="mount" name="mount" value="{{ mount }}" maxlength="128" autocapitalize="none">
-<label for="username">User name (not for a token)</label>
+<label for="username">User name (for another provider: the role, or nothing; not for a token)</label>
 <input id="username" name="username" value="{{ username }}" maxlength="256" autocapitalize="none" autocomplete="username">
-<label for="secret">Password or token</label>
+<label for="secret">Password or token (not for another provider)</label>
 <input id="secret" name="secret" type="password" maxlength="4096" autocomplete="current-password">
 <button type="submit">Sign in and agree</button>
 </form>
@@ -66,15 +66,26 @@ _SECOND: Final = """{% extends "base" %}{% block body %}
 <p>If you did not want this, close the window: you are not signed in.</p>
 {% endblock %}
 """
+_ONWARD: Final = """{% extends "base" %}{% block body %}
+<p>You sign in at <b>{{ host }}</b>, and come back here.</p>
+<p><a id="onward" rel="noreferrer" href="{{ url }}">Go on</a></p>
+<p>If you did not want this, close the window: nothing has happened.</p>
+{% endblock %}
+"""
 _STOP: Final = """{% extends "base" %}{% block body %}
 <p class="said" role="alert">{{ said }}</p>
 <p>Close this window and begin again at the service that sent you here.</p>
 {% endblock %}
 """
-METHODS: Final = (("userpass", "User name and password"), ("ldap", "LDAP"), ("token", "Token"))
+METHODS: Final = (
+    ("userpass", "User name and password"),
+    ("ldap", "LDAP"),
+    ("oidc", "Another provider"),
+    ("token", "Token"),
+)
 
 _environment = Environment(
-    loader=DictLoader({"base": _BASE, "form": _FORM, "second": _SECOND, "stop": _STOP}),
+    loader=DictLoader({"base": _BASE, "form": _FORM, "second": _SECOND, "onward": _ONWARD, "stop": _STOP}),
     autoescape=True,
     undefined=StrictUndefined,
 )

@@ -32,6 +32,7 @@ from kms.http.signin.request import (
     typed,
 )
 from kms.http.signin.steps import Steps, VaultDoor, Waiting, document
+from kms.http.signin.trips import Trips, callback_mount, ended
 from kms.http.vault.route import Rendered
 from kms.sensitive import Sensitive
 
@@ -62,6 +63,7 @@ class SignIn:
     def __init__(self, door: VaultDoor, key: Callable[[], Sensitive], clock: Clock) -> None:
         self._steps = Steps(door)
         self._proofs = Proofs(key, clock)
+        self._trips = Trips(self._proofs)
 
     @staticmethod
     def concerns(method: str, raw_path: bytes, headers: Headers) -> bool:
@@ -85,6 +87,8 @@ class SignIn:
             shown = f"/ui/vault/{bare.path}?{query.decode('latin-1')}"
             return Rendered(303, b"", "text/html; charset=utf-8", (("Location", shown),))
         place = provider_of(raw_path)
+        if place is None and method == "GET" and callback_mount(raw_path):
+            return self._back(raw_path, query, headers, peer, secure=secure)
         if place is None or method not in {"GET", "HEAD", "POST"}:
             return _stop(404, "There is no such page.")
         try:
@@ -95,6 +99,34 @@ class SignIn:
             return _stop(400, str(error))
         except KmsError:
             return _stop(503, "The server cannot answer now. Try again later.")
+
+    # -- another provider ----------------------------------------------------------------------------------
+
+    def _away(self, visit: Visit, filled: Typed) -> Rendered:
+        """A page that leads there: what a form may be sent on to, the policy of the form would have to know before."""
+        trip = self._steps.upstream(visit, filled)
+        if trip is None:
+            return self._failed(visit, filled)
+        cookie = self._trips.kept(visit, trip)
+        values = {"url": trip.url, "host": urlsplit(trip.url).netloc}
+        shown = page("onward", 200, "Sign in elsewhere", values)
+        shown.headers = (*shown.headers, cookie, forgotten(secure=visit.secure))
+        return shown
+
+    def _back(self, raw_path: bytes, query: bytes, headers: Headers, peer: str, *, secure: bool) -> Rendered:
+        """The answer of another provider, brought by the browser."""
+        try:
+            answer = fields(query)
+            mount, state = callback_mount(raw_path), answer.get("state", "")
+            visit, trip = self._trips.found(headers, peer, mount, state, secure=secure)
+            filled = Typed("oidc", trip.mount, "", "", "")
+            shown = self._went(visit, filled, self._steps.answered(visit, trip, answer))
+        except BadRequestError as error:
+            return _stop(400, str(error))  # the cookie stays: a stranger's answer must not end a trip
+        except KmsError:
+            return _stop(503, "The server cannot answer now. Try again later.")
+        shown.headers = (*shown.headers, ended(secure=secure))
+        return shown
 
     # -- the forms -----------------------------------------------------------------------------------------
 
@@ -129,6 +161,8 @@ class SignIn:
             return self._second(visit, found)
         filled = typed(found)
         self._proofs.check(visit, filled.proof)
+        if filled.method == "oidc":
+            return self._away(visit, filled)
         if filled.method == "token":
             return (
                 self._sent_on(visit, filled, filled.secret) if filled.secret else self._failed(visit, filled)

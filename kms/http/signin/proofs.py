@@ -56,13 +56,13 @@ class Proofs:
         cookie, now = secrets.token_urlsafe(32), int(self._clock.now())
         proof = f"{now}.{self._form(cookie, now, visit, also)}"
         # A new one for each form: what somebody else put there is worth nothing.
-        return proof, _set_cookie(_FORM, cookie, "Strict", SECONDS, secure=visit.secure)
+        return proof, set_cookie(_FORM, cookie, "Strict", SECONDS, secure=visit.secure)
 
     def check(self, visit: Visit, proof: str, *also: str) -> None:
         """Raises BadRequestError unless this browser was shown the form for this very request, not long ago."""
         old = BadRequestError("The form was shown too long ago, or by another page.")
         at, _, mac = proof.partition(".")
-        cookie = _cookie(visit.headers.get(b"cookie", b""), _FORM, secure=visit.secure)
+        cookie = cookie_of(visit.headers.get(b"cookie", b""), _FORM, secure=visit.secure)
         if not re.fullmatch(r"[0-9]{1,12}", at) or not _COOKIE.match(cookie):
             raise old
         if not 0 <= self._clock.now() - int(at) <= SECONDS:
@@ -73,18 +73,24 @@ class Proofs:
             raise old
 
     def _form(self, cookie: str, at: int, visit: Visit, also: tuple[str, ...]) -> str:
-        return self._mac([cookie, visit.place.path, at, sorted(visit.wanted.items()), *also])
+        return self.mac([cookie, visit.place.path, at, sorted(visit.wanted.items()), *also])
 
-    def _mac(self, said: list[object]) -> str:
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._clock.now()
+
+    def mac(self, said: list[object]) -> str:
+        """Of what a browser carries for us."""
         return hmac.new(self._key().reveal(ACCESS), json.dumps(said).encode(), hashlib.sha256).hexdigest()
 
 
 def forgotten(*, secure: bool) -> tuple[str, str]:
     """The header after which the browser has no cookie of a form."""
-    return _set_cookie(_FORM, "", "Strict", 0, secure=secure)
+    return set_cookie(_FORM, "", "Strict", 0, secure=secure)
 
 
-def _set_cookie(name: str, value: str, site: str, seconds: int, *, secure: bool) -> tuple[str, str]:
+def set_cookie(name: str, value: str, site: str, seconds: int, *, secure: bool) -> tuple[str, str]:
+    """The header of a cookie; `site` is its SameSite."""
     text = f"{_named(name, secure=secure)}={value}; Path=/; HttpOnly; SameSite={site}; Max-Age={seconds}"
     return "Set-Cookie", text + ("; Secure" if secure else "")
 
@@ -94,7 +100,8 @@ def _named(name: str, *, secure: bool) -> str:
     return f"__Host-{name}" if secure else name
 
 
-def _cookie(header: bytes, name: str, *, secure: bool) -> str:
+def cookie_of(header: bytes, name: str, *, secure: bool) -> str:
+    """A cookie of the header, "" for none."""
     try:
         found = SimpleCookie(header.decode("latin-1")).get(_named(name, secure=secure))
     except CookieError:

@@ -156,7 +156,7 @@ def codes(found: Mapping[str, str], asked_for: Iterable[tuple[str, str]]) -> dic
 def typed(found: Mapping[str, str]) -> Typed:
     """What the person filled in. Raises BadRequestError."""
     values = {name: found.get(name, "") for name in TYPED}
-    if values["method"] not in {"userpass", "ldap", "token"}:
+    if values["method"] not in {"userpass", "ldap", "oidc", "token"}:
         raise BadRequestError("There is no such way to sign in.")
     values["mount"] = values["mount"].strip().strip("/") or values["method"]
     if not _MOUNT.match(values["mount"]):

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from kms.http.signin.proofs import Visit
 from kms.http.signin.request import Headers, Typed
+from kms.http.signin.trips import Trip, begun, callback_uri, new_nonce
 from kms.http.vault.route import Rendered
 
 MAX_FACTORS: Final = 8
+_DISCOVERY: Final = "/.well-known/openid-configuration"
 
 
 class VaultDoor(Protocol):
@@ -50,6 +52,24 @@ class Steps:
         path = f"auth/{filled.mount}/login/{quote(filled.username, safe='')}"
         return _proved(self._post(visit, path, {"password": filled.secret}))
 
+    def upstream(self, visit: Visit, filled: Typed) -> Trip | None:
+        """Begin a login at another provider; None where that is not possible. Raises BadRequestError."""
+        known = document(self._get(visit, visit.place.path.removesuffix("/authorize") + _DISCOVERY, {}))
+        base = str(known.get("authorization_endpoint") or "").partition("/v1/")[0]
+        if not base:
+            return None
+        redirect, nonce = callback_uri(base, filled.mount, visit.place.namespace), new_nonce()
+        body = {"role": filled.username, "redirect_uri": redirect, "client_nonce": nonce}
+        found = document(self._post(visit, f"auth/{filled.mount}/oidc/auth_url", body)).get("data")
+        url = found.get("auth_url") if isinstance(found, dict) else None
+        return begun(url, redirect, filled.mount, nonce) if isinstance(url, str) and url else None
+
+    def answered(self, visit: Visit, trip: Trip, answer: Mapping[str, str]) -> str | Waiting:
+        """As `login`, for what the other provider answered."""
+        query = {"state": trip.state, "client_nonce": trip.nonce}
+        query |= {name: answer[name] for name in ("code", "error") if name in answer}
+        return _proved(self._get(visit, f"{visit.place.namespace}auth/{trip.mount}/oidc/callback", query))
+
     def second(self, visit: Visit, request_id: str, codes: Mapping[str, str]) -> str | None:
         """The token of a login that waited; "" where the codes do not do, None where it waits no more."""
         payload = {method: [code] for method, code in codes.items()}
@@ -67,6 +87,11 @@ class Steps:
     def give_back(self, visit: Visit, token: str) -> None:
         """End the token of a sign-in, where it was issued: one of a namespace is none above."""
         self._post(visit, "auth/token/revoke-self", {}, token)
+
+    def _get(self, visit: Visit, path: str, query: Mapping[str, str]) -> Rendered:
+        return self._door.handle(
+            "GET", f"/v1/{path}".encode(), urlencode(query).encode(), [], b"", visit.peer
+        )
 
     def _post(self, visit: Visit, path: str, body: Mapping[str, Any], token: str = "") -> Rendered:
         return self._call(visit, f"{visit.place.namespace}{path}", body, token)
