@@ -11,7 +11,8 @@ from kms.errors import invalid
 from kms.operation import Field, Record, Type
 from pki.model import Role
 from pki.profiles import named
-from pki.profiles.leaf import SUBJECT_FIELDS, certificate_policies
+from pki.profiles.leaf import SUBJECT_FIELDS
+from pki.profiles.policies import certificate_policies
 from pki.profiles.subject import fixed_attributes
 from pki.profiles.usages import ext_key_usages, leaf_key_usage
 from pki.roles import parse_allowed_others, parse_networks

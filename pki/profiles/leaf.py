@@ -16,9 +16,10 @@ from pki.model import Role
 from pki.names import Names
 from pki.profiles import named, splice
 from pki.profiles.draft import CA_PROFILE, Draft, Extensions, new_serial
+from pki.profiles.policies import certificate_policies
 from pki.profiles.splice import Splice
 from pki.profiles.subject import alternative_names, check_subject, fixed_attributes, kinds, subject
-from pki.profiles.usages import ca_key_usage, ext_key_usages, leaf_key_usage, parse_oid
+from pki.profiles.usages import ca_key_usage, ext_key_usages, leaf_key_usage
 
 _KEY_TYPES = ("rsa", "ec", "ed25519", "mldsa")
 _SPLICES_KEPT = 256
@@ -223,17 +224,6 @@ def leaf_draft(
 ) -> Draft:
     """`leaf` in cryptography's types."""
     return leaf(template, names, key, window).draft()
-
-
-def certificate_policies(identifiers: tuple[str, ...]) -> x509.CertificatePolicies:
-    """Plain policy OIDs. Raises KmsError(INVALID) for others (qualifiers are deprecated by BR 7.1.2)."""
-    policies = []
-    for text in identifiers:
-        oid = parse_oid(text)
-        if oid is None:
-            raise invalid(f'policy identifier "{text}" is not a valid OID')
-        policies.append(x509.PolicyInformation(oid, None))
-    return x509.CertificatePolicies(policies)
 
 
 def _flagged(role: Role) -> list[str]:

@@ -77,6 +77,9 @@ CASES: list[tuple[Type, Any, Any]] = [
     (Type.STRINGS, ["a", "b"], ["a", "b"]),
     (Type.STRINGS, "a,b", ["a", "b"]),
     (Type.STRINGS, "a, b", ["a", "b"]),
+    (Type.STRINGS, '["a","b"]', ['["a"', '"b"]']),  # as the real server
+    (Type.STRINGS, '[{"a": "b, c"}, {"d": 1}]', ['{"a":"b, c"}', '{"d":1}']),
+    (Type.STRINGS, "[" * 9999, ["[" * 9999]),
     (Type.STRINGS, "a,,b", ["a", "b"]),
     (Type.STRINGS, "", []),
     (Type.STRINGS, 5, ["5"]),

@@ -183,6 +183,51 @@ def test_the_same_of_a_csr_counts(ca: Bench, peer: Peer, case: str) -> None:
     assert (wanted == "refused") == ("not allow" in case or "NUL" in case)
 
 
+POLICIES: dict[str, list[str]] = {
+    "plain": ["1.2.3.4", "1.2.3.5"],
+    "a statement": ['{"oid":"1.3.6.1.4.1.7.8","cps":"https://example.com/cps"}'],
+    "a notice": ['{"oid":"1.3.6.1.4.1.7.8","notice":"A, and B"}', "1.2.3.4"],
+    "both": ['{"oid":"1.3.6.1.4.1.7.8","notice":"I am a user Notice","cps":"https://example.com"}'],
+    "empty ones": ['{"oid":"1.2.3.4","notice":"","cps":""}'],
+    "no identifier": ['{"cps":"https://example.com"}'],
+    "a bad identifier": ['{"oid":"foo"}'],
+    "broken": ['{"oid":"1.2.3"'],
+    "a statement that is no URI": ['{"oid":"1.2.3","cps":"\u00fc"}'],
+}
+
+
+@pytest.mark.parametrize("case", POLICIES)
+def test_policies_have_the_same_qualifiers(ca: Bench, peer: Peer, case: str) -> None:
+    settings = {**EC, "allow_any_name": True, "policy_identifiers": POLICIES[case]}
+    status, parsed = peer.call("POST", "pki/roles/policies", settings)
+    if case in {"no identifier", "a bad identifier", "broken", "a statement that is no URI"}:
+        assert status == 500  # its fault, it says
+        with pytest.raises(KmsError, match="policy identifier"):
+            ca.do("role-write", name="policies", **settings)
+        return
+    ca.do("role-write", name="policies", **settings)
+    shown = parsed["data"]["policy_identifiers"]
+    assert ca.do("role-read", name="policies")["policy_identifiers"] == shown == POLICIES[case]
+    made = (
+        ca.do("issue", role="policies", common_name="a.example.com"),
+        peer.data("POST", "pki/issue/policies", {"common_name": "a.example.com"}),
+    )
+    mine, other = (
+        load(data["certificate"]).extensions.get_extension_for_class(x509.CertificatePolicies).value
+        for data in made
+    )
+    assert mine == other
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"oid":"1.2.3","other":"x"}', '{"oid":1}', '{"oid":"1.2.3","notice":"' + "x" * 201 + '"}', "{" * 5000],
+)
+def test_policies_that_are_none(ca: Bench, text: str) -> None:
+    with pytest.raises(KmsError, match="policy identifier"):
+        ca.do("role-write", name="policies", policy_identifiers=[text])
+
+
 MAPPED = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("::ffff:10.1.2.3"))])
 
 

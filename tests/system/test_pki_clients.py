@@ -253,7 +253,7 @@ TERRAFORM: dict[str, tuple[str, dict[str, Any], str]] = {
             "ext_key_usage": ["ServerAuth"],
             "max_ttl": 7200,
             "no_store": True,
-            "policy_identifiers": ["1.3.6.1.4.1.99999.1"],
+            "policy_identifiers": ['{"oid":"1.3.6.1.4.1.99999.1","cps":"https://ca.example.com/cps"}'],
             "organization": ["ACME"],
             "not_before_duration": 60,
         },
@@ -291,6 +291,24 @@ def test_terraform_reads_back_what_it_wrote(terraform: Api, ca: str) -> None:
     chosen = api.get(f"{ca}/issuer/tf").data["issuer_id"]
     assert api.post(f"{ca}/config/issuers", {"default": chosen}).data["default"] == chosen
     assert api.get(f"{ca}/config/issuers").data["default"] == chosen
+
+
+def test_terraform_sends_policies_as_one_text(terraform: Api, ca: str) -> None:
+    """The provider's `policy_identifier` blocks become a JSON list in a text."""
+    blocks = '[{"oid":"1.3.6.1.4.1.7.8","notice":"A, and B"},{"oid":"1.2.3.4"}]'
+    role = {"allow_any_name": True, "key_type": "ec", "policy_identifiers": blocks}
+    made = terraform.post(f"{ca}/roles/policies", role).data
+    assert made["policy_identifiers"] == [
+        '{"oid":"1.3.6.1.4.1.7.8","notice":"A, and B"}',
+        '{"oid":"1.2.3.4"}',
+    ]
+    leaf = terraform.post(f"{ca}/issue/policies", {"common_name": "a.example.com"}).data["certificate"]
+    found = x509.load_pem_x509_certificate(leaf.encode()).extensions
+    policies = found.get_extension_for_class(x509.CertificatePolicies).value
+    assert [one.policy_identifier.dotted_string for one in policies] == ["1.3.6.1.4.1.7.8", "1.2.3.4"]
+    (notice,) = list(policies[0].policy_qualifiers or ())
+    assert isinstance(notice, x509.UserNotice)
+    assert notice.explicit_text == "A, and B"
 
 
 def test_terraform_makes_an_intermediate_from_three_resources(terraform: Api, mount: Mount, ca: str) -> None:

@@ -7,6 +7,7 @@ fraction or an exponent arrive as `Decimal`, so that stored documents come back 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -90,9 +91,22 @@ def _seconds(value: object) -> int:
 
 
 def _strings(value: object) -> list[str]:
-    items = value if isinstance(value, list) else _string(value).split(",")
+    items = value if isinstance(value, list) else _objects(value) or _string(value).split(",")
     texts = [_string(item).strip() for item in items]
     return [text for text in texts if text]
+
+
+def _objects(value: object) -> list[str]:
+    """Each object of a text that is a JSON list of objects, as text: how Terraform sends policy_identifiers."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return []
+    try:
+        items = json.loads(value)
+    except (ValueError, RecursionError):
+        return []
+    if not all(isinstance(item, dict) for item in items):
+        return []
+    return [json.dumps(item, separators=(",", ":"), ensure_ascii=False) for item in items]
 
 
 def _map(value: object) -> dict[str, Any]:
