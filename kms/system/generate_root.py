@@ -37,6 +37,10 @@ class RootGeneration:
     def status(self, _call: Call) -> Result:
         return Result(self._status(self._attempts.current()))
 
+    def public_status(self, _call: Call) -> Result:
+        """Without the nonce, which is all it takes to spend shares and to cancel."""
+        return Result(self._status(self._attempts.current()) | {"nonce": ""})
+
     def start(self, call: Call) -> Result:
         if call.args.get("pgp_key"):
             raise invalid("pgp_key is not supported; leave it out and use the otp of the answer")

@@ -9,13 +9,18 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
+from kms.clock import Clock, SystemClock
 from kms.errors import invalid
 from kms.ids import new_uuid
 from kms.system.shares import parse_share
+
+LAPSE_SECONDS: Final = 1800
+"""After this time another attempt may take the place of one that no quorum has completed: anybody may begin one
+where nobody has a token any more, and what a stranger began must not stand in the way of a rescue for ever."""
 
 
 class SlotBytes(Protocol):
@@ -40,7 +45,9 @@ class Attempt(msgspec.Struct, kw_only=True):
     """One attempt under way. Secrets are in it: it must never leave memory.
 
     Args:
-        nonce: names this attempt; every share is given for it.
+        nonce: names this attempt; every share is given for it. Whoever knows it can spend the shares that were given
+            and end the attempt, so it is told to whoever began it, and shown to callers with a token alone.
+        began: on the monotonic clock, which all processes of a host share; `Attempts.start` sets it.
         shares: given so far.
         otp: generate-root: what the token will be XORed with.
         new_shares, new_threshold: rekey: the numbers wanted.
@@ -50,6 +57,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     """
 
     nonce: str = msgspec.field(default_factory=new_uuid)
+    began: float = 0
     shares: list[bytes] = []
     otp: str = ""
     new_shares: int = 0
@@ -63,27 +71,43 @@ class Attempt(msgspec.Struct, kw_only=True):
 class Attempts:
     """The attempts of one kind, in one slot."""
 
-    def __init__(self, slots: Slots, slot: str, what: str) -> None:
+    def __init__(self, slots: Slots, slot: str, what: str, clock: Clock | None = None) -> None:
         self._slots = slots
         self._slot = slot
         self._what = what
+        self._clock = clock or SystemClock()
 
     def current(self) -> Attempt | None:
         """The attempt under way, or None."""
         return _decode(self._slots.read(self._slot))
 
     def start(self, attempt: Attempt) -> Attempt:
-        """Begin. Raises KmsError(INVALID) when one is under way."""
+        """Begin. Raises KmsError(INVALID) when one is under way that has not lapsed."""
         with self._slots.edit(self._slot) as slot:
-            if slot.value:
+            before = _decode(slot.value)
+            if before is not None and not self._lapsed(before):
                 raise invalid(f"{self._what} already in progress; cancel it first")
-            slot.value = msgspec.msgpack.encode(attempt)
-        return attempt
+            begun = msgspec.structs.replace(attempt, began=self._clock.monotonic())
+            slot.value = msgspec.msgpack.encode(begun)
+        return begun
+
+    def _lapsed(self, attempt: Attempt) -> bool:
+        """Old, and no quorum stands behind it (new shares that wait for their verification have one)."""
+        return not attempt.secret and self._clock.monotonic() - attempt.began > LAPSE_SECONDS
 
     def cancel(self) -> None:
         """Forget the attempt; its bytes are overwritten."""
         with self._slots.edit(self._slot) as slot:
             slot.value = b""
+
+    def demand(self, nonce: str, *, verifying: bool = False) -> None:
+        """Raise KmsError(INVALID) unless it is the nonce of the attempt, or of its verification."""
+        attempt = self.current()
+        if attempt is None:
+            return
+        expected = attempt.verify_nonce if verifying else attempt.nonce
+        if not expected or not hmac.compare_digest(nonce.encode(), expected.encode()):
+            raise invalid(f"give the nonce of this {self._what} to cancel it, or cancel with a token")
 
     def cancel_by_nonce(self, nonce: str) -> None:
         """Forget the attempt of this nonce.
@@ -91,9 +115,7 @@ class Attempts:
         Raises:
             KmsError(INVALID): it has another nonce.
         """
-        attempt = self.current()
-        if attempt is not None and not hmac.compare_digest(nonce.encode(), attempt.nonce.encode()):
-            raise invalid(f"give the nonce of this {self._what} to cancel it, or cancel with a token")
+        self.demand(nonce)
         self.cancel()
 
     @contextmanager
@@ -109,7 +131,7 @@ class Attempts:
                 raise invalid(f"no {self._what} in progress")
             expected = attempt.verify_nonce if verifying else attempt.nonce
             if not expected or not hmac.compare_digest(nonce.encode(), expected.encode()):
-                raise invalid(f"incorrect nonce supplied; the one of this {self._what} is in its status")
+                raise invalid(f"incorrect nonce supplied; whoever began this {self._what} was told it")
             yield attempt
             slot.value = msgspec.msgpack.encode(attempt)
 

@@ -58,9 +58,11 @@ def quorum_operations(roots: RootGeneration, rekeying: Rekeying) -> list[Operati
 
 
 def _root_generation(name: str, roots: RootGeneration, caller: Caller) -> list[Operation]:
-    cancel = roots.cancel_by_nonce if caller is Caller.PUBLIC else roots.cancel
+    public = caller is Caller.PUBLIC
+    cancel = roots.cancel_by_nonce if public else roots.cancel
+    status = roots.public_status if public else roots.status
     return [
-        _op(f"{name}.status", Capability.READ, roots.status, caller),
+        _op(f"{name}.status", Capability.READ, status, caller),
         _op(f"{name}.start", Capability.UPDATE, roots.start, caller, _START),
         _op(f"{name}.cancel", Capability.DELETE, cancel, caller, _NONCE),
         _op(f"{name}.update", Capability.UPDATE, roots.update, caller, _SHARE),
@@ -68,14 +70,18 @@ def _root_generation(name: str, roots: RootGeneration, caller: Caller) -> list[O
 
 
 def _rekey(name: str, rekeying: Rekeying, caller: Caller) -> list[Operation]:
-    cancel = rekeying.cancel_by_nonce if caller is Caller.PUBLIC else rekeying.cancel
+    public = caller is Caller.PUBLIC
+    cancel = rekeying.cancel_by_nonce if public else rekeying.cancel
+    status = rekeying.public_status if public else rekeying.status
+    verify_status = rekeying.public_verify_status if public else rekeying.verify_status
+    restart = rekeying.verify_restart_by_nonce if public else rekeying.verify_restart
     return [
-        _op(f"{name}.status", Capability.READ, rekeying.status, caller),
+        _op(f"{name}.status", Capability.READ, status, caller),
         _op(f"{name}.start", Capability.UPDATE, rekeying.start, caller, _REKEY),
         _op(f"{name}.cancel", Capability.DELETE, cancel, caller, _NONCE),
         _op(f"{name}.update", Capability.UPDATE, rekeying.update, caller, _SHARE),
-        _op(f"{name}.verify_status", Capability.READ, rekeying.verify_status, caller),
-        _op(f"{name}.verify_restart", Capability.DELETE, rekeying.verify_restart, caller, _NONCE),
+        _op(f"{name}.verify_status", Capability.READ, verify_status, caller),
+        _op(f"{name}.verify_restart", Capability.DELETE, restart, caller, _NONCE),
         _op(f"{name}.verify", Capability.UPDATE, rekeying.verify, caller, _SHARE),
     ]
 

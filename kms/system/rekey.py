@@ -62,6 +62,10 @@ class Rekeying:
     def status(self, _call: Call) -> Result:
         return Result(self._status(self._attempts.current()))
 
+    def public_status(self, _call: Call) -> Result:
+        """Without the nonce, which is all it takes to spend shares and to cancel."""
+        return Result(self._status(self._attempts.current()) | {"nonce": ""})
+
     def start(self, call: Call) -> Result:
         args = call.args
         if args.get("pgp_keys") or args.get("backup"):
@@ -109,6 +113,15 @@ class Rekeying:
 
     def verify_status(self, _call: Call) -> Result:
         return Result(self._verify_status(self._attempts.current()))
+
+    def public_verify_status(self, _call: Call) -> Result:
+        """Without the nonce."""
+        return Result(self._verify_status(self._attempts.current()) | {"nonce": ""})
+
+    def verify_restart_by_nonce(self, call: Call) -> Result:
+        """Without a token, only who was told the nonce, as for `cancel_by_nonce`."""
+        self._attempts.demand(str(call.args.get("nonce") or ""), verifying=True)
+        return self.verify_restart(call)
 
     def verify_restart(self, _call: Call) -> Result:
         """Forget the shares given for verification so far; the new shares stay."""

@@ -101,6 +101,10 @@ def test_a_quorum_makes_a_root_token_that_only_the_otp_opens(
     with pytest.raises(hvac.exceptions.InvalidRequest, match="nonce"):
         anyone.sys.generate_root(key=shares[0], nonce="0" * 36)
     assert anyone.sys.generate_root(key=shares[0], nonce=nonce)["progress"] == 1
+    _stranger_ends_nothing(anyone, "generate-root/attempt")
+    assert anyone.sys.read_root_generation_progress()["progress"] == 1
+    with_token = client(server, custody[2]).adapter.get("/v1/sys/generate-root-token/attempt")
+    assert with_token["data"]["nonce"] == nonce
     done = anyone.sys.generate_root(key=shares[1], nonce=nonce)
     assert done["complete"]
     raw = base64.b64decode(done["encoded_token"] + "==")
@@ -115,14 +119,16 @@ def test_rekey_with_verification_switches_only_when_new_shares_came_back(
     server, old, token = custody
     root = client(server, token)
     root.sys.start_rekey(secret_shares=5, secret_threshold=3, require_verification=True)
-    nonce = root.sys.read_rekey_progress()["nonce"]
+    nonce = root.adapter.get("/v1/sys/rotate/root/init")["data"]["nonce"]
     root.sys.rekey(key=old[0], nonce=nonce)
+    _stranger_ends_nothing(client(server), "rekey/init")
     made = root.sys.rekey(key=old[1], nonce=nonce)
     assert (made["complete"], len(made["keys"])) == (True, 5)
     assert root.sys.read_seal_status()["n"] == 3, "until verification the old shares count"
     new = made["keys"]
     for key in new[:2]:
         _verify(root, key, made["verification_nonce"])
+    _stranger_ends_nothing(client(server), "rekey/verify")
     # One in 128 of the old shares has the place of one of those: then it is told by that.
     taken = {bytes.fromhex(key)[-1] for key in new[:2]}
     wrong = next(share for share in old if base64.b64decode(share)[-1] not in taken)
@@ -138,6 +144,16 @@ def test_rekey_with_verification_switches_only_when_new_shares_came_back(
     for share in new[:3]:
         status = root.sys.submit_unseal_key(share)
     assert status["sealed"] is False
+
+
+def _stranger_ends_nothing(stranger: hvac.Client, path: str) -> None:
+    """What anybody may see of an attempt is not what it takes to cancel it (CVE-2025-4656, CVE-2026-5807)."""
+    shown = stranger.adapter.get(f"/v1/sys/{path}")
+    assert (shown["started"], shown["nonce"]) == (True, "")
+    for body in ({}, {"nonce": shown["nonce"]}, {"nonce": "0" * 36}):
+        with pytest.raises(hvac.exceptions.InvalidRequest, match="nonce"):
+            stranger.adapter.delete(f"/v1/sys/{path}", json=body)
+    assert stranger.adapter.get(f"/v1/sys/{path}")["started"]
 
 
 def _verify(root: hvac.Client, key: str, nonce: str) -> dict[str, Any]:
