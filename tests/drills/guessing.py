@@ -1,8 +1,9 @@
-"""Guessing tokens, passwords and secret IDs, in every spelling: is anything let in, told apart, or unlocked by it?
+"""Guessing tokens, passwords, secret IDs and codes, in every spelling (T-43): is anything let in, told apart, or unlocked?
 
     (1) wrong tokens: random ones, and a good one truncated, lengthened, in other case, with blanks, in other letters
     (2) wrong passwords under one name in every case, with blanks and lookalike letters
     (3) wrong secret IDs of one role
+    (4) wrong codes of one person's second factor, the good one in other spellings among them
 
 Each guess goes over a connection that may land on any worker. The answers to wrong tokens must be one answer, byte by
 byte; of the names' guesses no more than the threshold may be looked at; and the right secret must be refused after.
@@ -20,6 +21,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
+
+import pyotp
 
 from tests.harness.api import Api
 from tests.harness.dev import DevServer
@@ -142,6 +145,49 @@ def guess_secrets(server: DevServer, count: int, chooser: random.Random) -> list
     return [] if said[400] == THRESHOLD and set(said) == {400, 403} else [f"secret IDs: {said}"]
 
 
+def guess_codes(server: DevServer, count: int, chooser: random.Random) -> list[str]:
+    """Part 4; what is wrong."""
+    path, methods = f"guess-{secrets.token_hex(3)}", "identity/mfa/method/totp"
+    rule = f"identity/mfa/login-enforcement/{path}"
+    with server.api() as api:
+        api.ok("POST", f"sys/auth/{path}", {"type": "userpass"})
+        api.ok("POST", f"auth/{path}/users/ann", {"password": "p"})
+        entity = api.post(f"auth/{path}/login/ann", {"password": "p"}).json["auth"]["entity_id"]
+        method = api.ok("POST", methods, {"issuer": "Acme"})["method_id"]
+        made = api.ok("POST", f"{methods}/admin-generate", {"method_id": method, "entity_id": entity})
+        accessor = api.get(f"sys/auth/{path}").data["accessor"]
+        api.ok("POST", rule, {"mfa_method_ids": [method], "auth_method_accessors": [accessor]})
+    totp = pyotp.parse_uri(made["url"])
+    assert isinstance(totp, pyotp.TOTP)
+    said: Counter[int] = Counter()
+    for number in range(count):
+        now = time.time()
+        good = {totp.at(int(now) + 30 * shift) for shift in range(-3, 4)}
+        other = spellings(totp.at(int(now)), chooser)
+        if number % 2 or other in good:
+            other = "".join(chr(0xFF10 + int(digit)) for digit in totp.at(int(now)))
+        if number % 3 == 0:
+            other = next(
+                code for code in (f"{chooser.randrange(10**6):06}" for _ in range(99)) if code not in good
+            )
+        # Each guess is a login of its own over a connection of its own, so that no request is used up.
+        with server.api("") as api:
+            asked = api.post(f"auth/{path}/login/ann", {"password": "p"}).json["auth"]["mfa_requirement"]
+            body = {"mfa_request_id": asked["mfa_request_id"], "mfa_payload": {method: [other]}}
+            said[api.post("sys/mfa/validate", body).status] += 1
+    with server.api("") as api:
+        asked = api.post(f"auth/{path}/login/ann", {"password": "p"}).json["auth"]["mfa_requirement"]
+        body = {"mfa_request_id": asked["mfa_request_id"], "mfa_payload": {method: [totp.now()]}}
+        after = api.post("sys/mfa/validate", body)
+    print(f"{sum(said.values()):,} wrong codes: {dict(said)}; then the good one: {after.status}")
+    wrong = [] if set(said) == {403} else [f"codes: {said}"]
+    if after.status != 403 or "maximum TOTP validation attempts" not in after.errors[0]:
+        wrong.append(f"a second factor that was guessed at is open: {after.status} {after.errors}")
+    with server.api() as api:
+        api.ok("DELETE", rule)
+    return wrong
+
+
 def drill(server: DevServer, tokens: int, passwords: int) -> list[str]:
     """All of it; prints as it goes, returns what is wrong."""
     chooser = random.Random(43)  # spellings, no secret
@@ -151,6 +197,7 @@ def drill(server: DevServer, tokens: int, passwords: int) -> list[str]:
     wrong = guess_tokens(server, good, tokens, chooser)
     wrong += guess_passwords(server, passwords, chooser)
     wrong += guess_secrets(server, passwords, chooser)
+    wrong += guess_codes(server, passwords, chooser)
     print(f"in {time.monotonic() - began:.0f} s", flush=True)
     return wrong
 
@@ -162,7 +209,7 @@ def main() -> int:
     )
     parser.add_argument("tokens", type=int, nargs="?", default=100_000, help="wrong tokens")
     parser.add_argument(
-        "passwords", type=int, nargs="?", default=10_000, help="wrong passwords, and secret IDs"
+        "passwords", type=int, nargs="?", default=10_000, help="wrong passwords, secret IDs, and codes"
     )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="keystead-guessing-") as name:
