@@ -84,10 +84,10 @@ class Issuer:
         return Handler
 
 
-def loopback_certificate(folder: Path, *names: str) -> str:
+def loopback_certificate(folder: Path, *names: str, ended: bool = False) -> str:
     """issuer.pem and issuer.key in the folder: a server on 127.0.0.1 that is its own authority; the PEM.
 
-    With names the certificate is for those, and not for 127.0.0.1.
+    With names the certificate is for those, and not for 127.0.0.1. `ended`: it was good until a minute ago.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     # A name of its own: of two authorities of one name OpenSSL tries one.
@@ -102,7 +102,7 @@ def loopback_certificate(folder: Path, *names: str) -> str:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(now + (dt.timedelta(minutes=-1) if ended else dt.timedelta(days=1)))
         .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
