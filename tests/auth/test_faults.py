@@ -35,7 +35,7 @@ from kms.operation import Call, Change, External, MountRef, Operation, Result
 from tests.auth.papers import authority, crl, leaf
 from tests.harness.cluster import DEFAULT, Cluster
 from tests.harness.documents import Documents
-from tests.harness.google import ADMIN, Google
+from tests.harness.google import ACCOUNT, ADMIN, MACHINE, Google
 from tests.harness.issuer import Issuer
 from tests.harness.oidc import Liar
 from tests.harness.slapd import GROUPS, PEOPLE, SEARCHER, Slapd
@@ -274,12 +274,20 @@ def test_oidc_with_groups_in_graph(world: World, tmp_path: Path) -> None:
         liar.stop()
 
 
-def test_jwt_with_groups_of_a_workspace(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_jwt_with_groups_of_a_workspace(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, own: bool
+) -> None:
     (tmp_path / "issuer").mkdir()
     google, issuer = Google(tmp_path), Issuer(tmp_path / "issuer")
     issuer.add("one")
     google.groups, google.schemas = {"ann": ["ops"], "ops": []}, {"ann": {"Job": {"title": "t"}}}
     account = {"gsuite_service_account": google.account(), "gsuite_admin_impersonate": ADMIN}
+    if not own:  # by the machine's account, which may sign for the other
+        (tmp_path / "machine.json").write_text(google.account(client_email=MACHINE))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "machine.json"))
+        del account["gsuite_service_account"]
+        account |= {"impersonate_principal": ACCOUNT, "iam_credentials_url": google.address}
     wanted = {"fetch_groups": True, "fetch_user_info": True, "user_custom_schemas": "Job"}
     settings = {"provider": "gsuite", "directory_url": google.directory, **account, **wanted}
     keys: dict[str, Any] = {"jwks_url": f"{issuer.url}/jwks", "jwks_ca_pem": issuer.ca}

@@ -312,8 +312,13 @@ def test_settings_are_checked_and_the_key_is_never_shown(
     ]
     here = str(Path(__file__))
     for settings, text in (
-        ({"gsuite_service_account": None}, "failed to find application default credentials"),
+        ({"gsuite_service_account": None}, "'gsuite_admin_impersonate' has no effect without"),
+        (
+            {"gsuite_service_account": None, "gsuite_admin_impersonate": None},
+            "failed to find application default credentials",
+        ),
         ({"gsuite_service_account": None, "impersonate_principal": "x"}, "failed to impersonate principal"),
+        ({"iam_credentials_url": "http://192.0.2.1/"}, "is no https URL"),
         ({"impersonate_principal": "x"}, "has no effect beside"),
         ({"gsuite_service_account": here}, "no file is read"),
         ({"gsuite_service_account": "[]"}, "no JSON object"),

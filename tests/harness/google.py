@@ -24,13 +24,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.harness.https import Https
 
 ACCOUNT = "reader@project.iam.gserviceaccount.com"
+MACHINE = "machine@project.iam.gserviceaccount.com"  # a server's own, which may sign for the other
 ADMIN = "admin@example.test"
+CLOUD = "https://www.googleapis.com/auth/cloud-platform"
 SCOPES = (
     "https://www.googleapis.com/auth/admin.directory.group.readonly",
     "https://www.googleapis.com/auth/admin.directory.user.readonly",
 )
-HOSTS = ("oauth2.googleapis.com", "admin.googleapis.com")
+HOSTS = ("oauth2.googleapis.com", "admin.googleapis.com", "iamcredentials.googleapis.com")
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_OLD_GRANT = (
+    "http://oauth.net/grant_type/jwt/1.0/bearer"  # from before the RFC; Google's own libraries still say it
+)
 _PAGE = 2
 
 
@@ -57,6 +62,7 @@ class Google:
         self.answers: dict[str, tuple[int, Any]] = {}
         self.admin = ADMIN
         self._given = 0
+        self._cloud = False  # whether the last token was the machine's, for all of Google's cloud
 
     def account(self, **changed: Any) -> str:
         """A service account's key file, with what a test changes; None leaves a member out."""
@@ -94,6 +100,8 @@ class Google:
             return self._token(body)
         if headers.get("Authorization") != f"Bearer access-{self._given}":
             return 401, {"error": {"code": 401, "message": "Invalid Credentials"}}
+        if place.startswith("POST /v1/projects/-/serviceAccounts/"):
+            return self._iam(place.rpartition("/")[2], json.loads(body))
         if place == "GET /admin/directory/v1/groups":
             return self._groups(asked)
         found = re.fullmatch(r"GET /admin/directory/v1/users/(.+)", place)
@@ -107,9 +115,23 @@ class Google:
         self._given += 1
         return 200, {"access_token": f"access-{self._given}", "expires_in": 3599, "token_type": "Bearer"}
 
+    def _iam(self, what: str, asked: Any) -> tuple[int, Any]:
+        """What the machine may do as the account: sign for it, or be it (IAM Service Account Credentials API)."""
+        if not self._cloud:
+            return 403, {"error": {"code": 403, "status": "PERMISSION_DENIED"}}
+        if what == f"{ACCOUNT}:signJwt":
+            return 200, {"keyId": "key-1", "signedJwt": self._signed(json.loads(asked["payload"]))}
+        if what == f"{ACCOUNT}:generateAccessToken" and sorted(asked["scope"]) == sorted(SCOPES):
+            self._given += 1
+            return 200, {"accessToken": f"access-{self._given}", "expireTime": "2100-01-01T00:00:00Z"}
+        return 404, {"error": {"code": 404}}
+
+    def _signed(self, said: dict[str, Any]) -> str:
+        return jwt.encode(said, self.key, "RS256", {"kid": "key-1"})
+
     def _wrong(self, form: Mapping[str, str]) -> str:
         """What is wrong with an assertion, "" for nothing."""
-        if form.get("grant_type") != _GRANT:
+        if form.get("grant_type") != _GRANT and form.get("assertion_type") != _OLD_GRANT:
             return "no such grant"
         try:
             read = jwt.decode_complete(
@@ -122,12 +144,13 @@ class Google:
             return f"Invalid JWT: {error}"
         said, header = read["payload"], read["header"]
         self.assertions.append(said)
-        now = time.time()
+        now, own = time.time(), said.get("iss") == MACHINE
+        self._cloud = own and said.get("scope") == CLOUD and "sub" not in said
         fits = {
             "key": header.get("kid") == "key-1" and header.get("typ") == "JWT",
-            "issuer": said.get("iss") == ACCOUNT,
-            "subject": said.get("sub") == self.admin,
-            "scope": sorted(str(said.get("scope")).split(" ")) == sorted(SCOPES),
+            "issuer": own or said.get("iss") == ACCOUNT,
+            "subject": said.get("sub") == (None if own else self.admin),
+            "scope": self._cloud or sorted(str(said.get("scope")).split(" ")) == sorted(SCOPES),
             "times": now - 30 <= said.get("iat", 0) <= now + 5 and 0 < said["exp"] - said["iat"] <= 3610,
         }
         return ", ".join(name for name, good in fits.items() if not good)

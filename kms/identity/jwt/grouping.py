@@ -16,8 +16,8 @@ from kms.clock import Clock
 from kms.errors import KmsError, invalid
 from kms.identity.jwt import claims, workspace
 from kms.identity.jwt.pod import KUBERNETES
+from kms.identity.jwt.serviceaccount import GSUITE
 from kms.identity.jwt.store import JwtConfig, JwtRole
-from kms.identity.jwt.workspace import GSUITE
 from kms.identity.outward import UnreachableError, ask, check_url, trusting
 
 AZURE: Final = "azure"

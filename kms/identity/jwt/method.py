@@ -17,6 +17,7 @@ from kms.identity.jwt.fields import check_bounds, role_changes, shown_role
 from kms.identity.jwt.grouping import regrouped
 from kms.identity.jwt.keys import KeySources
 from kms.identity.jwt.store import CEL_ROLES, CONFIGS, ROLES, JwtRole
+from kms.identity.jwt.workspace import check_place
 from kms.identity.methods.logins import Logins, Proved, elsewhere
 from kms.identity.methods.params import TokenParams
 from kms.identity.networks import permits
@@ -50,6 +51,7 @@ class JwtMethod:
     def write_config(self, call: Call) -> Change:
         """The configuration, whole; keys that are to be fetched are fetched once, so that a typo shows now."""
         config, warnings = configuration(call.args, call.given)
+        check_place(config, call.namespace)
         if not config.jwt_validation_pubkeys:
             try:
                 self._sources.fetch(config)

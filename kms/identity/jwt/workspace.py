@@ -6,8 +6,10 @@ an access token of an hour, which this login alone uses. Then, with it:
     user info   Directory API, users.get: the custom schemas that are configured, as claims; never in place of a signed one
     groups      Directory API, groups.list: of the person, then of those groups, as deep as is configured; by pages
 
-The key's own JSON is configured. A path of a file on the server is refused, as are credentials that the server's machine
-might have: whoever may write this configuration may not thereby read the server's files, nor act as its machine.
+The key's own JSON is configured; a path of a file on the server is refused: whoever may write this configuration may not thereby
+read the server's files. Without a key, the account counts that the server was started with (`serviceaccount.MACHINE`), or
+one that this may sign for (`impersonate_principal`, by Google's IAM): for mounts of the root namespace alone, as a tenant would
+otherwise act as the server's machine.
 """
 
 from __future__ import annotations
@@ -15,67 +17,83 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from kms.clock import Clock
 from kms.errors import KmsError, invalid
 from kms.identity.jwt import claims
+from kms.identity.jwt.serviceaccount import (
+    ASSERTED_SECONDS,
+    GSUITE,
+    MACHINE,
+    Account,
+    account,
+    claims_of,
+    granting,
+    machine,
+    signed,
+    unfit,
+)
 from kms.identity.jwt.store import JwtConfig, JwtRole
-from kms.identity.jwt.token import LEAST_RSA_BITS
 from kms.identity.outward import UnreachableError, ask, check_url, trusting
+from kms.operation import ROOT_NAMESPACE, NamespaceRef
 
-GSUITE: Final = "gsuite"
 KEY_FILE: Final = "gsuite_service_account"
+_ADMIN: Final = "gsuite_admin_impersonate"
 _PRINCIPAL: Final = "impersonate_principal"
 _TEXTS: Final = (
     KEY_FILE,
-    "gsuite_admin_impersonate",
+    _ADMIN,
     _PRINCIPAL,
     "user_custom_schemas",
     "domain",
     "directory_url",
+    "iam_credentials_url",
 )
 _FLAGS: Final = ("fetch_groups", "fetch_user_info")
 _DEPTH: Final = "groups_recurse_max_depth"
 SETTINGS: Final = frozenset((*_TEXTS, *_FLAGS, _DEPTH))
 _DIRECTORY: Final = "https://admin.googleapis.com"
-_TOKENS: Final = "https://oauth2.googleapis.com/token"
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
+_IAM: Final = "https://iamcredentials.googleapis.com"
+_CLOUD: Final = "https://www.googleapis.com/auth/cloud-platform"
 _SCOPES: Final = (
     "https://www.googleapis.com/auth/admin.directory.group.readonly"
     " https://www.googleapis.com/auth/admin.directory.user.readonly"
 )
-_GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-_ASSERTED_SECONDS: Final = 3600
-MAX_ACCOUNT: Final = 16 * 1024
 MAX_REQUESTS: Final = 200
 MAX_SECONDS: Final = 20.0
 _MAX_ANSWER: Final = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Account:
-    """A service account, by its key file."""
-
-    email: str
-    key_id: str
-    key: rsa.RSAPrivateKey = field(repr=False)
-    token_uri: str
-
-
 def check_settings(given: Mapping[str, Any]) -> None:
     """Raise KmsError(INVALID) for settings that cannot work, whose types are wrong, or which nothing reads."""
+    _check_types(given)
+    for name in ("directory_url", "iam_credentials_url"):
+        if given.get(name):
+            check_url(given[name])
+    if given.get(KEY_FILE):
+        if given.get(_PRINCIPAL):
+            raise unfit(f"'{_PRINCIPAL}' has no effect beside '{KEY_FILE}'")
+        account(given[KEY_FILE])
+        return
+    if not given.get(_PRINCIPAL) and given.get(_ADMIN):
+        raise unfit(f"'{_ADMIN}' has no effect without '{KEY_FILE}' or '{_PRINCIPAL}'")
+    if machine() is None:
+        wanted = "impersonate principal" if given.get(_PRINCIPAL) else "find application default credentials"
+        raise unfit(
+            f"failed to {wanted}: this server was started without {MACHINE}; give the key file's content as"
+            f" '{KEY_FILE}'"
+        )
+
+
+def _check_types(given: Mapping[str, Any]) -> None:
     unknown = set(given) - SETTINGS - {"provider"}
     if unknown:
-        raise _unfit(f'unknown member "{min(unknown)[:32]}"')
+        raise unfit(f'unknown member "{min(unknown)[:32]}"')
     for name, kind, shown in (
         *((name, str, "string") for name in _TEXTS),
         *((name, bool, "bool") for name in _FLAGS),
@@ -83,49 +101,15 @@ def check_settings(given: Mapping[str, Any]) -> None:
     ):
         value = given.get(name)
         if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            raise _unfit(f"'{name}' expected type '{shown}'")
+            raise unfit(f"'{name}' expected type '{shown}'")
     if (given.get(_DEPTH) or 0) < 0:
-        raise _unfit("'gsuite_recurse_max_depth' must be a positive integer")
-    if given.get("directory_url"):
-        check_url(given["directory_url"])
-    if given.get(KEY_FILE):
-        if given.get(_PRINCIPAL):
-            raise _unfit(f"'{_PRINCIPAL}' has no effect beside '{KEY_FILE}'")
-        account(given[KEY_FILE])
-    elif given.get(_PRINCIPAL):
-        raise _unfit(f"failed to impersonate principal: {_NO_DEFAULT}")
-    else:
-        raise _unfit(f"failed to find application default credentials: {_NO_DEFAULT}")
+        raise unfit("'gsuite_recurse_max_depth' must be a positive integer")
 
 
-_NO_DEFAULT: Final = (
-    f"this server takes no credentials of its machine; give the key file's content as '{KEY_FILE}'"
-)
-
-
-def account(text: str) -> Account:
-    """A service account. Raises KmsError(INVALID); nothing of the key file is in the text, but its type."""
-    try:
-        found = json.loads(text[:MAX_ACCOUNT])
-    except (ValueError, RecursionError):
-        raise _key_file("the content of a key file is expected, which is JSON; no file is read") from None
-    if not isinstance(found, dict):
-        raise _key_file("it is no JSON object")
-    if found.get("type") != "service_account":
-        kind = str(found.get("type", ""))[:32]
-        raise _key_file(f'\'type\' field is "{kind}" (expected "service_account")')
-    email, key_id, pem = (found.get(name, "") for name in ("client_email", "private_key_id", "private_key"))
-    place = found.get("token_uri") or _TOKENS
-    if not all(isinstance(each, str) for each in (email, key_id, pem, place)) or not email:
-        raise _key_file("client_email, private_key_id, private_key and token_uri are texts")
-    try:
-        key = load_pem_private_key(pem.encode("utf-8", "surrogatepass"), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise _key_file("private_key is no private key in PEM") from None
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < LEAST_RSA_BITS:
-        raise _key_file(f"private_key is no RSA key from {LEAST_RSA_BITS} bits on")
-    check_url(place)
-    return Account(email, key_id, key, place)
+def check_place(config: JwtConfig, namespace: NamespaceRef) -> None:
+    """Raise KmsError(INVALID) where a tenant would act as the machine of the server."""
+    if config.provider == GSUITE and not config.settings.get(KEY_FILE) and namespace != ROOT_NAMESPACE:
+        raise unfit(f"a mount of a namespace needs a '{KEY_FILE}' of its own")
 
 
 def told(said: Mapping[str, Any], config: JwtConfig, role: JwtRole, clock: Clock) -> Mapping[str, Any]:
@@ -216,22 +200,40 @@ class Google:
         return self._asked("Directory API", place, None, {"Authorization": f"Bearer {self._access}"})
 
     def _granted(self) -> str:
-        """An access token, for what the service account signs (RFC 7523 2.1)."""
-        who = account(self._config.settings[KEY_FILE])
-        now = int(self._clock.now())
-        said: dict[str, Any] = {"iss": who.email, "scope": _SCOPES, "aud": who.token_uri}
-        said |= {"iat": now, "exp": now + _ASSERTED_SECONDS}
-        administrator = self._config.settings.get("gsuite_admin_impersonate")
-        if administrator:
-            said["sub"] = administrator
-        headers = {"kid": who.key_id} if who.key_id else {}
-        form = {"grant_type": _GRANT, "assertion": jwt.encode(said, who.key, "RS256", headers)}
-        kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        found = self._asked("token endpoint", who.token_uri, urlencode(form).encode(), kind)
-        granted = found.get("access_token")
-        if not isinstance(granted, str) or not granted or not granted.isascii() or not granted.isprintable():
-            raise _strange("access token")
-        return granted
+        """An access token for the Directory API."""
+        settings = self._config.settings
+        administrator, principal = settings.get(_ADMIN) or "", settings.get(_PRINCIPAL) or ""
+        if settings.get(KEY_FILE):
+            return self._exchanged(account(settings[KEY_FILE]), _SCOPES, administrator)
+        own = machine()
+        if own is None:
+            raise invalid(f"this server was started without {MACHINE}")
+        return self._for(own, principal, administrator) if principal else self._exchanged(own, _SCOPES, "")
+
+    def _exchanged(self, who: Account, scope: str, subject: str) -> str:
+        said = claims_of(who.email, scope, subject, who.token_uri, self._clock.now())
+        return self._token_for(who, signed(who, said))
+
+    def _token_for(self, who: Account, assertion: str) -> str:
+        found = self._asked("token endpoint", who.token_uri, granting(assertion), _FORM)
+        return _granted_text(found.get("access_token"))
+
+    def _for(self, own: Account, principal: str, administrator: str) -> str:
+        """As another account, which the machine's may sign for or be (IAM Service Account Credentials API)."""
+        cloud = {
+            "Authorization": f"Bearer {self._exchanged(own, _CLOUD, '')}",
+            "Content-Type": "application/json",
+        }
+        base = (self._config.settings.get("iam_credentials_url") or _IAM).rstrip("/")
+        place = f"{base}/v1/projects/-/serviceAccounts/{quote(principal, safe='@')}"
+        if not administrator:
+            body = {"lifetime": f"{ASSERTED_SECONDS}s", "scope": _SCOPES.split(" ")}
+            found = self._asked("IAM", f"{place}:generateAccessToken", json.dumps(body).encode(), cloud)
+            return _granted_text(found.get("accessToken"))
+        said = claims_of(principal, _SCOPES, administrator, own.token_uri, self._clock.now())
+        body = {"payload": json.dumps(said)}
+        found = self._asked("IAM", f"{place}:signJwt", json.dumps(body).encode(), cloud)
+        return self._token_for(own, _granted_text(found.get("signedJwt")))
 
     def _asked(self, what: str, place: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
         self._left -= 1
@@ -257,9 +259,7 @@ def _strange(what: str) -> KmsError:
     return invalid(f"the {what} that Google says cannot be understood")
 
 
-def _unfit(reason: str) -> KmsError:
-    return invalid(f'invalid provider_config: error initializing "{GSUITE}" provider_config: {reason}')
-
-
-def _key_file(reason: str) -> KmsError:
-    return _unfit(f"error parsing service account JSON: {reason}")
+def _granted_text(found: Any) -> str:
+    if not isinstance(found, str) or not found or not found.isascii() or not found.isprintable():
+        raise _strange("access token")
+    return found
