@@ -159,6 +159,10 @@ def test_a_login_that_waits_no_more_begins_again(factor: Factor) -> None:
         over = browser.post(desk.place, data={**kept, "code0": factor.code(1)})
         assert over.status_code == 400
         assert "Sign in again" in over.text
+    # Who knows its ID and the code finishes a login: it is written nowhere.
+    server = desk.world.server
+    for file in (server.output, server.errors, *server.audit.rglob("*")):
+        assert not file.is_file() or kept["waiting"].encode() not in file.read_bytes(), file
         assert 'id="secret"' in over.text
 
 

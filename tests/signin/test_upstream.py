@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,23 @@ def test_an_answer_counts_once_and_in_the_browser_that_began(trip: Trip) -> None
         again = trip.back(browser, state=state, code="code")
         assert (again.status_code, "location" in again.headers) == (400, False)
         assert trip.exchanges() == 1
+
+
+def test_of_many_at_once_one_gets_through(trip: Trip) -> None:
+    """The same answer with the same cookie, over connections of their own and so over all workers."""
+    with trip.desk.browser() as browser:
+        state = trip.begun(browser)
+        kept = dict(browser.cookies)
+
+    def back(_: int) -> int:
+        with trip.desk.browser() as one:
+            one.cookies.update(kept)
+            return trip.back(one, state=state, code="code").status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = sorted(pool.map(back, range(24)))
+    assert statuses == [303] + [400] * 23
+    assert trip.exchanges() == 1
 
 
 def test_the_cookie_is_believed_for_its_mac_alone(trip: Trip) -> None:
