@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import hvac
@@ -226,6 +227,21 @@ def test_auth_mounts(api: Api) -> None:
     assert api.delete("sys/auth/token").errors == ["token credential backend cannot be disabled"]
     assert api.delete(f"sys/auth/{path}").status == 204
     assert api.delete(f"sys/auth/{path}").status == 204
+
+
+def test_bao_logs_in_with_a_token_and_keeps_it(server: DevServer, api: Api, tmp_path: Path) -> None:
+    """As a person does: the token comes over stdin, lands in ~/.vault-token, and the next command uses it."""
+    asked = {"policies": ["default"], "display_name": "ann"}
+    token = api.post("auth/token/create", asked).json["auth"]["client_token"]
+    person = Bao(server.address, "", tmp_path)
+    del person.environment["BAO_TOKEN"]
+    assert token not in person("login", "-no-print", "-", stdin=token)
+    assert (tmp_path / ".vault-token").read_text() == token
+    assert json.loads(person("token", "lookup", "-format=json"))["data"]["display_name"] == "token-ann"
+    assert person.run("list", "sys/policies/acl").returncode == 2
+    person("token", "revoke", "-self")
+    assert "permission denied" in person.run("token", "lookup").stderr
+    assert person.run("login", "-", stdin=token).returncode == 2
 
 
 @pytest.mark.parametrize(("verb", "kind"), [("auth", "userpass"), ("secrets", "transit")])
