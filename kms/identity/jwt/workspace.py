@@ -204,7 +204,7 @@ class Google:
         settings = self._config.settings
         administrator, principal = settings.get(_ADMIN) or "", settings.get(_PRINCIPAL) or ""
         if settings.get(KEY_FILE):
-            return self._exchanged(account(settings[KEY_FILE]), _SCOPES, administrator)
+            return self._exchanged(account(settings[KEY_FILE], checked=True), _SCOPES, administrator)
         own = machine()
         if own is None:
             raise invalid(f"this server was started without {MACHINE}")
