@@ -22,6 +22,7 @@ from kms.tables import Cache, Row, Store
 from pki import constraints, shards, softkeys
 from pki.hsmkey import CaRef, SoftwareRef
 from pki.model import CaKey, Issuer, KeyState, MountConfig, Protection, Urls
+from pki.profiles import nested
 from pki.profiles.draft import Extensions
 from pki.schemes import CaPublicKey, named_scheme, scheme_for
 from pki.store import DEFAULT, ISSUERS, KEYS, MOUNTS, issuers
@@ -39,6 +40,7 @@ class Authority:
         roots: for each of `chain`, whether it is self-issued.
         path_length: pathLenConstraint, None for no limit.
         constraints: name constraints, its own and those of the CAs above it.
+        usages: extended key usages that all of them have, None for no limit.
         points: the distribution point of each shard of its CRL; empty without shards.
         freshest: where its delta CRL is, for the complete one.
     """
@@ -53,6 +55,7 @@ class Authority:
     roots: tuple[bool, ...]
     path_length: int | None
     constraints: tuple[x509.NameConstraints, ...]
+    usages: nested.Usages | None
     points: tuple[x509.CRLDistributionPoints, ...] = ()
     freshest: x509.FreshestCRL | None = None
 
@@ -187,6 +190,7 @@ def assemble(mount_id: str, issuer: Issuer, ref: CaRef, urls: Urls, chain: list[
         roots=tuple(each.issuer == each.subject for each in parsed),
         path_length=basic.path_length if isinstance(basic, x509.BasicConstraints) else None,
         constraints=constraints.of(parsed),
+        usages=nested.of(constraints.path(parsed)),
     )
 
 

@@ -29,7 +29,7 @@ from pki.judging import with_common_names
 from pki.leasing import lease_of
 from pki.lint import Linter
 from pki.model import Role
-from pki.profiles import Draft, new_serial
+from pki.profiles import Draft, nested, new_serial
 from pki.requests import parse_csr
 from pki.rolewrite import key_bits
 from pki.signing import prepare
@@ -110,6 +110,7 @@ class CelIssuance:
         more: Mapping[str, str],
     ) -> External[bytes]:
         draft, warnings = _draft(call, output, authority, public)
+        nested.check(draft.extensions, authority.usages)
         finish = _finish(call, authority, draft, more)
         act = Act(
             mount=call.mount,

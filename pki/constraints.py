@@ -23,14 +23,23 @@ _Check = tuple[Sequence[str], type[x509.GeneralName], _Match, _Match]
 Constraints = Sequence[x509.NameConstraints]
 
 
-def of(chain: Iterable[x509.Certificate]) -> tuple[x509.NameConstraints, ...]:
-    """The constraints of an issuer and of the CAs above it, the issuer first, as far as each certifies the one before."""
-    found: list[x509.NameConstraints] = []
-    below: x509.Certificate | None = None
+def path(chain: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    """The issuer and the CAs above it, as far as each certifies the one before.
+
+    What follows in a chain that somebody wrote by hand is no path.
+    """
+    found: list[x509.Certificate] = []
     for certificate in chain:
-        if below is not None and below.issuer != certificate.subject:
-            break  # a chain that somebody wrote by hand: what follows is no path
-        below = certificate
+        if found and found[-1].issuer != certificate.subject:
+            break
+        found.append(certificate)
+    return found
+
+
+def of(chain: Iterable[x509.Certificate]) -> tuple[x509.NameConstraints, ...]:
+    """The constraints along the path, the issuer's first."""
+    found: list[x509.NameConstraints] = []
+    for certificate in path(chain):
         try:
             found.append(certificate.extensions.get_extension_for_class(x509.NameConstraints).value)
         except x509.ExtensionNotFound:

@@ -165,8 +165,10 @@ class Issuance:
     ) -> External[bytes]:
         if authority.constraints:  # the subject is put together for them alone
             constraints.check_subject(draft.draft().subject, authority.constraints)
-        prepared = prepare_leaf(draft, authority.public_key, self.linter)  # (2)
         finish, warnings = ending
+        if ready.template.left_out:
+            warnings = (*warnings, ready.template.left_out)
+        prepared = prepare_leaf(draft, authority.public_key, self.linter)  # (2)
         act = Act(
             mount=call.mount,
             now=int(call.now),

@@ -63,6 +63,7 @@ class RoleBook:
             authority.hash_name(role.signature_bits, pss=role.use_pss),
             role,
             () if whole else authority.points,
+            authority.usages,
         )
         ready = ReadyRole(RoleRules(role), template)
         if len(self._ready) >= _READY_KEPT:

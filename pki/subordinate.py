@@ -20,7 +20,7 @@ from pki.goodkey import Blocklist, spki_der, spki_hash
 from pki.hsmkey import CaToken
 from pki.issuance import Act, answer
 from pki.lint import Linter
-from pki.profiles import ca_draft
+from pki.profiles import ca_draft, nested
 from pki.profiles.ca import CaRequest
 from pki.requests import parse_csr
 from pki.schemes import CaPublicKey
@@ -63,6 +63,8 @@ class Subordinates:
         hash_name = authority.hash_name(int(args.get("signature_bits") or 0), pss=bool(args.get("use_pss")))
         issuer = (authority.certificate.subject, authority.common, hash_name)
         draft = ca_draft(request, (public, spki_der(public)), valid, issuer, root=False)
+
+        nested.check(draft.extensions, authority.usages)
 
         def finish(der: bytes) -> dict[str, Any]:
             data = answer(authority, draft, der, form, without_roots=False)

@@ -26,7 +26,7 @@ from pki.judging import copied, judged, judged_subject, with_common_names
 from pki.lint import Linter
 from pki.model import Role
 from pki.names import Names
-from pki.profiles import Draft, new_serial
+from pki.profiles import Draft, nested, new_serial
 from pki.profiles.draft import Extensions
 from pki.profiles.usages import ext_key_usages, leaf_key_usage, refuse_usages
 from pki.requests import ignored, parse_csr
@@ -83,6 +83,8 @@ class Verbatim:
             hash_name=authority.hash_name(int(args.get("signature_bits") or 0), pss=pss),
             shape=("verbatim", serial),  # whoever wrote the CSR chose the shape: each is linted in full
         )
+
+        nested.check(draft.extensions, authority.usages)
 
         def finish(der: bytes) -> dict[str, Any]:
             without_roots = bool(args.get("remove_roots_from_chain"))

@@ -14,7 +14,7 @@ from pki import der
 from pki.goodkey import LeafPublicKey
 from pki.model import Role
 from pki.names import Names
-from pki.profiles import named, splice
+from pki.profiles import named, nested, splice
 from pki.profiles.draft import CA_PROFILE, Draft, Extensions, new_serial
 from pki.profiles.policies import certificate_policies
 from pki.profiles.splice import Splice
@@ -34,6 +34,7 @@ class LeafTemplate:
         constant: key type -> the extensions that do not vary, and the digest of their bytes.
         points: the CRL distribution points to choose from, one for each shard, with their Extension in DER;
             empty where `constant` says all.
+        left_out: a warning about usages that the issuer does not have, "" for none.
         splices: shape -> what its certificates share; filled by pki.signing as they are linted.
     """
 
@@ -44,6 +45,7 @@ class LeafTemplate:
     fixed: bytes
     constant: dict[str, tuple[Extensions, str]]
     points: tuple[tuple[x509.CRLDistributionPoints, bytes], ...] = ()
+    left_out: str = ""
     splices: dict[Hashable, Splice] = field(default_factory=dict)
 
     def keep(self, shape: Hashable, learnt: Splice) -> None:
@@ -59,13 +61,19 @@ def leaf_template(
     hash_name: str,
     role: Role,
     points: tuple[x509.CRLDistributionPoints, ...] = (),
+    allowed: nested.Usages | None = None,
 ) -> LeafTemplate:
-    """Raises KmsError(INVALID) for a role whose settings make no valid certificate."""
+    """`allowed` is what the issuer's extended key usages leave.
+
+    Raises:
+        KmsError(INVALID): the role's settings make no valid certificate.
+    """
     named_usages = named.usages(role)
     if named_usages is not None:
         usages = list(named_usages)
     else:
         usages = ext_key_usages(_flagged(role) + list(role.ext_key_usage), role.ext_key_usage_oids)
+    usages, left_out = nested.fitting(usages, allowed, all_of_them=bool(role.profile))
     authority = role.profile == CA_PROFILE
     common = named.extensions(role, common)
     shared: list[tuple[x509.ExtensionType, bool]] = []
@@ -98,6 +106,7 @@ def leaf_template(
         fixed=der.content(x509.Name(attributes).public_bytes()),
         constant=constant,
         points=tuple((value, der.extension(point, value.public_bytes())) for value in points),
+        left_out=left_out,
     )
 
 
