@@ -63,8 +63,7 @@ class RevocationDesk:
         if certificate.revoked_at:
             revocation = _revocation(self.store.reader(), certificate, int(call.now))
             return Result(data=_revoked(revocation), subject=_facts(certificate))
-        # A revocation that no CRL can ever show is refused.
-        self.authorities.get(certificate.mount_id, certificate.issuer_id, "crl-signing")
+        self._demand_that_it_shows(certificate)
         reason = str(call.args.get("reason") or "")
 
         def mark(tx: Transaction) -> Result:
@@ -72,6 +71,19 @@ class RevocationDesk:
             return Result(data=_revoked(revocation), subject=_facts(certificate))
 
         return Change(mark)
+
+    def _demand_that_it_shows(self, certificate: Certificate) -> None:
+        """A revocation that neither a CRL nor OCSP can ever show is refused."""
+        mount_id, issuer_id = certificate.mount_id, certificate.issuer_id
+        try:
+            self.authorities.get(mount_id, issuer_id, "crl-signing")
+        except KmsError as no_list:
+            if self.authorities.config(mount_id).ocsp_disable:
+                raise
+            try:
+                self.authorities.get(mount_id, issuer_id, "ocsp-signing")
+            except KmsError:
+                raise no_list from None
 
     def _stored(self, mount_id: str, given: str) -> Certificate:
         serial = parse_serial(given)

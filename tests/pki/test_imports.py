@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 
 from kms.errors import ErrorKind, KmsError
 from pki.store import ISSUERS, KEYS
 from tests.pki import foreign
-from tests.pki.bench import Bench
+from tests.pki.bench import Bench, load
 from tests.pki.peer import Peer, running_peer
 
 LACKING = {
@@ -37,12 +40,7 @@ def test_a_ca_that_may_sign_no_list_signs_none(bench: Bench, peer: Peer) -> None
     assert bench.token.calls == []
     assert usage(bench) == "issuing-certificates,ocsp-signing,read-only"
     assert bench.result("crl").raw is None
-    bench.role()
-    serial = bench.issue()["serial_number"]
-    with pytest.raises(KmsError, match="is not allowed the usage crl-signing"):
-        bench.do("revoke", serial_number=serial)
-    bench.clock.seconds += 10 * 86_400
-    assert bench.chores() == 0
+    _ocsp_alone_says_revoked(bench)
 
     now = "".join(foreign.root(usage=foreign.key_usage(*LACKING["crl_sign"]), now=time.time()))
     peer.call("POST", "sys/mounts/nocrl", {"type": "pki"})
@@ -57,6 +55,32 @@ def test_a_ca_that_may_sign_no_list_signs_none(bench: Bench, peer: Peer) -> None
     assert usage(bench) == "issuing-certificates,ocsp-signing,read-only"
     bench.do("issuer-patch", issuer_ref="default", issuer_name="again")
     assert usage(bench) == "issuing-certificates,ocsp-signing,read-only"
+
+
+def _ocsp_alone_says_revoked(bench: Bench) -> None:
+    """Where neither can say it, revoking is refused; and there is no CRL to be late with."""
+    bench.role()
+    leaf = bench.issue()
+    bench.do("config-crl-write", ocsp_disable=True)
+    with pytest.raises(KmsError, match="is not allowed the usage crl-signing"):
+        bench.do("revoke", serial_number=leaf["serial_number"])
+    bench.do("config-crl-write", ocsp_disable=False)
+    question = ocsp.OCSPRequestBuilder().add_certificate(
+        load(leaf["certificate"]), load(leaf["issuing_ca"]), hashes.SHA256()
+    )
+    data = question.build().public_bytes(Encoding.DER).decode("latin-1")
+
+    def status() -> ocsp.OCSPCertStatus:
+        return ocsp.load_der_ocsp_response(bench.raw("ocsp-post", request=data)).certificate_status
+
+    assert status() is ocsp.OCSPCertStatus.GOOD
+    assert bench.do("revoke", serial_number=leaf["serial_number"])["state"] == "revoked"
+    assert status() is ocsp.OCSPCertStatus.REVOKED
+    assert bench.result("crl").raw is None
+    bench.clock.seconds += 10 * 86_400
+    while bench.chores():  # the responder's certificate
+        pass
+    assert bench.result("crl").raw is None
 
 
 def test_a_ca_that_may_sign_no_certificate_signs_none(bench: Bench) -> None:
