@@ -225,7 +225,7 @@ class MountHandlers:
             token_type=(config.get("token_type") or "") if prefix else "",
             namespace=call.namespace.id,
             namespace_path=call.namespace.path,
-            **first_settings(config),
+            **first_settings(config, "auth" if prefix else "mount"),
         )
 
         def write(tx: Transaction) -> Result:

@@ -53,12 +53,19 @@ def tunings_of(mount: Mount) -> dict[str, Any]:
     return lists_of(mount) | lockout.shown(mount.lockout)
 
 
-def first_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def first_settings(config: Mapping[str, Any], what: str) -> dict[str, Any]:
     """The settings of a new mount, from the `config` object of its creation.
+
+    Args:
+        config: as the caller sent it.
+        what: "auth" or "mount", for the text.
 
     Raises:
         KmsError(INVALID): one of them is not possible.
     """
+    if config.get("user_lockout_config"):
+        # Only a tuning sets it: taken here it would do nothing, and nobody would know.
+        raise invalid(f"unable to convert given {what} config information")
     settings: dict[str, Any] = {name: _ttl(name, config.get(name) or 0) for name in TTLS}
     if settings["max_lease_ttl"] and settings["default_lease_ttl"] > settings["max_lease_ttl"]:
         raise invalid("given default lease TTL greater than given max lease TTL")

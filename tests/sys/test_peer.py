@@ -184,6 +184,15 @@ MOUNTS = [
     post("sys/auth/{m}-up/tune", {"user_lockout_config": {"lockout_threshold": "7"}, **UNSAID}),
     get("sys/auth/{m}-up/tune"),
     get("sys/auth/{m}-up"),
+    post(
+        "sys/auth/{m}-up2",
+        {"type": "userpass", "config": {"user_lockout_config": {"lockout_threshold": "2"}}},
+    ),
+    post(
+        "sys/mounts/{m}-2b",
+        {"type": "transit", "config": {"user_lockout_config": {"lockout_threshold": "2"}}},
+    ),
+    get("sys/auth/{m}-up2"),
     post("sys/auth/{m}-up2", {"type": "userpass", "config": {"default_lease_ttl": "system"}}),
     get("sys/auth/{m}-up2/tune"),
     post("sys/auth/token/tune", {"token_type": "service"}),

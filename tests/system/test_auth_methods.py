@@ -393,6 +393,20 @@ def test_single_fields_and_bounds(api: Api, auth: Enabler) -> None:
     ):
         assert api.post(f"{role}/secret-id", body).status == 400, body
     assert api.post(f"{role}/secret-id-accessor/lookup", {"secret_id_accessor": "none"}).status == 404
+    # No secret ID outlives what its mount lets live; one without an end has none.
+    mount = role.removesuffix("/role/app")
+    for longest, wanted, given in (
+        ("5m", "10m", 300),
+        ("5m", "4m", 240),
+        ("5m", 0, 0),
+        ("system", "10000h", 2764800),
+    ):
+        api.ok("POST", f"sys/{mount}/tune", {"max_lease_ttl": longest})
+        api.ok("POST", role, {"secret_id_ttl": wanted})
+        made = api.ok("POST", f"{role}/secret-id")
+        assert made["secret_id_ttl"] == given
+        shown = api.ok("POST", f"{role}/secret-id/lookup", {"secret_id": made["secret_id"]})
+        assert shown["secret_id_ttl"] == given
     assert api.post(f"{role}/secret-id/lookup", {"secret_id": "none"}).status == 204
     other = f"{role}-2"
     api.ok("POST", other, {"role_id": "taken"})

@@ -9,6 +9,7 @@ import msgspec
 from kms.clock import rfc3339
 from kms.errors import invalid, not_found
 from kms.identity.creation import MAX_META, MAX_META_TEXT
+from kms.identity.lifetimes import MAX_TTL
 from kms.identity.methods.approle import AppRoles, role_key
 from kms.identity.methods.store import (
     APPROLES,
@@ -77,7 +78,11 @@ class SecretIds:
         if not within(token_cidrs, role.token_bound_cidrs):
             raise invalid("token_bound_cidrs goes beyond the role's token_bound_cidrs")
         uses = _bounded(args.get("num_uses"), role.secret_id_num_uses, "num_uses", "secret_id_num_uses")
-        ttl = _bounded(args.get("ttl"), role.secret_id_ttl, "ttl", "secret_id_ttl")
+        # None lives longer than what the mount lets live; without an end of its own it has none, as on the peer.
+        ttl = min(
+            _bounded(args.get("ttl"), role.secret_id_ttl, "ttl", "secret_id_ttl"),
+            call.mount.max_lease_ttl or MAX_TTL,
+        )
         return SecretId(
             role=str(args["role_name"]).lower(),
             accessor=new_uuid(),
