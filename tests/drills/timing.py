@@ -7,7 +7,8 @@ take turns in random order, so that whoever else uses the machine slows all of t
 T-06 is the test of dudect (Reparaz, Balasch, Verbauwhede: "Dude, is my code constant time?", 2016) on the lookup of
 tokens: two classes of tokens that nobody has, one differing from a real token in its last four characters only, the
 other random; Welch's t of the two classes must stay below 4.5. It calls the function that the road calls, since a network
-in between would only hide a difference.
+in between would only hide a difference. And on logins with a wrong password, from outside: names that somebody has
+against names that nobody has, which must cost the same Argon2 and the same record of the failure.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ WITHIN = 0.05
 MOST_T = 4.5
 KEPT = 0.9  # of each class: the slowest tenth are interruptions, not the code (dudect crops likewise)
 WARM_UP = 50
+NAMES = 10
 CHANGED = 4  # characters of base62: enough for tokens that are all different
 
 Body = dict[str, str]
@@ -209,6 +211,30 @@ def lookups(folder: Path, samples: int) -> dict[str, float]:
     return found
 
 
+def logins(server: DevServer, samples: int) -> tuple[set[tuple[int, str]], float]:
+    """(the answers, Welch's t) of wrong passwords for names that are there and names that are not; `samples` in all."""
+    with server.api() as api:
+        api.ok("POST", "sys/auth/timing", {"type": "userpass"})
+        # Failures are counted, as they are by default, and lock nothing while this runs.
+        api.ok("POST", "sys/auth/timing/tune", {"user_lockout_config": {"lockout_threshold": 2**30}})
+        for number in range(NAMES):
+            api.ok("POST", f"auth/timing/users/here-{number}", {"password": "right"})
+    answers: set[tuple[int, str]] = set()
+    with server.api("") as anybody:
+
+        def attempt(name: str) -> None:
+            answer = anybody.post(f"auth/timing/login/{name}", {"password": "wrong"})
+            answers.add((answer.status, str(answer.errors)))
+
+        for number in range(WARM_UP):
+            attempt(f"away-{number % NAMES}")
+        here, away = ([f"{word}-{n % NAMES}" for n in range(samples // 2)] for word in ("here", "away"))
+        t = race(attempt, (here, away))
+    with server.api() as api:
+        api.ok("DELETE", "sys/auth/timing")
+    return answers, t
+
+
 def main(arguments: list[str]) -> int:
     """Entry point; 1 if something tells."""
     parser = argparse.ArgumentParser(prog="scripts/timing", description=__doc__)
@@ -216,6 +242,7 @@ def main(arguments: list[str]) -> int:
         "--samples", type=int, default=2_000, help="of each kind of ciphertext (default: %(default)s)"
     )
     parser.add_argument("--lookups", type=int, default=100_000, help="of tokens (default: %(default)s)")
+    parser.add_argument("--logins", type=int, default=2_000, help="that fail (default: %(default)s)")
     given = parser.parse_args(arguments)
     print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     wrong = []
@@ -228,6 +255,13 @@ def main(arguments: list[str]) -> int:
         server = DevServer(folder / "server", workers=1)
         server.start()
         try:
+            told, t = logins(server, given.logins)
+            print(
+                f"t = {t:+5.2f} over {given.logins:,} failed logins: known names, against unknown ones",
+                flush=True,
+            )
+            if abs(t) >= MOST_T or len(told) != 1:
+                wrong.append(f"logins tell who is there: t {t:+.2f}, {told}")
             with server.api() as api:
                 api.ok("POST", "sys/mounts/timing", {"type": "transit"})
                 asked = cases(api, "timing")

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.drills.timing import apart, cases, lookups, oracle, welch
+from tests.drills.timing import apart, cases, logins, lookups, oracle, welch
 from tests.harness.api import Api
 from tests.harness.dev import DevServer
 
@@ -33,6 +33,11 @@ def test_a_difference_shows_in_t_and_none_does_not() -> None:
     assert abs(welch(times[0], times[1])) < 4.5
     assert welch(times[0], [time - 60 for time in times[1]]) > 4.5
     assert welch([5] * 9, [5] * 9) == 0.0
+
+
+def test_a_failed_login_does_not_say_whether_the_name_is_there(server: DevServer) -> None:
+    answers, _ = logins(server, 20)
+    assert answers == {(400, "['invalid username or password']")}
 
 
 def test_lookups_are_timed(tmp_path: Path) -> None:
