@@ -192,7 +192,7 @@ def read_chain(text: str) -> list[x509.Certificate]:
         if block[1] != "CERTIFICATE":
             continue
         try:
-            certificates.append(x509.load_pem_x509_certificate(block[0].encode()))
+            certificates.append(strangers.certificate(b64decode(re.sub(r"\s", "", block[2]), validate=True)))
         except ValueError:
             raise invalid(
                 "could not parse a certificate in the certificate chain: x509: malformed certificate"

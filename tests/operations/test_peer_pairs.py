@@ -174,6 +174,27 @@ def test_the_certificate_of_another_key_is_refused(rig: Rig) -> None:
         rig.run("keys.set-certificate", name="k", certificate_chain=certificate(pem_of(CA)))
 
 
+def test_a_certificate_that_cannot_be_read_is_refused(rig: Rig) -> None:
+    """A TLS feature that nobody registered: the parser raises what it does not document."""
+    rig.create("k", "ecdsa-p256", protection="software")
+    read = x509.load_pem_x509_certificate(certificate(pem_of(CA)).encode())
+    feature = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"\x30\x03\x02\x01\x63")
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(read.subject)
+        .issuer_name(read.issuer)
+        .public_key(CA.public_key())
+        .serial_number(1)
+        .not_valid_before(read.not_valid_before_utc)
+        .not_valid_after(read.not_valid_after_utc)
+        .add_extension(feature, critical=False)
+        .sign(CA, hashes.SHA256())
+    )
+    chain = made.public_bytes(Encoding.PEM).decode()
+    with pytest.raises(KmsError, match="malformed certificate"):
+        rig.run("keys.set-certificate", name="k", certificate_chain=chain)
+
+
 @pytest.mark.parametrize("type_", ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305"])
 def test_both_servers_agree_on_the_same_key(peer: httpx.Client, rig: Rig, type_: str) -> None:
     other = ec.generate_private_key(ec.SECP256R1())
