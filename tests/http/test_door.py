@@ -144,6 +144,17 @@ def test_two_tokens_are_refused(ask: Asker) -> None:
     assert ask.door.handle("GET", b"/v1/transit/keys/a", b"", headers, b"", PEER).status == 400
 
 
+def test_who_means_to_log_in_within_a_request_is_not_served_as_somebody_else(ask: Asker) -> None:
+    """The peer's inline authentication, a second way in, is none here (CVE-2026-46358, GHSA-rh46)."""
+    for token in ("", "root"):
+        answer = ask(
+            "GET", "/v1/transit/keys/a", token=token, x_vault_inline_auth_path="auth/userpass/login/ann"
+        )
+        assert answer.status == 400
+        assert b"inline authentication is not available" in answer.body
+    assert not ask.app.pipeline.calls
+
+
 @pytest.mark.parametrize(
     ("authorization", "status"),
     [("Bearer root", 200), ("bearer root", 403), ("Basic root", 403), ("Bearer x", 403)],

@@ -263,6 +263,22 @@ def test_what_bao_does_not_tune_stays(bao: Bao, verb: str, kind: str) -> None:
     bao(verb, "disable", path)
 
 
+def test_a_second_way_in_is_refused_by_name(server: DevServer, api: Api) -> None:
+    """Beside a good token and alone; and nothing of it was done."""
+    name = f"inline-{secrets.token_hex(3)}"
+    headers = {
+        "X-Vault-Inline-Auth-Path": "auth/userpass/login/ann",
+        "X-Vault-Inline-Auth-Operation": "update",
+    }
+    policy = {"policy": 'path "x" { capabilities = ["read"] }'}
+    for token in (server.token, ""):
+        with server.api(token) as caller:
+            answer = caller.call("POST", f"sys/policies/acl/{name}", policy, headers=headers)
+        assert answer.status == 400
+        assert answer.errors[0].startswith("inline authentication is not available")
+    assert api.get(f"sys/policies/acl/{name}").status == 404
+
+
 # -- approle -------------------------------------------------------------------------------------------
 
 
