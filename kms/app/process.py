@@ -64,9 +64,9 @@ from kms.keys.store import KEY_VERSIONS
 from kms.keys.terms import KeyringRotator
 from kms.keys.tokens import open_tokens
 from kms.namespaces import NamespaceTable
-from kms.operation import External, Operation
+from kms.operation import Call, Capability, External, Operation
 from kms.pipeline import Pipeline, Registry
-from kms.policy import PolicyService
+from kms.policy import PolicyService, decide
 from kms.sensitive import Sensitive
 from kms.shared import Shared
 from kms.storage import FILE_NAME, SqliteStore, sweep
@@ -320,6 +320,7 @@ class App:
             quorum_operations(
                 RootGeneration(self.store, self.shared, self.tokens.create_root),
                 Rekeying(self.store, self.shared, self._opening.keyring, self.shared.bump_seal_epoch),
+                self._may_reach,
             ),
             [NO_ROUTE],
             *self.policing.tables(),
@@ -345,6 +346,16 @@ class App:
             {engine.name: engine.retire for engine in self.engines}
             | {method.name: method.retire for method in self.methods},
         )
+
+    def _may_reach(self, call: Call, path: str, capability: Capability) -> bool:
+        """Whether who calls an open path brought a token that may do this, as sudo; the record names it then."""
+        if not call.credential:
+            return False
+        try:
+            call.principal = self.tokens.authenticate(call.credential, call.peer)
+        except KmsError:
+            return False
+        return decide(self.policies.acl_of(call.principal), path, capability, sudo=True).allowed
 
     def _blobs_under(self, retired: Iterable[str]) -> int:
         reader = self.store.reader()

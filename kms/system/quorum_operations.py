@@ -39,11 +39,22 @@ _REKEY = (
 _START = (Field("otp"), Field("pgp_key"))
 
 
-def quorum_operations(roots: RootGeneration, rekeying: Rekeying) -> list[Operation]:
-    """Both spellings of both ceremonies."""
+Act = Callable[[Call], Outcome]
+Trusted = Callable[[Call, str, Capability], bool]
+
+
+def quorum_operations(roots: RootGeneration, rekeying: Rekeying, trusted: Trusted) -> list[Operation]:
+    """Both spellings of both ceremonies.
+
+    Args:
+        roots: makes root tokens.
+        rekeying: makes new shares.
+        trusted: whether the caller of an open path brought a token with this right to the given path. The command line
+            and hvac send theirs to the open spelling too, and are told and may do what the other one lets them.
+    """
     return [
-        *_root_generation("sys.generate_root", roots, Caller.PUBLIC),
-        *_root_generation("sys.generate_root_token", roots, Caller.TOKEN),
+        *_root_generation("sys.generate_root", roots, trusted),
+        *_root_generation("sys.generate_root_token", roots),
         Operation(
             "sys.decode_token",
             Capability.UPDATE,
@@ -51,39 +62,60 @@ def quorum_operations(roots: RootGeneration, rekeying: Rekeying) -> list[Operati
             caller=Caller.PUBLIC,
             fields=(Field("encoded_token"), Field("otp")),
         ),
-        *_rekey("sys.rekey", rekeying, Caller.PUBLIC),
-        *_rekey("sys.rotate_shares", rekeying, Caller.TOKEN),
+        *_rekey("sys.rekey", rekeying, trusted),
+        *_rekey("sys.rotate_shares", rekeying),
         *_backups(),
     ]
 
 
-def _root_generation(name: str, roots: RootGeneration, caller: Caller) -> list[Operation]:
-    public = caller is Caller.PUBLIC
-    cancel = roots.cancel_by_nonce if public else roots.cancel
-    status = roots.public_status if public else roots.status
+def _root_generation(name: str, roots: RootGeneration, trusted: Trusted | None = None) -> list[Operation]:
+    caller, path = _door(trusted), "sys/generate-root-token/attempt"
     return [
-        _op(f"{name}.status", Capability.READ, status, caller),
+        _op(
+            f"{name}.status",
+            Capability.READ,
+            _either(trusted, (path, Capability.READ), roots.status, roots.public_status),
+            caller,
+        ),
         _op(f"{name}.start", Capability.UPDATE, roots.start, caller, _START),
-        _op(f"{name}.cancel", Capability.DELETE, cancel, caller, _NONCE),
+        _op(
+            f"{name}.cancel",
+            Capability.DELETE,
+            _either(trusted, (path, Capability.DELETE), roots.cancel, roots.cancel_by_nonce),
+            caller,
+            _NONCE,
+        ),
         _op(f"{name}.update", Capability.UPDATE, roots.update, caller, _SHARE),
     ]
 
 
-def _rekey(name: str, rekeying: Rekeying, caller: Caller) -> list[Operation]:
-    public = caller is Caller.PUBLIC
-    cancel = rekeying.cancel_by_nonce if public else rekeying.cancel
-    status = rekeying.public_status if public else rekeying.status
-    verify_status = rekeying.public_verify_status if public else rekeying.verify_status
-    restart = rekeying.verify_restart_by_nonce if public else rekeying.verify_restart
+def _rekey(name: str, rekeying: Rekeying, trusted: Trusted | None = None) -> list[Operation]:
+    caller, path = _door(trusted), "sys/rotate/root/init"
+    read, delete = (path, Capability.READ), (path, Capability.DELETE)
+    status = _either(trusted, read, rekeying.status, rekeying.public_status)
+    cancel = _either(trusted, delete, rekeying.cancel, rekeying.cancel_by_nonce)
+    verifying = _either(trusted, read, rekeying.verify_status, rekeying.public_verify_status)
+    restart = _either(trusted, delete, rekeying.verify_restart, rekeying.verify_restart_by_nonce)
     return [
         _op(f"{name}.status", Capability.READ, status, caller),
         _op(f"{name}.start", Capability.UPDATE, rekeying.start, caller, _REKEY),
         _op(f"{name}.cancel", Capability.DELETE, cancel, caller, _NONCE),
         _op(f"{name}.update", Capability.UPDATE, rekeying.update, caller, _SHARE),
-        _op(f"{name}.verify_status", Capability.READ, verify_status, caller),
+        _op(f"{name}.verify_status", Capability.READ, verifying, caller),
         _op(f"{name}.verify_restart", Capability.DELETE, restart, caller, _NONCE),
         _op(f"{name}.verify", Capability.UPDATE, rekeying.verify, caller, _SHARE),
     ]
+
+
+def _door(trusted: Trusted | None) -> Caller:
+    return Caller.PUBLIC if trusted is not None else Caller.TOKEN
+
+
+def _either(trusted: Trusted | None, right: tuple[str, Capability], full: Act, bare: Act) -> Act:
+    """`full` for who has the right, `bare` for a stranger."""
+    if trusted is None:
+        return full  # the road has asked for a token and for the right to it
+    return lambda call: full(call) if trusted(call, *right) else bare(call)
 
 
 def _op(

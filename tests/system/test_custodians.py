@@ -103,8 +103,9 @@ def test_a_quorum_makes_a_root_token_that_only_the_otp_opens(
     assert anyone.sys.generate_root(key=shares[0], nonce=nonce)["progress"] == 1
     _stranger_ends_nothing(anyone, "generate-root/attempt")
     assert anyone.sys.read_root_generation_progress()["progress"] == 1
-    with_token = client(server, custody[2]).adapter.get("/v1/sys/generate-root-token/attempt")
-    assert with_token["data"]["nonce"] == nonce
+    for spelling in ("generate-root-token", "generate-root"):
+        shown = client(server, custody[2]).adapter.get(f"/v1/sys/{spelling}/attempt")
+        assert shown.get("data", shown)["nonce"] == nonce, "who may cancel is told"
     done = anyone.sys.generate_root(key=shares[1], nonce=nonce)
     assert done["complete"]
     raw = base64.b64decode(done["encoded_token"] + "==")
@@ -119,7 +120,15 @@ def test_rekey_with_verification_switches_only_when_new_shares_came_back(
     server, old, token = custody
     root = client(server, token)
     root.sys.start_rekey(secret_shares=5, secret_threshold=3, require_verification=True)
-    nonce = root.adapter.get("/v1/sys/rotate/root/init")["data"]["nonce"]
+    nonce = root.sys.read_rekey_progress()["nonce"]
+    assert nonce == root.adapter.get("/v1/sys/rotate/root/init")["data"]["nonce"]
+    weak = client(server, root.auth.token.create(policies=["default"])["auth"]["client_token"])
+    assert weak.sys.read_rekey_progress()["nonce"] == ""
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="nonce"):
+        weak.sys.cancel_rekey()
+    root.sys.cancel_rekey()
+    root.sys.start_rekey(secret_shares=5, secret_threshold=3, require_verification=True)
+    nonce = root.sys.read_rekey_progress()["nonce"]
     root.sys.rekey(key=old[0], nonce=nonce)
     _stranger_ends_nothing(client(server), "rekey/init")
     made = root.sys.rekey(key=old[1], nonce=nonce)
