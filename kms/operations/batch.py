@@ -13,6 +13,7 @@ from typing import Any, Final
 from kms.errors import ErrorKind, KmsError, invalid
 
 MAX_ITEMS: Final = 10_000
+_BODILESS: Final = frozenset({204, 205, 304})  # RFC 9110: such an answer has no content
 
 Item = dict[str, Any]
 
@@ -21,7 +22,8 @@ def items_of(args: Mapping[str, Any]) -> list[Item] | None:
     """The batch of a call, or None for a single request.
 
     Raises:
-        KmsError(INVALID): it is empty, or holds something else than objects.
+        KmsError(INVALID): it is empty, or holds something else than objects; or the status that the caller wants for a
+            partial failure is none that can carry the results.
     """
     items = args.get("batch_input")
     if items is None:
@@ -33,7 +35,16 @@ def items_of(args: Mapping[str, Any]) -> list[Item] | None:
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise invalid(f"failed to parse batch input: [{index}] expected a map")
+    _demand_status(args.get("partial_failure_response_code") or 0)
     return list(items)
+
+
+def _demand_status(code: int) -> None:
+    """The caller's own status goes into the status line: "HTTP/1.1 -1" would be the end of the connection."""
+    if code and (not 200 <= code <= 599 or code in _BODILESS):
+        raise invalid(
+            "partial_failure_response_code must be a status with content: 200 to 599, not 204, 205 or 304"
+        )
 
 
 def text(item: Item, index: int, name: str) -> str:

@@ -40,6 +40,8 @@ def main(minutes: float, seed: int) -> int:
             server.stop()
     for text in generated.different + wandered.different[:400]:
         print(text)
+    for text in generated.dropped + wandered.dropped[:20]:
+        print(f"dropped by the real server: {text}")
     print(f"generated: {generated.report()}\nrandom: {wandered.report()}")
     return 1 if generated.different or wandered.different else 0
 

@@ -81,6 +81,7 @@ class Comparison:
         self.same = 0
         self.allowed: Counter[str] = Counter()
         self.different: list[str] = []
+        self.dropped: list[str] = []  # requests that the real server gave no answer to
 
     def add(self, request: Request, theirs: Answer, ours: Answer, *, loose: bool = False) -> None:
         """One request's two answers, as `shape` left them.
@@ -114,5 +115,5 @@ class Comparison:
         allowed = "".join(f"\n  {number:5} {name}" for name, number in self.allowed.most_common())
         return (
             f"{self.requests} requests: {self.same} answers the same, {sum(self.allowed.values())} differ as "
-            f"allowed, {len(self.different)} differ otherwise{allowed}"
+            f"allowed, {len(self.different)} differ otherwise, {len(self.dropped)} the real server dropped{allowed}"
         )

@@ -56,8 +56,12 @@ class Wanderer:
         while True:
             if self._random.random() < 0.02:
                 yield self._birth(self._random.choice(self._names))
-            path = self._random.choice(self._paths)
-            yield self._request(path)
+            request = self._request(self._random.choice(self._paths))
+            if request.path.startswith("encrypt/w"):
+                # The peer makes a key that is not there for an encryption that it then refuses; we make none.
+                body = {"type": "aes256-gcm96", "exportable": True}
+                yield Request("POST", f"keys/{request.path.partition('/')[2]}", body, "a birth")
+            yield request
 
     def _birth(self, name: str) -> Request:
         random = self._random

@@ -344,6 +344,14 @@ def test_the_code_for_partial_failure_needs_a_success(
     assert (result.partial, result.partial_status) == (partial, status)
 
 
+@pytest.mark.parametrize("code", [-1, 1, 100, 101, 199, 204, 205, 304, 600, 9999, 10**18])
+@pytest.mark.parametrize("name", ["encrypt", "decrypt"])
+def test_no_status_that_http_has_not(keyed: Rig, name: str, code: int) -> None:
+    batch = [{"plaintext": P, "ciphertext": "junk"}, {"plaintext": "!", "ciphertext": "junk"}]
+    with pytest.raises(KmsError, match="must be a status with content"):
+        keyed.result(name, name="a", batch_input=batch, partial_failure_response_code=code)
+
+
 # -- rewrap and data keys -----------------------------------------------------------------------------------
 
 

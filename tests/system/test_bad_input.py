@@ -58,7 +58,22 @@ class Bad:
     raw: bytes | None = None
 
 
+_MIXED = [{"plaintext": B64}, {"plaintext": "!"}]
+
 CASES = {
+    # what a caller may put into the status line
+    "a status that is none": Bad(
+        "T/encrypt/aes",
+        {"batch_input": _MIXED, "partial_failure_response_code": -1},
+        400,
+        "a status with content",
+    ),
+    "a status without content": Bad(
+        "T/encrypt/aes",
+        {"batch_input": _MIXED, "partial_failure_response_code": 204},
+        400,
+        "a status with content",
+    ),
     # the HTTP and JSON layer
     "broken JSON": Bad("T/encrypt/aes", None, raw=b'{"plaintext": b'),
     "JSON that is no object": Bad("T/encrypt/aes", None, raw=b'["plaintext"]'),
