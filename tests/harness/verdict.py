@@ -25,11 +25,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.harness.gathered import Gathered
 from tests.harness.paths import Path as Chain
 from tests.harness.paths import Paths, within
-from tests.harness.validators import VALIDATORS, Case, judge
+from tests.harness.validators import VALIDATORS, Case, judge, know_mldsa
 from tests.harness.validators.case import Use
 
 _MLDSA = (mldsa.MLDSA44PublicKey, mldsa.MLDSA65PublicKey, mldsa.MLDSA87PublicKey)
-_KNOW_MLDSA = frozenset({"openssl4", "java25", "go", "pkilint"})
 _USES: tuple[tuple[x509.ObjectIdentifier, Use], ...] = (
     (ExtendedKeyUsageOID.SERVER_AUTH, "server"),
     (ExtendedKeyUsageOID.CLIENT_AUTH, "client"),
@@ -106,7 +105,7 @@ def unable(validator: str, case: Case) -> str:
         signers = []  # it is trusted as it is
     # What a leaf's key is, GnuTLS and Java do not look at.
     seen = signers if validator in {"gnutls", "java"} else [leaf, *signers]
-    if validator not in _KNOW_MLDSA and any(isinstance(key, _MLDSA) for key in seen):
+    if any(isinstance(key, _MLDSA) for key in seen) and validator not in know_mldsa():
         return "it knows no ML-DSA"
     if case.ocsp and validator in {"nss", "java", "java25"}:
         first = next(iter(ocsp.load_der_ocsp_response(case.ocsp).responses))

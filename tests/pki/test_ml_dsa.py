@@ -18,13 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.ocsp import OCSPRequestBuilder
 
 from pki.lint import Pkilint
-from tests.harness.validators import VALIDATORS, Case, judge
+from tests.harness.validators import VALIDATORS, Case, judge, know_mldsa
 from tests.pki.bench import YEAR, Bench
 from tests.pki.relying import DAY, HOST, Corpus, broken, der, serial
 
-KNOW: Final = frozenset({"openssl4", "java25", "go"})
-STRANGERS: Final = frozenset({"openssl", "gnutls", "nss", "java"})
-assert KNOW | STRANGERS | {"pkilint"} == set(VALIDATORS)
+STRANGERS: Final = frozenset({"openssl", "gnutls", "nss"})
 
 # RFC 9881 2, 4: the last arc of 2.16.840.1.101.3.4.3, and the octets of a public key and of a signature.
 SETS: Final = {44: (17, 1312, 2420), 65: (18, 1952, 3309), 87: (19, 2592, 4627)}
@@ -98,11 +96,13 @@ def test_who_knows_it_judges_rightly_and_who_does_not_accepts_nothing(
     bench.clock.sleep(DAY)
     good, bad = _cases(corpus, name)
     answers = judge([*good.values(), *bad.values()], tmp_path)
+    know = know_mldsa()
+    assert know | STRANGERS | {"java"} == set(VALIDATORS)
     wrong = {
         (case, validator): said
         for case, all_said in answers.items()
         for validator, said in all_said.items()
-        if (said == "") is not (case in good and validator in {*KNOW, "pkilint"})
+        if (said == "") is not (case in good and validator in know)
         and not (validator == "pkilint" and case in bad)
     }
     assert wrong == {}

@@ -217,7 +217,7 @@ def names() -> Iterator[Defect]:
         ),
         (
             "an other name that is no text",
-            "not a short UTF-8",
+            "not a UTF-8 string",
             x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x02\x01\x05"),
         ),
     ]

@@ -22,11 +22,11 @@ def test_a_hierarchy_by_the_clients_own_commands(api: Api, bao: Bao, mount: Call
     root = {"common_name": "CLI Root", "key_type": "ec", "ttl": "700h", "issuer_name": "root"}
     api.ok("POST", f"{top}/root/generate/internal", root)
     # A CSR, its signature and its import, into one mount and on into the next.
-    for parent, child, name in (
-        (f"{top}/issuer/root", middle, "middle"),
-        (f"{middle}/issuer/middle", low, "low"),
+    for parent, child, name, ttl in (
+        (f"{top}/issuer/root", middle, "middle", "600h"),
+        (f"{middle}/issuer/middle", low, "low", "500h"),
     ):
-        said = [f"common_name=CLI {name}", "key_type=ec", "ttl=600h"]
+        said = [f"common_name=CLI {name}", "key_type=ec", f"ttl={ttl}"]
         bao("pki", "issue", f"-issuer_name={name}", f"/{parent}", f"/{child}/", *said)
     first, last = _certificate(api, f"{middle}/issuer/middle"), _certificate(api, f"{low}/issuer/low")
     last.verify_directly_issued_by(first)

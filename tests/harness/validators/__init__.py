@@ -27,6 +27,13 @@ VALIDATORS = {
     "pkilint": lint.judge,
 }
 
+
+def know_mldsa() -> frozenset[str]:
+    """Who can judge what is made with ML-DSA (RFC 9881)."""
+    machine = {"java"} if java.known("ML-DSA") else set()
+    return frozenset({"openssl4", "java25", "go", "pkilint"} | machine)
+
+
 Answers = dict[str, dict[str, str]]
 
 

