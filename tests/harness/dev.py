@@ -58,7 +58,7 @@ class DevServer:
         self.token = "root-" + secrets.token_hex(12)
         self.output = folder / "server.out"
         self.errors = folder / "server.err"
-        self._workers = workers
+        self.workers = workers
         self._environment = environment or {}
         self._wrapper = wrapper or []
         self._arguments = arguments or []
@@ -93,7 +93,7 @@ class DevServer:
             "--root-token-file",
             str(self._token_file),
             "--workers",
-            str(self._workers),
+            str(self.workers),
             # Challenges of tests are answered on this machine.
             "--acme-network=127.0.0.0/8",
             "--acme-network=::1/128",
@@ -188,7 +188,7 @@ class ConfiguredServer(DevServer):
         self.configuration = self.folder / "keystead.toml"
         text = (self.data / "keystead.toml").read_text()
         text = text.replace(f":{maker.port}", f":{self.port}").replace(
-            "workers = 1", f"workers = {self._workers}"
+            "workers = 1", f"workers = {self.workers}"
         )
         self.configuration.write_text(change(text))
         self.configuration.chmod(0o600)

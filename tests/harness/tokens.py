@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from kms.audit.note import read_checkpoint
 from kms.hsm import HsmConfig, find_softhsm_module
 from tests.harness.dev import ConfiguredServer
 from tests.harness.processes import wait_for
+from tests.harness.workers import Line, one_to_each
 from tests.hsm.parts import Pulled, further_token
 
 FIRST, SECOND = "keystead", "second"
@@ -85,14 +87,14 @@ class TwoTokens(ConfiguredServer):
         return bool(named) and named[0] <= size
 
     def wait_back(self) -> None:
-        """Until no worker misses a token, as far as many looks can tell."""
+        """Until no worker misses a token."""
+        lines = one_to_each(self, self.workers)
 
-        def answers() -> bool:
-            with self.api() as api:  # a connection of its own: the next worker takes it
-                shown = api.ok("GET", "sys/hsm/tokens")["tokens"].values()
-            return all(token["answers"] is not False for token in shown)
+        def answers(line: Line) -> bool:
+            status, said = line.ask("GET", "/v1/sys/hsm/tokens", known=True)
+            assert status == 200, said
+            return all(token["answers"] is not False for token in json.loads(said)["data"]["tokens"].values())
 
-        def back() -> bool:
-            return all(answers() for _ in range(24))
-
-        wait_for(back, 60, "both tokens")
+        wait_for(lambda: all(answers(line) for line in lines), 60, "both tokens")
+        for line in lines:
+            line.close()
