@@ -61,7 +61,7 @@ def _explained(text: str) -> str:
     where = f" in [{place}]" if place and "unknown field" in message else f" ({place})" if place else ""
     hint = ""
     if "unknown field" in message:
-        hint = "; unknown keys refuse to start, see the list in the documentation of kms.config"
+        hint = "; unknown keys refuse to start, see hsm-config/OPERATING.md for the list"
     elif "missing required field" in message and "recovery" in message:
         hint = '; choose "none", "hsm-backup" or "quorum": it cannot be changed after init'
     return f"{message}{where}{hint}"

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.gates.sources import TOP
+from tests.gates.sources import manual
 from tests.harness import processes
 from tests.harness.tls import self_signed
 
@@ -48,7 +48,7 @@ class Front:
         folder.mkdir(mode=0o700)
         key, self.trust = folder / "front.key", folder / "front.pem"
         self_signed(key, self.trust)
-        (text,) = FRONT.findall((TOP / "README.md").read_text())
+        (text,) = FRONT.findall(manual())
         for documented, ours in (
             ("listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
             ("/etc/nginx/tls.pem", str(self.trust)),

@@ -37,3 +37,11 @@ def python_files(*folders: str) -> list[Path]:
 def shown(path: Path) -> str:
     """A path as people write it."""
     return str(path.relative_to(TOP))
+
+
+GUIDES = ("README.md", "kms/KEYS.md", "pki/CERTIFICATES.md", "kms/ACCESS.md", "hsm-config/OPERATING.md")
+
+
+def manual() -> str:
+    """The README and the guides, in the order in which they are read and their blocks run."""
+    return "\n".join((TOP / guide).read_text("utf-8") for guide in GUIDES)

@@ -1,4 +1,4 @@
-"""The README names every command with every option, every setting, and every script."""
+"""The README and its guides name every command with every option, every setting, and every script."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from kms.cli import keystead
 from kms.config import Config
-from tests.gates.sources import TOP
+from tests.gates.sources import TOP, manual
 
-README = (TOP / "README.md").read_text()
+README = manual()
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:

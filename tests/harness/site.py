@@ -42,7 +42,7 @@ class Site(DevServer):
         token = softhsm_token(token_folder)
         lines = [
             f'listen = "127.0.0.1:{self.port}"',
-            f"workers = {self._workers}",
+            f"workers = {self.workers}",
             f'recovery = "{self.recovery}"',
             "[data]",
             f'storage = "{self.data / "storage"}"',

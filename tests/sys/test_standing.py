@@ -1,4 +1,4 @@
-"""What the real server has below sys/ and we have not is what the README says, and nothing else."""
+"""What the real server has below sys/ and we have not is what the guide to operating says, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from tests.harness.dev import DevServer
 from tests.sys.sides import Side, real_server
 
-README = Path(__file__).parents[2] / "README.md"
-HEADING = "### What is not below `sys/`"
+GUIDE = Path(__file__).parents[2] / "hsm-config" / "OPERATING.md"
+HEADING = "## What is not below `sys/`"
 # Not in the description that the peer gives of a server without raft, or never in it.
 UNDESCRIBED = frozenset({"storage/raft/*", "replication/*", "managed-keys/*", "license/*"})
 OWN = (
@@ -70,7 +70,7 @@ def verbs(item: dict[str, Any]) -> set[str]:
 
 def table() -> list[tuple[str, frozenset[str]]]:
     """(pattern, verbs; none for all) of each row."""
-    section = README.read_text().partition(HEADING)[2].partition("\n#")[0]
+    section = GUIDE.read_text().partition(HEADING)[2].partition("\n#")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line
     ]

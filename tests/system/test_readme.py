@@ -1,4 +1,4 @@
-"""Every command of the README runs: its blocks in order, in one shell, against a live server."""
+"""Every command of the README and the guides runs: their blocks in order, in one shell, against a live server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ServerFactory
-from tests.gates.sources import TOP
+from tests.gates.sources import manual
 from tests.harness.dev import KEYSTEAD
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -43,7 +43,7 @@ PRINTED = (
 
 
 def blocks() -> list[str]:
-    return BLOCK.findall((TOP / "README.md").read_text())
+    return BLOCK.findall(manual())
 
 
 @pytest.mark.slow

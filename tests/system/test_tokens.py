@@ -19,14 +19,14 @@ import pytest
 from kms.audit.note import LogKey, open_checkpoint
 from kms.audit.verify import TrustFile, verify
 from kms.errors import KmsError
-from tests.gates.sources import TOP
+from tests.gates.sources import manual
 from tests.harness.api import Api
 from tests.harness.dev import KEYSTEAD
 from tests.harness.processes import wait_for
 from tests.harness.tokens import FIRST, SECOND, CopiedToken, TwoTokens
 from tests.hsm.parts import Pulled, further_token
 
-README = (TOP / "README.md").read_text("utf-8")
+README = manual()
 P = b64encode(b"card 4711").decode()
 CALLERS = 4
 PER_SECOND = 60
