@@ -35,7 +35,9 @@ def main(minutes: float, seed: int) -> int:
             run(their_side, our_side, setup(), generated)
             run(their_side, our_side, Generator().all(), generated)
             deadline = time.monotonic() + minutes * 60
-            run(their_side, our_side, until(deadline, Wanderer(seed).requests()), wandered, loose=True)
+            source = Wanderer(seed)
+            requests = until(deadline, source.requests())
+            run(their_side, our_side, requests, wandered, loose=True, mend=source.mend)
         finally:
             server.stop()
     for text in generated.different + wandered.different[:400]:

@@ -20,8 +20,13 @@ def run(
     *,
     loose: bool | Callable[[Request], bool] = False,
     form: Callable[[Any], Any] = shape,
+    mend: Callable[[Request], list[Request]] = lambda _: [],
 ) -> None:
-    """All of them, in order: later requests may stand on what earlier ones made."""
+    """All of them, in order: later requests may stand on what earlier ones made.
+
+    `mend`: what both are asked, without being compared, after one did a request that the other refused: from then on
+    their states differ, and so would all that is asked about them.
+    """
     for request in requests:
         our_status, our_body = ours.ask(request)
         try:
@@ -33,3 +38,7 @@ def run(
             continue
         answers = (their_status, form(their_body)), (our_status, form(our_body))
         comparison.add(request, *answers, loose=loose if isinstance(loose, bool) else loose(request))
+        if (their_status < 400) is not (our_status < 400):
+            for more in mend(request):
+                theirs.ask(more)
+                ours.ask(more)

@@ -47,7 +47,8 @@ class Wanderer:
             path for path in declared() if not path.path.startswith(_LEFT_OUT) and path.path not in _NOT
         ]
         self._generator = Generator()
-        self._names = [f"w{number}" for number in range(12)]
+        self._made = 12
+        self._names = [f"w{number}" for number in range(self._made)]
 
     def requests(self) -> Iterator[Request]:
         """Without end."""
@@ -62,6 +63,16 @@ class Wanderer:
                 body = {"type": "aes256-gcm96", "exportable": True}
                 yield Request("POST", f"keys/{request.path.partition('/')[2]}", body, "a birth")
             yield request
+
+    def mend(self, request: Request) -> list[Request]:
+        """A key whose state differs is asked no more; a new one takes its place."""
+        name = next((part for part in request.path.split("/") if part in self._names), None)
+        if name is None:
+            return []
+        self._made += 1
+        new = f"w{self._made}"
+        self._names[self._names.index(name)] = new
+        return [Request("POST", f"keys/{new}", {"type": "aes256-gcm96", "exportable": True}, "a birth")]
 
     def _birth(self, name: str) -> Request:
         random = self._random

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from kms.storage.group import MOST_MEMBERS, Writers
 from kms.tables import Transaction
 from tests.storage.test_store import _SQL, ITEMS, PLAINS, Row, raw
 from tests.support import make_store
+
+QUEUED_SECONDS = 0.05
 
 
 class Crowd:
@@ -57,6 +60,7 @@ class Crowd:
             threads[-1].start()
             while self.writers._waiting < number:
                 pass
+            time.sleep(QUEUED_SECONDS)  # it is counted a moment before it stands in the queue
         queued.set()
         for thread in threads:
             thread.join(20)
