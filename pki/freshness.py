@@ -60,16 +60,21 @@ class FreshCrls:
         """The CRL, fresh where that is possible; None while there is none."""
         if scope.name == marks.DELTA:
             self.get(marks.complete(scope.mount_id, scope.issuer_id))  # what it adds to comes first
+        built = 0
         try:
             if not self._exists(scope):
                 return None
             target = self.renewals.target(scope)
             if target and self.road is not None and self.renewals.able(scope.mount_id, scope.issuer_id):
                 self._bring(scope, target, self.road)
+            built = marks.mark_of(self.store.reader(), scope).built
         except KmsError as error:
             if error.kind not in _SERVE_THE_LAST:
                 raise
         row = self._published.get(scope.public_key)
+        if row is not None and row.value.number < built:
+            # Published since this thread last looked: what is in memory may lack a revocation that was answered.
+            row = self.store.reader().get(PUBLIC_CRLS, scope.public_key)
         return row.value if row is not None else None
 
     def _exists(self, scope: Scope) -> bool:
